@@ -1,0 +1,345 @@
+"""Read windows, write GeoTIFFs: the only place that opens rasters and builds a profile.
+
+Inside the program a raster is ``values`` (float32, physical units, NaN where not valid) with ``valid``
+(bool, True where data is good). On disk it may be scaled integers: an ``Encoding`` says how, and its scale
+and offset are written as the tags that GDAL and QGIS apply.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from odc.geo.geobox import GeoBox
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.rpc import RPC
+from rasterio.windows import Window
+
+from geo.atomic import atomic
+from geo.errors import OutputError, RasterError
+from geo.stream import cpus
+from geo.windows import clip, slices
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How physical values lie on disk: ``value = stored * scale + offset``, ``nodata`` where not valid."""
+
+    dtype: str
+    nodata: float | None
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def encode(self, values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
+        """Stored numbers of float values; values beyond the range are clipped, not wrapped.
+
+        Parameters
+        ----------
+        values : ndarray of float
+            Physical values; NaN is not valid.
+        valid : ndarray of bool, optional
+            Broadcast to ``values``.
+
+        Returns
+        -------
+        ndarray of ``dtype``
+        """
+        good = np.isfinite(values)
+        if valid is not None:
+            good &= valid
+        if np.issubdtype(self.dtype, np.floating):
+            fill = np.nan if self.nodata is None else self.nodata
+            return np.where(good, values, fill).astype(self.dtype)
+        limits = np.iinfo(self.dtype)
+        low, high = limits.min, limits.max
+        if self.nodata == low:
+            low += 1
+        elif self.nodata == high:
+            high -= 1
+        stored = np.rint((np.where(good, values, 0.0) - self.offset) / self.scale)
+        stored = np.clip(stored, low, high)
+        return np.where(good, stored, 0 if self.nodata is None else self.nodata).astype(self.dtype)
+
+
+#: Reflectance as 1e-4 steps from -0.1: the negative values of dark ground stay, 0 is nodata.
+REFLECTANCE = Encoding("uint16", nodata=0, scale=1e-4, offset=-0.1)
+#: Probability in steps of 0.004: 0 is 0, 250 is 1, 255 is nodata.
+PROBABILITY = Encoding("uint8", nodata=255, scale=0.004)
+#: Probability without rounding.
+PROBABILITY_FLOAT = Encoding("float32", nodata=float("nan"))
+
+
+@contextmanager
+def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
+    """Open a raster for reading.
+
+    Raises
+    ------
+    RasterError
+        There is no such file, it is empty, or GDAL cannot read it; and where a block inside turns out to
+        be damaged while it is read.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise RasterError(f"{file} does not exist; expected a raster such as a GeoTIFF")
+    if file.is_file() and file.stat().st_size == 0:
+        raise RasterError(f"{file} is empty (0 bytes); expected a raster: copy or download it again")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            src = rasterio.open(file)
+    except RasterioError as error:
+        raise RasterError(f"{file} cannot be read as a raster ({_first(error)}); expected a GeoTIFF") from error
+    with src:
+        try:
+            yield src
+        except RasterioIOError as error:
+            raise RasterError(
+                f"{file} is truncated or damaged ({_first(error)}); copy or download it again"
+            ) from error
+
+
+def _first(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(cause).splitlines()[0].rstrip(".") if str(cause) else type(error).__name__
+
+
+def geobox_of(src: rasterio.DatasetReader) -> GeoBox:
+    """Grid (shape, transform, crs) of an opened raster; its crs is None for sensor geometry."""
+    return GeoBox((src.height, src.width), src.transform, src.crs)
+
+
+def read(
+    src: rasterio.DatasetReader,
+    window: Window | None = None,
+    *,
+    bands: Sequence[int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values of a window in physical units, and where they are good.
+
+    Scale and offset tags are applied. A pixel is good where every band asked for is: not nodata, not NaN,
+    not masked by an alpha band or a mask. What lies outside the raster is not good.
+
+    Parameters
+    ----------
+    src : rasterio dataset
+        An opened raster.
+    window : Window, optional
+        May reach past the raster; by default all of it.
+    bands : sequence of int, optional
+        Band numbers from 1; by default all but alpha.
+
+    Returns
+    -------
+    values : ndarray of float32, shape (bands, height, width)
+        NaN where not good.
+    valid : ndarray of bool, shape (height, width)
+    """
+    window = window or Window(0, 0, src.width, src.height)
+    alpha = rasterio.enums.ColorInterp.alpha
+    bands = list(bands or (b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != alpha))
+    values = np.full((len(bands), window.height, window.width), np.nan, dtype=np.float32)
+    valid = np.zeros((window.height, window.width), dtype=bool)
+    inside = clip(window, src.shape)
+    if inside.width and inside.height:
+        stored = src.read(bands, window=inside)
+        good = np.isfinite(stored).all(axis=0)
+        for band, layer in zip(bands, stored, strict=True):
+            nodata = src.nodatavals[band - 1]
+            if nodata is not None and not np.isnan(nodata):
+                good &= layer != nodata
+        if any(f & _MASKED for f in (_flags(src, b) for b in bands)):
+            good &= (src.read_masks(bands, window=inside) > 0).all(axis=0)
+        scale = np.array([src.scales[b - 1] for b in bands], dtype=np.float32)[:, None, None]
+        offset = np.array([src.offsets[b - 1] for b in bands], dtype=np.float32)[:, None, None]
+        at = slices(inside, window)
+        values[:, *at] = np.where(good, stored.astype(np.float32) * scale + offset, np.nan)
+        valid[at] = good
+    return values, valid
+
+
+_MASKED = rasterio.enums.MaskFlags.per_dataset.value | rasterio.enums.MaskFlags.alpha.value
+
+
+def _flags(src: rasterio.DatasetReader, band: int) -> int:
+    return sum({f.value for f in src.mask_flag_enums[band - 1]})
+
+
+def band_numbers(src: rasterio.DatasetReader, names: Sequence[str]) -> list[int]:
+    """Band numbers (from 1) of bands found by name in the raster's band descriptions.
+
+    Raises
+    ------
+    RasterError
+        A name is not among the descriptions.
+    """
+    there = [(d or "").lower() for d in src.descriptions]
+    missing = [n for n in names if n.lower() not in there]
+    if missing:
+        shown = ", ".join(d or "(unnamed)" for d in there)
+        raise RasterError(
+            f"{src.name} has the bands {shown}; expected {', '.join(names)}: "
+            "name its bands (band descriptions), or give --bands in the order of the file"
+        )
+    return [there.index(n.lower()) + 1 for n in names]
+
+
+class GeoTiffWriter:
+    """Write a GeoTIFF window by window; it appears under its name when complete, or not at all.
+
+    Parameters
+    ----------
+    path : path
+        The output.
+    geobox : GeoBox
+        Its grid; ``crs`` None for sensor geometry.
+    bands : sequence of str
+        Names, written as band descriptions.
+    encoding : Encoding
+        dtype, nodata, scale and offset on disk.
+    overwrite : bool
+        Replace an output that is there.
+    cog : bool
+        Give it the Cloud Optimized layout with overviews (not for sensor geometry).
+    resampling : str
+        Of the overviews: ``"average"`` for quantities, ``"mode"`` or ``"nearest"`` for classes.
+    rpcs : rasterio RPC, optional
+        Camera model kept in the file.
+    tags : dict, optional
+        Metadata items.
+
+    Raises
+    ------
+    OutputExistsError, OutputError
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        geobox: GeoBox,
+        bands: Sequence[str],
+        encoding: Encoding,
+        *,
+        overwrite: bool = False,
+        cog: bool = True,
+        resampling: str = "average",
+        rpcs: RPC | None = None,
+        tags: dict[str, str] | None = None,
+    ):
+        self.path = Path(path)
+        self.encoding = encoding
+        self._cog, self._resampling = cog, resampling
+        self._atomic = atomic(path, overwrite=overwrite)
+        self._geobox, self._bands, self._rpcs, self._tags = geobox, list(bands), rpcs, tags or {}
+
+    def __enter__(self) -> GeoTiffWriter:
+        self._part = self._atomic.__enter__()
+        self._strips = self._part.with_name(self._part.name + ".strips.tif") if self._cog else self._part
+        height, width = self._geobox.shape
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                self._dst = rasterio.open(
+                    self._strips,
+                    "w",
+                    driver="GTiff",
+                    height=height,
+                    width=width,
+                    count=len(self._bands),
+                    dtype=self.encoding.dtype,
+                    nodata=self.encoding.nodata,
+                    crs=self._geobox.crs.to_wkt() if self._geobox.crs else None,
+                    transform=self._geobox.affine if self._geobox.crs else None,
+                    rpcs=self._rpcs,
+                    tiled=True,
+                    blockxsize=512,
+                    blockysize=512,
+                    compress="ZSTD",
+                    zstd_level=1 if self._cog else 9,
+                    predictor=self._predictor,
+                    interleave="pixel" if self._cog else "band",
+                    bigtiff="IF_SAFER",
+                    num_threads=cpus(),
+                )
+                for number, name in enumerate(self._bands, 1):
+                    self._dst.set_band_description(number, name)
+                self._dst.scales = [self.encoding.scale] * len(self._bands)
+                self._dst.offsets = [self.encoding.offset] * len(self._bands)
+                self._dst.update_tags(**self._tags)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    @property
+    def _predictor(self) -> int:
+        return 3 if np.issubdtype(self.encoding.dtype, np.floating) else 2
+
+    def write(self, values: np.ndarray, window: Window, valid: np.ndarray | None = None) -> None:
+        """Encode and write a window.
+
+        Parameters
+        ----------
+        values : ndarray of float, shape (bands, height, width) or (height, width)
+            Physical values, NaN where not valid.
+        window : Window
+            Inside the raster.
+        valid : ndarray of bool, shape (height, width), optional
+        """
+        self.write_stored(self.encoding.encode(values, valid), window)
+
+    def write_stored(self, stored: np.ndarray, window: Window) -> None:
+        """Write numbers that are already as they lie on disk."""
+        stored = stored[None] if stored.ndim == 2 else stored
+        try:
+            self._dst.write(stored, window=window)
+        except RasterioError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> OutputError:
+        return OutputError(
+            f"{self.path} could not be written whole ({_first(error)}); "
+            "free some space, or choose another place, and run again"
+        )
+
+    def __exit__(self, kind, error, trace) -> bool | None:
+        if hasattr(self, "_dst"):
+            try:
+                self._dst.close()
+                if kind is None:
+                    self._finish()
+            except RasterioError as failure:
+                raised = self._failed(failure)
+                self._atomic.__exit__(OutputError, raised, None)
+                raise raised from failure
+            except BaseException as failure:
+                self._atomic.__exit__(type(failure), failure, failure.__traceback__)
+                raise
+        return self._atomic.__exit__(kind, error, trace)
+
+    def _finish(self) -> None:
+        """Turn the written file into a Cloud Optimized GeoTIFF; reading it all back proves it whole."""
+        if not self._cog:
+            with open_raster(self._strips) as src:
+                last = Window(src.width - 1, src.height - 1, 1, 1)
+                src.read(window=last)
+            return
+        rasterio.shutil.copy(
+            self._strips,
+            self._part,
+            driver="COG",
+            compress="ZSTD",
+            predictor="YES",
+            blocksize=512,
+            overview_resampling=self._resampling,
+            bigtiff="IF_SAFER",
+            num_threads=cpus(),
+        )
+        self._strips.unlink()

@@ -1,0 +1,65 @@
+"""Work on windows, some at a time: results come in order and memory holds only what is in flight."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def cpus(wanted: int | None = None) -> int:
+    """CPUs this process may really use, at most ``wanted``; a workflow may promise more than there are."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(wanted or there, there))
+
+
+def stream(
+    compute: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    workers: int | None = None,
+    executor: Executor | None = None,
+) -> Iterator[tuple[Item, Result]]:
+    """Compute items in parallel and yield ``(item, result)`` in the order of the items.
+
+    At most ``2 * workers`` items are in flight, so memory does not grow with their number. NumPy, OpenCV
+    and GDAL release the interpreter lock, so threads are enough on one machine.
+
+    Parameters
+    ----------
+    compute : callable
+        Pure function of an item.
+    items : iterable
+        For instance windows.
+    workers : int, optional
+        Threads; by default as many as CPUs.
+    executor : concurrent.futures.Executor, optional
+        Where to compute instead, for instance ``dask.distributed.Client(address).get_executor()``.
+
+    Yields
+    ------
+    (item, result)
+    """
+    workers = cpus(workers)
+    own = executor is None
+    pool = executor or ThreadPoolExecutor(workers)
+    pending: deque = deque()
+    try:
+        for item in items:
+            pending.append((item, pool.submit(compute, item)))
+            if len(pending) >= 2 * workers:
+                done, future = pending.popleft()
+                yield done, future.result()
+        while pending:
+            done, future = pending.popleft()
+            yield done, future.result()
+    finally:
+        for _, future in pending:
+            future.cancel()
+        if own:
+            pool.shutdown(wait=True, cancel_futures=True)

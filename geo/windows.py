@@ -1,0 +1,123 @@
+"""Windows: rectangles of pixels, and the ways a scene is cut into them.
+
+A window is rasterio's ``Window(col_off, row_off, width, height)`` with whole numbers. Three cuts are used:
+``blocks`` (each pixel once, ragged at the far edges), ``cover`` (fixed size with overlap, reaching past the
+far edges so that no pixel is missed), and a window grown by a ``margin`` for steps that look at neighbours.
+Shapes are ``(height, width)`` in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from rasterio.windows import Window
+
+
+def blocks(shape: tuple[int, int], size: int | tuple[int, int]) -> Iterator[Window]:
+    """Cut a scene into blocks that hold each pixel exactly once, row by row.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the scene in pixels.
+    size : int or (int, int)
+        Height and width of a block; blocks at the bottom and right edges may be smaller.
+
+    Yields
+    ------
+    Window
+    """
+    height, width = shape
+    step_y, step_x = (size, size) if isinstance(size, int) else size
+    for row in range(0, height, step_y):
+        for col in range(0, width, step_x):
+            yield Window(col, row, min(step_x, width - col), min(step_y, height - row))
+
+
+def cover(shape: tuple[int, int], size: int, overlap: int = 0) -> Iterator[Window]:
+    """Cut a scene into windows of one size that overlap, row by row.
+
+    The first window starts at the origin and the step is ``size - overlap``; the last windows of a row or
+    column may reach past the scene (read them with padding). Every pixel lies in at least one window.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width of the scene in pixels.
+    size : int
+        Height and width of every window.
+    overlap : int
+        Pixels shared by neighbours, ``0 <= overlap < size``.
+
+    Yields
+    ------
+    Window
+    """
+    if not 0 <= overlap < size:
+        raise ValueError(f"overlap must lie in [0, {size}), got {overlap}")
+    step = size - overlap
+    height, width = shape
+    for row in _starts(height, size, step):
+        for col in _starts(width, size, step):
+            yield Window(col, row, size, size)
+
+
+def _starts(length: int, size: int, step: int) -> range:
+    """First pixels of windows along one axis: the last window reaches the end, none starts needlessly."""
+    count = 1 + max(0, -(-(length - size) // step))
+    return range(0, count * step, step)
+
+
+def grow(window: Window, margin: int) -> Window:
+    """Window with ``margin`` more pixels on each side; it may leave the scene."""
+    return Window(
+        window.col_off - margin,
+        window.row_off - margin,
+        window.width + 2 * margin,
+        window.height + 2 * margin,
+    )
+
+
+def clip(window: Window, shape: tuple[int, int]) -> Window:
+    """Part of the window inside a scene of this shape; width or height 0 where there is none."""
+    height, width = shape
+    left, top = max(0, window.col_off), max(0, window.row_off)
+    right = min(width, window.col_off + window.width)
+    bottom = min(height, window.row_off + window.height)
+    return Window(left, top, max(0, right - left), max(0, bottom - top))
+
+
+def slices(window: Window, within: Window | None = None) -> tuple[slice, slice]:
+    """Row and column slices of a window, counted from ``within`` (or from the scene's origin)."""
+    row0, col0 = (within.row_off, within.col_off) if within is not None else (0, 0)
+    row, col = window.row_off - row0, window.col_off - col0
+    return slice(row, row + window.height), slice(col, col + window.width)
+
+
+def blend_weights(size: int, overlap: int) -> np.ndarray:
+    """Weights of one window for blending with its neighbours: a raised cosine across the overlap.
+
+    Laid on a grid with step ``size - overlap``, the weights of all windows over a pixel sum to 1 wherever
+    the pixel has neighbours on both sides (at the scene's edge divide by the sum of weights), if
+    ``overlap <= size / 2``.
+
+    Parameters
+    ----------
+    size : int
+        Height and width of the window in pixels.
+    overlap : int
+        Pixels shared with each neighbour.
+
+    Returns
+    -------
+    ndarray of float32, shape (size, size)
+        Strictly positive.
+    """
+    ramp = np.ones(size)
+    if overlap:
+        phase = (np.arange(overlap) + 0.5) / overlap
+        rise = 0.5 - 0.5 * np.cos(np.pi * phase)
+        ramp[:overlap] *= rise
+        ramp[size - overlap :] *= rise[::-1]
+    return np.outer(ramp, ramp).astype(np.float32)

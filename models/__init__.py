@@ -1,0 +1,1 @@
+"""Tensors and windows: networks, baselines, training and prediction."""

@@ -1,0 +1,92 @@
+"""The command ``geocrack``: a table of commands, each imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sys
+
+import click
+
+from pipeline import __version__
+
+#: In the order of the flow, with the line that ``geocrack --help`` shows.
+COMMANDS = {
+    "demo": "Write synthetic GF-1 products, their DEM and the true landslides.",
+    "info": "Print what was understood of a product.",
+    "reflectance": "Calibrate a product to top-of-atmosphere reflectance.",
+    "ortho": "Orthorectify an image with its RPC and a DEM.",
+    "fuse": "Register MSS to PAN and pan-sharpen.",
+    "tile": "Cut an image and its labels into chips with a spatial split.",
+    "chips": "Import folders of images and masks as chips.",
+    "train": "Train a model from a recipe on chips.",
+    "predict": "Map the landslide probability of a whole scene.",
+    "vectorize": "Turn probability into landslide polygons.",
+    "score": "Compare an inventory with the truth.",
+    "report": "Write the HTML report of a run.",
+}
+
+
+class LazyGroup(click.Group):
+    """Group whose commands live in ``pipeline.commands.<name>`` as ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"pipeline.commands.{name}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from geo.errors import unknown_name
+
+            raise click.UsageError(unknown_name("command", args[0], list(COMMANDS)))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands, in the order of the flow"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(__version__, prog_name="geocrack")
+def geocrack() -> None:
+    """From raw satellite products to an inventory of landslides.
+
+    Each step runs alone; ``snakemake inventory`` runs them all.
+    """
+
+
+def main() -> None:
+    """Run the command line; a user's mistake ends in one sentence and exit code 2, never in a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that unfinished outputs are removed
+    from geo.errors import GeocrackError
+
+    try:
+        geocrack(standalone_mode=False)
+    except GeocrackError as error:
+        _end(str(error), error.exit_code)
+    except click.UsageError as error:
+        error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        _end(error.format_message(), 2)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        _end("stopped by the user; nothing unfinished was left behind", 130)
+    except MemoryError:
+        _end("out of memory; close other programs, or lower --batch or --threads", 1)
+    except BrokenPipeError:
+        sys.exit(141)
+
+
+def _end(sentence: str, code: int) -> None:
+    click.echo(f"geocrack: {sentence}", err=True)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""The configuration: one model per section, and the only place where a setting has its default.
+
+The command line makes its options from these fields (``pipeline.options.setting``), the Snakefile reads
+them, and ``configs/schema.json`` is generated from them.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from geo.errors import ConfigError
+
+
+def _expanded(path: Path) -> Path:
+    """Path with ``~`` and ``${NAME}`` replaced; a variable that is not set is a mistake to be told."""
+    text = os.path.expandvars(os.path.expanduser(str(path)))
+    left = re.search(r"\$\{?(\w+)", text)
+    if left:
+        raise ValueError(f"the environment variable {left[1]} is not set")
+    return Path(text)
+
+
+FilePath = Annotated[Path, AfterValidator(_expanded)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Generic(Section):
+    """An image pair that is no known product: any raster with RPC or a geotransform."""
+
+    mss: FilePath = Field(description="Multispectral raster with RPC or a geotransform.")
+    pan: FilePath | None = Field(None, description="Panchromatic raster; without one nothing is fused.")
+    bands: list[str] = Field(["blue", "green", "red", "nir"], description="Names of the MSS bands, in file order.")
+    acquired: str | None = Field(None, description="Time of the image, ISO 8601 with zone.")
+    sensor: str = Field("generic", description="Name for the inventory's attribute.")
+    bit_depth: int | None = Field(None, description="Bits of a digital number; the highest value is saturated.")
+    gain: list[float] | None = Field(None, description="Gain of each band, MSS bands then PAN, W m-2 sr-1 um-1 per DN.")
+    bias: list[float] | None = Field(None, description="Bias of each band, MSS bands then PAN, W m-2 sr-1 um-1.")
+    esun: list[float] | None = Field(None, description="Solar irradiance, MSS bands then PAN, W m-2 um-1.")
+    sun_zenith: float | None = Field(None, description="Sun's zenith angle in degrees; computed where absent.")
+    scale: float = Field(1e-4, gt=0, description="Factor from DN to reflectance where no gain is given.")
+
+
+class SceneConfig(Section):
+    """One scene of a run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Short name; folder of its results.")
+    product: FilePath | Generic = Field(description="Product folder or archive, or a generic image pair.")
+    dem: FilePath | None = Field(None, description="DEM of this scene, instead of `ortho.dem`.")
+    labels: FilePath | None = Field(None, description="Landslides of this date, vector or raster, to train on.")
+    truth: FilePath | None = Field(None, description="Landslides of this date to score against.")
+    map: bool = Field(True, description="Search this scene for landslides.")
+
+
+class Ortho(Section):
+    """Orthorectification."""
+
+    dem: FilePath | None = Field(None, description="DEM that covers the scenes, any CRS.")
+    geoid_height_m: float = Field(
+        0.0, description="Added to the DEM's heights to make them ellipsoidal (geoid undulation; 0 if they are)."
+    )
+    crs: str = Field("auto", description="Output CRS such as EPSG:32648; auto is the UTM zone of the scene's centre.")
+    pan_resolution_m: float = Field(2.0, gt=0, description="Pixel of the PAN ortho and the fused image in metres.")
+    mss_resolution_m: float = Field(8.0, gt=0, description="Pixel of the MSS ortho in metres.")
+    resampling: Literal["bilinear", "cubic", "lanczos"] = Field("cubic", description="Interpolation in the image.")
+
+
+class Fusion(Section):
+    """Registration and pan-sharpening."""
+
+    method: str = Field("gsa", description="Pan-sharpening method: brovey, sfim or gsa.")
+    coregister: bool = Field(True, description="Measure the PAN-MSS shift and remove it.")
+
+
+class Tiling(Section):
+    """Chips and their spatial split."""
+
+    size: int = Field(256, ge=32, multiple_of=32, description="Height and width of a chip in pixels.")
+    overlap: int = Field(0, ge=0, description="Pixels shared by neighbouring chips of one block.")
+    block_chips: int = Field(2, ge=1, description="A block of the split is this many chips wide and high.")
+    gap_m: float = Field(64.0, ge=0, description="Ground left free between blocks, in metres.")
+    fractions: tuple[float, float, float] = Field(
+        (0.7, 0.15, 0.15), description="Shares of the blocks that train, validate and test."
+    )
+    min_valid: float = Field(0.5, ge=0, le=1, description="Chips with a smaller share of valid pixels are left out.")
+    seed: int = Field(0, description="Turns the pattern by which blocks are dealt out.")
+
+
+class Training(Section):
+    """Models of the run."""
+
+    recipes: list[str] = Field(
+        ["linknet-lite0-fast", "svm"],
+        min_length=1,
+        description="Recipes (names in configs/models or paths); the first makes the inventory, others are compared.",
+    )
+    area: FilePath | None = Field(None, description="Polygons inside which chips are cut; all of the scene if absent.")
+    model: FilePath | None = Field(None, description="A trained model file to use instead of training.")
+    seed: int = Field(0, description="Seed of weights, order and augmentation.")
+
+
+class Prediction(Section):
+    """Whole-scene inference."""
+
+    area: FilePath | None = Field(None, description="Polygons inside which landslides are searched; all if absent.")
+    overlap: int = Field(64, ge=0, description="Pixels shared by neighbouring windows, blended.")
+    batch: int = Field(8, ge=1, description="Windows that go through the model together.")
+    dtype: Literal["uint8", "float32"] = Field("uint8", description="Probability on disk: steps of 0.004, or float.")
+
+
+class Vectorization(Section):
+    """From probability to polygons."""
+
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="Probability from which ground is landslide; the model's own if absent."
+    )
+    min_area_m2: float = Field(200.0, ge=0, description="Smaller polygons are left out.")
+    connectivity: Literal[4, 8] = Field(4, description="Pixels joined by edges (4) or by corners too (8).")
+    prefer: Literal["newest", "nadir"] = Field(
+        "newest", description="Which view decides where scenes overlap and both are valid."
+    )
+
+
+class Run(Section):
+    """A whole run, as in ``configs/demo.yaml``."""
+
+    run: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the run; results/<run>/ holds all of it.")
+    scenes: list[SceneConfig] = Field(min_length=1, description="The scenes, in any order.")
+    ortho: Ortho = Field(Ortho(), description="Orthorectification.")
+    fusion: Fusion = Field(Fusion(), description="Registration and pan-sharpening.")
+    tiling: Tiling = Field(Tiling(), description="Chips and their spatial split.")
+    training: Training = Field(Training(), description="Models of the run.")
+    prediction: Prediction = Field(Prediction(), description="Whole-scene inference.")
+    vectorization: Vectorization = Field(Vectorization(), description="From probability to polygons.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Run:
+        names = [s.name for s in self.scenes]
+        twice = sorted({n for n in names if names.count(n) > 1})
+        if twice:
+            raise ValueError(f"scenes: the name '{twice[0]}' is given twice; names must differ")
+        if not any(s.map for s in self.scenes):
+            raise ValueError("scenes: none has `map: true`; at least one must be searched")
+        if self.training.model is None and not any(s.labels for s in self.scenes):
+            raise ValueError("scenes: none has `labels`, and `training.model` is not given; a model needs one of them")
+        for scene in self.scenes:
+            if scene.dem is None and self.ortho.dem is None:
+                raise ValueError(f"scenes: '{scene.name}' has no `dem` and `ortho.dem` is not given; give one of them")
+        if abs(sum(self.tiling.fractions) - 1) > 1e-6:
+            raise ValueError(f"tiling.fractions: they sum to {sum(self.tiling.fractions):g}; expected 1")
+        return self
+
+
+def parse(settings: dict[str, Any], *, source: str = "configuration") -> Run:
+    """Check settings against the schema and report all that is wrong at once.
+
+    Raises
+    ------
+    ConfigError
+        With every error of the file; an unknown key is answered with the nearest known one.
+    """
+    try:
+        return Run.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + "; ".join(explain(error, Run))) from None
+
+
+def load(path: str | os.PathLike) -> Run:
+    """Read and check a configuration file."""
+    return parse(read_yaml(path), source=str(path))
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Mapping in a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        No such file, not YAML, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; expected a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML ({where})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds {type(content).__name__}; expected keys and values")
+    return content
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One clause per error of a validation: where, what was found, what was expected."""
+    clauses = []
+    for item in error.errors():
+        # tags of union members are no keys of the file
+        where = ".".join(str(p) for p in item["loc"] if not (isinstance(p, str) and p[:1].isupper()) and "[" not in str(p))
+        if item["type"] == "extra_forbidden":
+            import difflib
+
+            key = str(item["loc"][-1])
+            known = _known_keys(model, [p for p in item["loc"][:-1]])
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+            clauses.append(f"{where}: unknown key; {hint}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
+            given = item.get("input")
+            shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
+            clauses.append(f"{where}: {message}{shown}" if where else message + shown)
+    return list(dict.fromkeys(clauses))
+
+
+def _known_keys(model: Any, loc: list[Any]) -> list[str]:
+    """Keys of the section that an error's location leads to."""
+    import typing
+
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+        for _ in range(3):  # through list[...] and unions to the section
+            members = [a for a in typing.get_args(model) if a is not type(None)]
+            sections = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+            nested = [m for m in members if typing.get_args(m)]
+            if sections:
+                model = sections[0]
+            elif nested:
+                model = nested[0]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

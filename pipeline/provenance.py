@@ -1,0 +1,92 @@
+"""Where a product comes from: a JSON beside it with inputs and hashes, settings, versions, time and memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pipeline import __version__
+
+PACKAGES = ("numpy", "rasterio", "shapely", "geopandas", "torch", "segmentation-models-pytorch", "scikit-learn")
+
+
+def provenance_path(product: str | os.PathLike) -> Path:
+    """Where the record of a product lies: ``fused.tif`` -> ``fused.tif.provenance.json``; inside a folder."""
+    file = Path(product)
+    return file / "provenance.json" if file.is_dir() else file.with_name(file.name + ".provenance.json")
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hash of a file; of a folder, the hash of its files' names and hashes in order of name."""
+    file = Path(path)
+    if file.is_dir():
+        whole = hashlib.sha256()
+        for entry in sorted(p for p in file.rglob("*") if p.is_file() and p.name != "provenance.json"):
+            whole.update(f"{entry.relative_to(file).as_posix()} {sha256(entry)}\n".encode())
+        return whole.hexdigest()
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@contextmanager
+def track(
+    step: str,
+    output: str | os.PathLike,
+    *,
+    inputs: Sequence[str | os.PathLike | None],
+    settings: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Measure the block and, when it ends well, write the record beside its output.
+
+    Parameters
+    ----------
+    step : str
+        Name of the command.
+    output : path
+        The product, there when the block ends.
+    inputs : sequence of path
+        Files or folders that were read; None is passed over.
+    settings : mapping
+        What the user could have set otherwise.
+
+    Yields
+    ------
+    dict
+        Findings to be added to the record (``record["results"]["rmse_px"] = ...``).
+    """
+    start = time.monotonic()
+    record: dict[str, Any] = {"step": step, "product": Path(output).name, "results": {}}
+    yield record
+    self_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    child_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    unit = 1 if sys.platform == "darwin" else 1024
+    record |= {
+        "command": " ".join(["geocrack", *sys.argv[1:]]),
+        "inputs": [{"path": os.fspath(p), "sha256": sha256(p)} for p in inputs if p is not None],
+        "settings": dict(settings),
+        "versions": {"geocrack": __version__, "python": platform.python_version(), **_versions()},
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.monotonic() - start, 2),
+        "peak_memory_mb": round(max(self_kb, child_kb) * unit / 1e6, 1),
+    }
+    from geo.atomic import atomic
+
+    with atomic(provenance_path(output), overwrite=True) as part:
+        part.write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the packages that this process has loaded."""
+    names = {"segmentation-models-pytorch": "segmentation_models_pytorch", "scikit-learn": "sklearn"}
+    return {p: version(p) for p in PACKAGES if names.get(p, p) in sys.modules}
