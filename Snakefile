@@ -1,0 +1,385 @@
+"""From raw products to an inventory of landslides; each rule calls one `geocrack` command.
+
+snakemake --cores 8 inventory                                # the embedded default
+snakemake --cores 8 --configfile my.yaml inventory           # your own scenes
+"""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version, update_config
+
+min_version("9.0")
+
+HERE = Path(workflow.basedir)
+sys.path.insert(0, str(HERE))
+
+from geo.errors import GeocrackError
+from pipeline import paths as run_paths
+from pipeline.config import parse, read_yaml
+
+# The default is read only where the user names no configuration: Snakemake would merge the two, and the
+# demo's scenes would leak into the user's run. `--config` alone changes the default.
+try:
+    if workflow.overwrite_configfiles:
+        names = [str(name) for name in workflow.overwrite_configfiles]
+        RUN = parse(config, source=", ".join(names))
+    else:
+        settings = read_yaml(HERE / "configs" / "demo.yaml")
+        update_config(settings, config)
+        RUN = parse(settings, source="configs/demo.yaml")
+except GeocrackError as error:
+    raise WorkflowError(str(error)) from None
+
+P = run_paths.RunPaths(RUN.run)
+SCENES = {scene.name: scene for scene in RUN.scenes}
+MAPPED = [scene.name for scene in RUN.scenes if scene.map]
+SCORED = [scene.name for scene in RUN.scenes if scene.map and scene.truth]
+LABELLED = [scene.name for scene in RUN.scenes if scene.labels]
+RECIPES = run_paths.recipes(RUN)  # name of the model -> its recipe, or its file where it is given
+FIRST = next(iter(RECIPES))
+
+
+def flag(name, value):
+    """Option of a command, or nothing where it is not set."""
+    return "" if value is None else f"--{name} {str(value)!r}"
+
+
+def dem_of(wildcards):
+    return str(SCENES[wildcards.scene].dem or RUN.ortho.dem)
+
+
+def product_of(wildcards):
+    product = SCENES[wildcards.scene].product
+    return str(product) if isinstance(product, Path) else [str(f) for f in (product.mss, product.pan) if f]
+
+
+def described_product(wildcards):
+    """The product's path, or the description of a generic image pair."""
+    product = SCENES[wildcards.scene].product
+    text = str(product) if isinstance(product, Path) else product.model_dump_json(exclude_unset=True)
+    return f"{'' if isinstance(product, Path) else '--generic '}{shlex.quote(text)}"
+
+
+def model_of(wildcards):
+    given = RUN.training.model
+    return str(given) if given else P.model.format(recipe=wildcards.recipe)
+
+
+wildcard_constraints:
+    scene="|".join(map(re.escape, SCENES)),
+    recipe="|".join(map(re.escape, RECIPES)),
+    image="pan|mss",
+
+
+onstart:
+    try:
+        run_paths.begin(RUN, P)
+    except GeocrackError as error:
+        raise WorkflowError(str(error)) from None
+
+
+# ------------------------------------------------------------------------------------------------ target
+rule inventory:
+    input:
+        P.inventory,
+        P.report,
+        expand(P.score, scene=SCORED, recipe=RECIPES),
+
+
+# ------------------------------------------------------------------------------------------------ the flow
+rule demo:
+    """Only runs that use the embedded default ask for these files."""
+    output:
+        products=[
+            directory(f"demo/products/{name}")
+            for name in (
+                "GF1_PMS1_E103.5_N31.3_20130812_L1A0000101001",
+                "GF1_PMS2_E103.5_N31.3_20141002_L1A0000101002",
+                "GF1_PMS1_E103.5_N31.3_20150805_L1A0000101003",
+            )
+        ],
+        truth=[f"demo/truth/landslides_{year}.gpkg" for year in (2013, 2014, 2015)],
+        dem="demo/dem.tif",
+        train_area="demo/train_area.gpkg",
+        map_area="demo/map_area.gpkg",
+    log:
+        "results/demo/logs/demo.log",
+    benchmark:
+        "results/demo/benchmarks/demo.tsv"
+    conda:
+        "environment.yml"
+    threads: 2
+    resources:
+        mem_mb=2500,
+    message:
+        "Writing three synthetic GF-1 products and their truth"
+    shell:
+        "geocrack demo -o demo --overwrite > {log} 2>&1"
+
+
+rule reflectance:
+    input:
+        product=product_of,
+    output:
+        pan=P.reflectance.format(scene="{scene}", image="pan"),
+        mss=P.reflectance.format(scene="{scene}", image="mss"),
+        facts=P.scene_facts,
+    log:
+        f"{P.logs}/reflectance/{{scene}}.log",
+    benchmark:
+        f"{P.benchmarks}/reflectance/{{scene}}.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        product=described_product,
+        folder=lambda wildcards, output: Path(output.facts).parent,
+    message:
+        "Calibrating {wildcards.scene} to top-of-atmosphere reflectance"
+    shell:
+        "geocrack reflectance {params.product} -o {params.folder} --overwrite > {log} 2>&1"
+
+
+rule ortho:
+    input:
+        image=P.reflectance,
+        dem=dem_of,
+    output:
+        ortho=P.ortho,
+    log:
+        f"{P.logs}/ortho/{{scene}}_{{image}}.log",
+    benchmark:
+        f"{P.benchmarks}/ortho/{{scene}}_{{image}}.tsv"
+    conda:
+        "environment.yml"
+    threads: 2
+    resources:
+        mem_mb=1000,
+    params:
+        resolution=lambda w: RUN.ortho.pan_resolution_m if w.image == "pan" else RUN.ortho.mss_resolution_m,
+        crs=RUN.ortho.crs,
+        geoid=RUN.ortho.geoid_height_m,
+        resampling=RUN.ortho.resampling,
+    message:
+        "Orthorectifying {wildcards.image} of {wildcards.scene}"
+    shell:
+        "geocrack ortho {input.image} --dem {input.dem} -o {output.ortho} --resolution {params.resolution} "
+        "--crs {params.crs} --geoid-height-m {params.geoid} --resampling {params.resampling} "
+        "--threads {threads} --overwrite > {log} 2>&1"
+
+
+rule fuse:
+    input:
+        mss=P.ortho.format(scene="{scene}", image="mss"),
+        pan=P.ortho.format(scene="{scene}", image="pan"),
+    output:
+        fused=P.fused,
+        coregistration=P.coregistration,
+    log:
+        f"{P.logs}/fuse/{{scene}}.log",
+    benchmark:
+        f"{P.benchmarks}/fuse/{{scene}}.tsv"
+    conda:
+        "environment.yml"
+    threads: 2
+    resources:
+        mem_mb=1500,
+    params:
+        method=RUN.fusion.method,
+        coregister="--coregister" if RUN.fusion.coregister else "--no-coregister",
+    message:
+        "Registering and pan-sharpening {wildcards.scene} by {params.method}"
+    shell:
+        "geocrack fuse {input.mss} {input.pan} -o {output.fused} --method {params.method} {params.coregister} "
+        "--threads {threads} --overwrite > {log} 2>&1"
+
+
+rule tile:
+    input:
+        image=P.fused,
+        labels=lambda w: str(SCENES[w.scene].labels),
+        area=[str(RUN.training.area)] if RUN.training.area else [],
+    output:
+        chips=directory(P.chips),
+    log:
+        f"{P.logs}/tile/{{scene}}.log",
+    benchmark:
+        f"{P.benchmarks}/tile/{{scene}}.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        area=flag("areas", RUN.training.area),
+        split=" ".join(
+            [
+                f"--size {RUN.tiling.size} --overlap {RUN.tiling.overlap} --block-chips {RUN.tiling.block_chips}",
+                f"--gap-m {RUN.tiling.gap_m} --fractions {' '.join(map(str, RUN.tiling.fractions))}",
+                f"--min-valid {RUN.tiling.min_valid} --seed {RUN.tiling.seed}",
+            ]
+        ),
+    message:
+        "Cutting {wildcards.scene} into chips"
+    shell:
+        "geocrack tile {input.image} --labels {input.labels} {params.area} {params.split} "
+        "-o {output.chips} --overwrite > {log} 2>&1"
+
+
+rule train:
+    input:
+        recipe=lambda w: run_paths.recipe_file(RECIPES[w.recipe]),
+        chips=expand(P.chips, scene=LABELLED),
+    output:
+        model=P.model,
+        metrics=P.metrics,
+    log:
+        f"{P.logs}/train/{{recipe}}.log",
+    benchmark:
+        f"{P.benchmarks}/train/{{recipe}}.tsv"
+    conda:
+        "environment.yml"
+    threads: workflow.cores  # torch is imported by one job at a time, which takes all there is
+    resources:
+        mem_mb=3500,
+    params:
+        chips=lambda w, input: " ".join(f"--chips {folder}" for folder in input.chips),
+        logs=P.training_log,
+        seed=RUN.training.seed,
+    message:
+        "Training {wildcards.recipe}"
+    shell:
+        "geocrack train {input.recipe} {params.chips} -o {output.model} --seed {params.seed} "
+        "--log-dir {params.logs} --threads {threads} --overwrite > {log} 2>&1"
+
+
+rule predict:
+    input:
+        image=P.fused,
+        model=model_of,
+        area=[str(RUN.prediction.area)] if RUN.prediction.area else [],
+    output:
+        probability=P.probability,
+    log:
+        f"{P.logs}/predict/{{scene}}_{{recipe}}.log",
+    benchmark:
+        f"{P.benchmarks}/predict/{{scene}}_{{recipe}}.tsv"
+    conda:
+        "environment.yml"
+    threads: workflow.cores
+    resources:
+        mem_mb=2500,
+    params:
+        area=flag("area", RUN.prediction.area),
+        overlap=RUN.prediction.overlap,
+        batch=RUN.prediction.batch,
+        dtype=RUN.prediction.dtype,
+    message:
+        "Mapping the landslide probability of {wildcards.scene} with {wildcards.recipe}"
+    shell:
+        "geocrack predict {input.image} --model {input.model} -o {output.probability} {params.area} "
+        "--overlap {params.overlap} --batch {params.batch} --dtype {params.dtype} "
+        "--threads {threads} --overwrite > {log} 2>&1"
+
+
+rule vectorize_scene:
+    input:
+        probability=P.probability,
+    output:
+        polygons=P.polygons,
+    log:
+        f"{P.logs}/vectorize/{{scene}}_{{recipe}}.log",
+    benchmark:
+        f"{P.benchmarks}/vectorize/{{scene}}_{{recipe}}.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=800,
+    params:
+        options=run_paths.vectorize_options(RUN),
+    message:
+        "Turning {wildcards.recipe}'s probability of {wildcards.scene} into polygons"
+    shell:
+        "geocrack vectorize {input.probability} -o {output.polygons} {params.options} --overwrite > {log} 2>&1"
+
+
+rule score:
+    input:
+        polygons=P.polygons,
+        probability=P.probability,
+        image=P.fused,
+        truth=lambda w: str(SCENES[w.scene].truth),
+    output:
+        score=P.score,
+    log:
+        f"{P.logs}/score/{{scene}}_{{recipe}}.log",
+    benchmark:
+        f"{P.benchmarks}/score/{{scene}}_{{recipe}}.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    message:
+        "Scoring {wildcards.recipe} on {wildcards.scene}"
+    shell:
+        "geocrack score {input.polygons} --truth {input.truth} --image {input.image} "
+        "-o {output.score} --overwrite > {log} 2>&1"
+
+
+rule merge:
+    input:
+        probability=expand(P.probability, scene=MAPPED, recipe=FIRST),
+    output:
+        inventory=report(
+            P.inventory, caption="docs/captions/inventory.rst", category="Inventory", labels={"what": "polygons"}
+        ),
+    log:
+        f"{P.logs}/merge.log",
+    benchmark:
+        f"{P.benchmarks}/merge.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        options=run_paths.vectorize_options(RUN),
+    message:
+        "Joining all scenes into one inventory"
+    shell:
+        "geocrack vectorize {input.probability} -o {output.inventory} {params.options} --overwrite > {log} 2>&1"
+
+
+rule report_run:
+    input:
+        P.inventory,
+        expand(P.polygons, scene=MAPPED, recipe=RECIPES),
+        expand(P.score, scene=SCORED, recipe=RECIPES),
+    output:
+        report=report(
+            P.report, caption="docs/captions/report.rst", category="Report", labels={"what": "maps, scores, settings"}
+        ),
+    log:
+        f"{P.logs}/report.log",
+    benchmark:
+        f"{P.benchmarks}/report.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+    params:
+        folder=lambda wildcards, output: Path(output.report).parent,
+        settings=RUN.model_dump_json(),  # the report shows them, so it is made anew when one changes
+    message:
+        "Writing the report of {params.folder}"
+    shell:
+        "geocrack report {params.folder} -o {output.report} --overwrite > {log} 2>&1"

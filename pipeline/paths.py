@@ -1,0 +1,98 @@
+"""Which file each artefact of a run is: read by the Snakefile, the commands and the report.
+
+``{scene}`` and ``{recipe}`` stand for a scene's name and a model's recipe.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+from typing import IO
+
+from geo.errors import ConfigError
+from pipeline.config import Run
+
+_locks: list[IO[str]] = []  # held until the process ends
+
+
+class RunPaths:
+    """File patterns of one run.
+
+    Parameters
+    ----------
+    run : str
+        Name of the run, or a path to its folder.
+    root : str
+        Folder of all runs.
+    """
+
+    def __init__(self, run: str, root: str = "results"):
+        self.folder = f"{root}/{run}"
+        scene = f"{self.folder}/scenes/{{scene}}"
+        self.settings = f"{self.folder}/run.json"
+        self.scene_facts = f"{scene}/reflectance/scene.json"
+        self.reflectance = f"{scene}/reflectance/{{image}}.tif"
+        self.ortho = f"{scene}/ortho/{{image}}.tif"
+        self.fused = f"{scene}/fused.tif"
+        self.coregistration = f"{scene}/fused.coregistration.json"
+        self.chips = f"{scene}/chips"
+        self.model = f"{self.folder}/models/{{recipe}}.pt"
+        self.metrics = f"{self.folder}/models/{{recipe}}.metrics.json"
+        self.training_log = f"{self.folder}/models/{{recipe}}.log"
+        self.probability = f"{scene}/{{recipe}}/probability.tif"
+        self.polygons = f"{scene}/{{recipe}}/landslides.gpkg"
+        self.score = f"{scene}/{{recipe}}/score.json"
+        self.inventory = f"{self.folder}/inventory.gpkg"
+        self.report = f"{self.folder}/report.html"
+        self.logs = f"{self.folder}/logs"
+        self.benchmarks = f"{self.folder}/benchmarks"
+
+
+def configs_folder() -> Path:
+    """Folder with the configurations and recipes that come with geocrack, in a checkout or a wheel."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
+
+
+def recipe_file(recipe: str) -> str:
+    """Path of a recipe given by name (in ``configs/models``) or by path."""
+    named = configs_folder() / "models" / f"{recipe}.yaml"
+    return str(named) if named.is_file() else recipe
+
+
+def recipes(run: Run) -> dict[str, str]:
+    """Models of a run: name (folder of its results) -> recipe, or the model file where one is given."""
+    if run.training.model:
+        return {run.training.model.stem: str(run.training.model)}
+    return {Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe: recipe for recipe in run.training.recipes}
+
+
+def vectorize_options(run: Run) -> str:
+    """Options of ``geocrack vectorize`` that a run's configuration sets."""
+    section = run.vectorization
+    threshold = "" if section.threshold is None else f"--threshold {section.threshold} "
+    return (
+        f"{threshold}--min-area-m2 {section.min_area_m2} "
+        f"--connectivity {section.connectivity} --prefer {section.prefer}"
+    )
+
+
+def begin(run: Run, paths: RunPaths) -> None:
+    """Mark a run as going on and write its settings to ``run.json``.
+
+    The mark is a lock that the operating system takes back with the process, so a killed run leaves none.
+
+    Raises
+    ------
+    ConfigError
+        Another process works on the same run.
+    """
+    Path(paths.folder).mkdir(parents=True, exist_ok=True)
+    lock = open(f"{paths.folder}/.lock", "w")  # noqa: SIM115 - held until the process ends
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError(f"{paths.folder} is being worked on by another snakemake; wait for it or stop it") from None
+    _locks.append(lock)
+    Path(paths.settings).write_text(json.dumps(run.model_dump(mode="json"), indent=2) + "\n")

@@ -1,0 +1,62 @@
+"""``environment.yml``, ``pyproject.toml`` and ``requirements.lock`` say the same."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parent.parent
+CONDA_NAMES = {  # PyPI -> conda-forge or bioconda, where they differ
+    "dask": "dask-core",
+    "matplotlib": "matplotlib-base",
+    "opencv-python-headless": "opencv",
+    "pvlib": "pvlib-python",
+    "snakemake": "snakemake-minimal",
+    "torch": "pytorch",
+}
+
+
+def split(requirement: str) -> tuple[str, str]:
+    """``"numpy >=2.0; marker"`` -> ``("numpy", ">=2.0")``."""
+    name, version = re.fullmatch(r"([A-Za-z0-9_.-]+)\s*([^;]*?)\s*(?:;.*)?", requirement).groups()
+    return name.lower(), version.replace(" ", "")
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, str]:
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = table["dependencies"] + table["optional-dependencies"]["dev"]
+    return dict(split(r) for r in wanted)
+
+
+def test_conda_environment_has_the_dependencies_of_the_package(project):
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(entry["pip"] for entry in listed if isinstance(entry, dict))
+    conda = dict(split(entry) for entry in listed if isinstance(entry, str))
+    conda |= dict(split(entry) for entry in pip if not entry.startswith("-"))
+    assert "--no-deps -e ." in pip
+    assert {"python", "pip", "gdal"} <= conda.keys()
+    expected = {CONDA_NAMES.get(name, name): version for name, version in project.items()}
+    assert {n: v for n, v in conda.items() if n not in ("python", "pip", "gdal")} == expected
+
+
+def test_lock_pins_every_dependency_with_hashes_and_names_no_index(project):
+    lock = (ROOT / "requirements.lock").read_text()
+    assert "://" not in lock
+    pins = re.findall(r"^([a-z0-9._-]+)==(\S+)", lock, flags=re.M)
+    assert project.keys() <= {name for name, _ in pins}
+    blocks = re.split(r"^(?=[a-z0-9._-]+==)", lock, flags=re.M)[1:]
+    assert all("--hash=sha256:" in block for block in blocks)
+
+
+def test_torch_and_torchvision_are_locked_as_a_pair_that_fits():
+    import torch
+    import torchvision
+
+    assert torch.__version__.split("+")[0] == "2.14.1"
+    assert torchvision.__version__.split("+")[0] == "0.29.1"
+    assert torchvision.ops.nms(torch.tensor([[0.0, 0, 1, 1]]), torch.tensor([1.0]), 0.5).tolist() == [0]
