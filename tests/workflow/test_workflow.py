@@ -1,0 +1,154 @@
+"""The workflow as a person runs it: what is done, done again, and not done again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+import yaml
+from conftest import ENVIRONMENT, ROOT, jobs
+
+pytestmark = pytest.mark.workflow
+
+FLOW = {"reflectance": 2, "ortho": 4, "fuse": 2, "tile": 2, "train": 1, "predict": 2, "vectorize_scene": 2, "score": 2}
+SMALL = ("--configfile", "small.yaml")
+
+
+def test_lint_is_clean(workplace):
+    done = workplace.snakemake("--lint")
+    assert "your workflow is in a good condition" in done.stdout + done.stderr
+
+
+def test_without_a_configuration_the_default_is_planned(workplace):
+    """Three dates, two models; the products are there already, so `demo` itself may be spared."""
+    planned = workplace.planned()
+    assert planned["reflectance"] == 3
+    assert planned["train"] == 2
+    assert planned["predict"] == 6
+
+
+def test_config_option_alone_changes_the_default(workplace):
+    done = workplace.snakemake("-n", "inventory", "--config", "run=other")
+    assert "results/other/inventory.gpkg" in done.stdout + done.stderr
+
+
+def test_nothing_of_the_default_leaks_into_a_users_configuration(workplace):
+    """One scene in the file means one scene in the run, and the default's settings are not merged in."""
+    demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
+    mine = {
+        "run": "mine",
+        "scenes": [{"name": "only", "product": demo["scenes"][2]["product"], "labels": demo["scenes"][2]["labels"]}],
+        "ortho": {"dem": demo["ortho"]["dem"]},
+        "training": {"recipes": ["svm"]},
+    }
+    done = workplace.snakemake("-n", "inventory", "--configfile", workplace.write("mine.yaml", mine))
+    planned, text = jobs(done), done.stdout + done.stderr
+    assert planned["reflectance"] == 1
+    assert planned["train"] == 1
+    assert "score" not in planned
+    assert "gf1_2013" not in text
+    assert "map_area" not in text
+
+
+def test_all_mistakes_of_a_configuration_are_told_at_once(workplace):
+    name = workplace.write("wrong.yaml", {"run": "w", "scene": [], "ortho": {"resampling": "cubik", "dm": "x"}})
+    done = workplace.snakemake("-n", "inventory", "--configfile", name, check=False)
+    said = done.stdout + done.stderr
+    assert done.returncode != 0
+    assert "did you mean 'scenes'?" in said
+    assert "did you mean 'dem'?" in said
+    assert "cubik" in said
+    assert "Traceback" not in said
+
+
+@pytest.fixture(scope="session")
+def finished(workplace):
+    """The small run, killed once in the middle of `fuse` and brought to its end by the plain command."""
+    process = subprocess.Popen(
+        workplace.command("inventory", *SMALL),
+        cwd=workplace.folder,
+        env=ENVIRONMENT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    scenes = workplace.folder / "results/small/scenes"
+    deadline = time.monotonic() + 240
+    while not list(scenes.glob("*/.part-*fused.tif*")):
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "no fusion began"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    workplace.killed_fused = list(scenes.glob("*/fused.tif"))
+    workplace.leftovers = list(scenes.glob("*/.part-*"))
+    workplace.kept = {p: p.stat().st_mtime_ns for p in scenes.glob("*/reflectance/scene.json")}
+    workplace.second = workplace.snakemake("inventory", *SMALL)
+    return workplace
+
+
+def test_a_killed_run_goes_on_where_it_was(finished):
+    assert finished.leftovers, "the kill came in the middle of a rule"
+    again = jobs(finished.second)
+    assert "reflectance" not in again
+    assert again["fuse"] == 2 - len(finished.killed_fused)
+    assert {p: p.stat().st_mtime_ns for p in finished.kept} == finished.kept
+    results = finished.folder / "results/small"
+    assert not list(results.rglob(".part-*"))
+    for name in ("inventory.gpkg", "report.html", "run.json"):
+        assert (results / name).stat().st_size > 0
+
+
+def test_a_second_run_has_nothing_to_do(finished):
+    done = finished.snakemake("-n", "inventory", *SMALL)
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "changed", "again"),
+    [
+        ("vectorization", {"min_area_m2": 500}, {"vectorize_scene", "merge", "score", "report_run"}),
+        (
+            "prediction",
+            {"overlap": 32},
+            {"predict", "vectorize_scene", "merge", "score", "report_run"},
+        ),
+        (
+            "fusion",
+            {"method": "brovey"},
+            {"fuse", "tile", "train", "predict", "vectorize_scene", "merge", "score", "report_run"},
+        ),
+        ("tiling", {"seed": 1}, {"tile", "train", "predict", "vectorize_scene", "merge", "score", "report_run"}),
+    ],
+)
+def test_a_changed_setting_runs_only_what_depends_on_it(finished, section, changed, again):
+    settings = yaml.safe_load((finished.folder / "small.yaml").read_text())
+    settings[section] = settings.get(section, {}) | changed
+    name = finished.write(f"{section}.yaml", settings)
+    assert finished.planned("--configfile", name).keys() - {"inventory"} == again
+
+
+def test_every_product_has_its_provenance(finished):
+    results = finished.folder / "results/small"
+    for product in [*results.rglob("fused.tif"), *results.rglob("probability.tif"), *results.rglob("*.gpkg")]:
+        if product.name != "index.gpkg":
+            assert product.with_name(product.name + ".provenance.json").is_file(), product
+
+
+def test_a_second_snakemake_on_the_same_run_is_refused(finished):
+    import fcntl
+
+    with open(finished.folder / "results/small/.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = finished.snakemake("inventory", *SMALL, "--forcerun", "report_run", check=False)
+    assert done.returncode != 0
+    assert "being worked on by another snakemake" in done.stdout + done.stderr
+
+
+def test_snakemake_report_is_made_with_captions(finished):
+    finished.snakemake("inventory", *SMALL, "--report", "report.html")
+    page = (finished.folder / "report.html").read_text()
+    assert "Landslide polygons of all scenes of the run" in page
