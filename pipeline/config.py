@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from geo.errors import ConfigError
+from geo.settings import Section, explain, read_yaml
 
 
 def _expanded(path: Path) -> Path:
@@ -27,12 +27,6 @@ def _expanded(path: Path) -> Path:
 
 
 FilePath = Annotated[Path, AfterValidator(_expanded)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Generic(Section):
@@ -178,64 +172,3 @@ def parse(settings: dict[str, Any], *, source: str = "configuration") -> Run:
 def load(path: str | os.PathLike) -> Run:
     """Read and check a configuration file."""
     return parse(read_yaml(path), source=str(path))
-
-
-def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
-    """Mapping in a YAML file.
-
-    Raises
-    ------
-    ConfigError
-        No such file, not YAML, or no mapping.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} does not exist; expected a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not valid YAML ({where})") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds {type(content).__name__}; expected keys and values")
-    return content
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One clause per error of a validation: where, what was found, what was expected."""
-    clauses = []
-    for item in error.errors():
-        # tags of union members are no keys of the file
-        where = ".".join(str(p) for p in item["loc"] if not (isinstance(p, str) and p[:1].isupper()) and "[" not in str(p))
-        if item["type"] == "extra_forbidden":
-            import difflib
-
-            key = str(item["loc"][-1])
-            known = _known_keys(model, [p for p in item["loc"][:-1]])
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
-            clauses.append(f"{where}: unknown key; {hint}")
-        else:
-            message = item["msg"].removeprefix("Value error, ")
-            message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
-            given = item.get("input")
-            shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
-            clauses.append(f"{where}: {message}{shown}" if where else message + shown)
-    return list(dict.fromkeys(clauses))
-
-
-def _known_keys(model: Any, loc: list[Any]) -> list[str]:
-    """Keys of the section that an error's location leads to."""
-    import typing
-
-    for part in loc:
-        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
-            model = model.model_fields[part].annotation
-        for _ in range(3):  # through list[...] and unions to the section
-            members = [a for a in typing.get_args(model) if a is not type(None)]
-            sections = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
-            nested = [m for m in members if typing.get_args(m)]
-            if sections:
-                model = sections[0]
-            elif nested:
-                model = nested[0]
-    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []

@@ -1,0 +1,86 @@
+"""Settings that a person writes: YAML files checked against a schema, with every mistake told at once.
+
+The run's configuration (``pipeline.config``) and the recipes of the models (``models.recipe``) are both
+such settings, so the way of reading and of explaining them lies below the two.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from geo.errors import ConfigError
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
+    """Read the mapping in a YAML file.
+
+    Raises
+    ------
+    ConfigError
+        No such file, not YAML, or no mapping.
+    """
+    try:
+        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist; expected a YAML file") from None
+    except (IsADirectoryError, PermissionError) as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}); expected a YAML file") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML ({where})") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds {type(content).__name__}; expected keys and values")
+    return content
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One clause per error of a validation: where, what was found, what was expected."""
+    clauses = []
+    for item in error.errors():
+        # tags of union members are no keys of the file
+        where = ".".join(
+            str(p) for p in item["loc"] if not (isinstance(p, str) and p[:1].isupper()) and "[" not in str(p)
+        )
+        if item["type"] == "extra_forbidden":
+            key = str(item["loc"][-1])
+            known = _known_keys(model, list(item["loc"][:-1]))
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+            clauses.append(f"{where}: unknown key; {hint}")
+        else:
+            message = item["msg"].removeprefix("Value error, ")
+            message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
+            given = item.get("input")
+            shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
+            clauses.append(f"{where}: {message}{shown}" if where else message + shown)
+    return list(dict.fromkeys(clauses))
+
+
+def _known_keys(model: Any, loc: list[Any]) -> list[str]:
+    """Keys of the section that an error's location leads to."""
+    for part in loc:
+        if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
+            model = model.model_fields[part].annotation
+        for _ in range(3):  # through list[...] and unions to the section
+            members = [a for a in typing.get_args(model) if a is not types.NoneType]
+            sections = [m for m in members if isinstance(m, type) and issubclass(m, BaseModel)]
+            nested = [m for m in members if typing.get_args(m)]
+            if sections:
+                model = sections[0]
+            elif nested:
+                model = nested[0]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
