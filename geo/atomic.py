@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all.
 
-An output is written under a hidden name beside its target and renamed when it is complete. What a killed
-process left behind under such a name is removed by the next one that writes the same target.
+An output is written inside a hidden folder beside its target, under its own name (so that drivers find the
+suffix they expect, and journals and side files stay with it), and renamed when it is complete. What a killed
+process left behind is removed by the next one that writes the same target.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 from geo.errors import OutputError, OutputExistsError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_numbers = count()
+#: Hidden folders that this process is writing to now: a leftover may carry our process id from an earlier life.
+_ours: set[Path] = set()
 
 
 @contextmanager
@@ -35,38 +41,45 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = False, folder: bool = F
     Yields
     ------
     Path
-        Hidden path beside ``path`` with the same suffix.
+        Hidden path with the same name, on the same disk.
 
     Raises
     ------
     OutputExistsError
         The output is there and ``overwrite`` is false.
     OutputError
-        The disk is full, or the place cannot be written to.
+        The disk is full, the place cannot be written to, or a folder stands where a file should be (or the
+        other way round).
     """
     target = Path(path)
     check_free(target, overwrite=overwrite)
-    part = target.with_name(f".part-{os.getpid()}-{target.name}")
+    if target.exists() and target.is_dir() != folder:
+        found, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
+        raise OutputError(f"{target} is a {found}; expected the name of a {wanted}: choose another name")
+    hidden = (target.parent / f".part-{os.getpid()}-{next(_numbers)}-{target.name}").absolute()
+    part = hidden / target.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
-        if folder:
-            part.mkdir()
+        _ours.add(hidden)
+        (part if folder else hidden).mkdir(parents=True)
+    except OSError as error:
+        _remove(hidden)
+        raise OutputError(f"{target} cannot be written: {_reason(error)}; choose another place") from error
+    try:
         yield part
-        if folder and target.exists():
-            shutil.rmtree(target)
-        os.replace(part, target)
+        _replace(part, target, hidden / "replaced")
     except OSError as error:
         if error.errno in _FULL:
             raise OutputError(
                 f"{target} could not be written whole: no space is left on its disk; "
                 "free some space, or choose another place, and run again"
             ) from error
-        if isinstance(error, PermissionError):
-            raise OutputError(f"{target} could not be written: {error.strerror}; choose another place") from error
+        if error.errno in _FORBIDDEN and _concerns(error, hidden, target):
+            raise OutputError(f"{target} could not be written: {_reason(error)}; choose another place") from error
         raise
     finally:
-        _remove(part)
+        _remove(hidden)
 
 
 def check_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
@@ -76,28 +89,53 @@ def check_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
         raise OutputExistsError(f"{target} is already there; give --overwrite to replace it, or another name")
 
 
+def _replace(part: Path, target: Path, aside: Path) -> None:
+    """Put the finished part in the target's place; a folder that is replaced comes back if that fails."""
+    if not target.is_dir():
+        os.replace(part, target)
+        return
+    os.replace(target, aside)
+    try:
+        os.replace(part, target)
+    except BaseException:
+        os.replace(aside, target)
+        raise
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _concerns(error: OSError, hidden: Path, target: Path) -> bool:
+    """Whether an error is about the output, not about a file that was read on the way."""
+    if not isinstance(error.filename, str | os.PathLike):
+        return True
+    file = Path(error.filename).absolute()
+    return file == target.absolute() or hidden in (file, *file.parents)
+
+
 def _remove_leftovers(target: Path) -> None:
     """Remove hidden parts of this target whose process is gone."""
-    pattern = re.compile(rf"\.part-(\d+)-{re.escape(target.name)}(\..*)?")
-    for entry in target.parent.iterdir():
+    pattern = re.compile(rf"\.part-(\d+)-\d+-{re.escape(target.name)}")
+    for entry in target.parent.absolute().iterdir():
         match = pattern.fullmatch(entry.name)
-        if match and not _alive(int(match[1])):
+        if match and entry not in _ours and not _runs_elsewhere(int(match[1])):
             _remove(entry)
 
 
-def _alive(pid: int) -> bool:
+def _runs_elsewhere(pid: int) -> bool:
+    """Whether another process with this id is running."""
+    if pid == os.getpid():
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
+    except OSError:  # it is there and not ours
         return True
     return True
 
 
-def _remove(path: Path) -> None:
-    """Remove a part and what drivers put beside it (journals, ``.aux.xml``)."""
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    for entry in (path, *path.parent.glob(f"{path.name}[-.]*")):
-        entry.unlink(missing_ok=True) if not entry.is_dir() else None
+def _remove(hidden: Path) -> None:
+    shutil.rmtree(hidden, ignore_errors=True)
+    _ours.discard(hidden)

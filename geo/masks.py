@@ -38,7 +38,7 @@ def quality_path(path: str | os.PathLike) -> Path:
 
 
 def seen(quality: np.ndarray) -> np.ndarray:
-    """True where the ground was seen.
+    """Tell where the ground was seen.
 
     Parameters
     ----------
@@ -48,5 +48,6 @@ def seen(quality: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of bool, same shape
+        True where none of the flags in ``UNSEEN`` is set.
     """
     return (quality & int(UNSEEN)) == 0

@@ -17,7 +17,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
+from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
+from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.rpc import RPC
 from rasterio.windows import Window
@@ -38,7 +41,7 @@ class Encoding:
     offset: float = 0.0
 
     def encode(self, values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-        """Stored numbers of float values; values beyond the range are clipped, not wrapped.
+        """Turn values into the numbers on disk; values beyond the range are clipped, not wrapped.
 
         Parameters
         ----------
@@ -76,6 +79,11 @@ PROBABILITY = Encoding("uint8", nodata=255, scale=0.004)
 PROBABILITY_FLOAT = Encoding("float32", nodata=float("nan"))
 
 
+#: What the bands are shown as, so that a viewer opens an image in its true colours.
+COLOURS = {"red": ColorInterp.red, "green": ColorInterp.green, "blue": ColorInterp.blue}
+_GDAL_ERRORS = (RasterioError, CPLE_BaseError)
+
+
 @contextmanager
 def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
     """Open a raster for reading.
@@ -101,9 +109,7 @@ def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
         try:
             yield src
         except RasterioIOError as error:
-            raise RasterError(
-                f"{file} is truncated or damaged ({_first(error)}); copy or download it again"
-            ) from error
+            raise RasterError(f"{file} is truncated or damaged ({_first(error)}); copy or download it again") from error
 
 
 def _first(error: Exception) -> str:
@@ -143,33 +149,77 @@ def read(
     valid : ndarray of bool, shape (height, width)
     """
     window = window or Window(0, 0, src.width, src.height)
-    alpha = rasterio.enums.ColorInterp.alpha
-    bands = list(bands or (b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != alpha))
+    bands = list(bands or _no_alpha(src))
     values = np.full((len(bands), window.height, window.width), np.nan, dtype=np.float32)
     valid = np.zeros((window.height, window.width), dtype=bool)
     inside = clip(window, src.shape)
     if inside.width and inside.height:
-        stored = src.read(bands, window=inside)
-        good = np.isfinite(stored).all(axis=0)
-        for band, layer in zip(bands, stored, strict=True):
-            nodata = src.nodatavals[band - 1]
-            if nodata is not None and not np.isnan(nodata):
-                good &= layer != nodata
-        if any(f & _MASKED for f in (_flags(src, b) for b in bands)):
-            good &= (src.read_masks(bands, window=inside) > 0).all(axis=0)
-        scale = np.array([src.scales[b - 1] for b in bands], dtype=np.float32)[:, None, None]
-        offset = np.array([src.offsets[b - 1] for b in bands], dtype=np.float32)[:, None, None]
         at = slices(inside, window)
-        values[:, *at] = np.where(good, stored.astype(np.float32) * scale + offset, np.nan)
-        valid[at] = good
+        masks = src.read_masks(bands, window=inside) if _masked(src, bands) else None
+        values[:, *at], valid[at] = _physical(src, bands, src.read(bands, window=inside), masks)
     return values, valid
 
 
-_MASKED = rasterio.enums.MaskFlags.per_dataset.value | rasterio.enums.MaskFlags.alpha.value
+def overview(
+    src: rasterio.DatasetReader,
+    longest: int,
+    *,
+    bands: Sequence[int] | None = None,
+    resampling: str = "average",
+) -> tuple[np.ndarray, np.ndarray, Affine]:
+    """All of a raster made small, through its overviews where it has them; for pictures.
+
+    Parameters
+    ----------
+    src : rasterio dataset
+        An opened raster.
+    longest : int
+        Pixels of the longer side; a raster that is smaller stays as it is.
+    bands : sequence of int, optional
+        Band numbers from 1; by default all but alpha.
+    resampling : str
+        ``"average"`` for quantities, ``"nearest"`` for classes. Pixels that are not valid are passed over.
+
+    Returns
+    -------
+    values : ndarray of float32, shape (bands, height, width)
+        NaN where not good.
+    valid : ndarray of bool, shape (height, width)
+    transform : Affine
+        Of the small raster.
+    """
+    bands = list(bands or _no_alpha(src))
+    factor = max(1.0, max(src.shape) / longest)
+    height, width = (max(1, round(side / factor)) for side in src.shape)
+    how, shape = Resampling[resampling], (len(bands), height, width)
+    masks = src.read_masks(bands, out_shape=shape) if _masked(src, bands) else None
+    values, valid = _physical(src, bands, src.read(bands, out_shape=shape, resampling=how), masks)
+    return values, valid, src.transform * Affine.scale(src.width / width, src.height / height)
 
 
-def _flags(src: rasterio.DatasetReader, band: int) -> int:
-    return sum({f.value for f in src.mask_flag_enums[band - 1]})
+def _no_alpha(src: rasterio.DatasetReader) -> list[int]:
+    return [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
+
+
+def _physical(
+    src: rasterio.DatasetReader, bands: list[int], stored: np.ndarray, masks: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Values in physical units (NaN where not good) and where all bands are good, of numbers as stored."""
+    good = np.isfinite(stored).all(axis=0)
+    for band, layer in zip(bands, stored, strict=True):
+        nodata = src.nodatavals[band - 1]
+        if nodata is not None and not np.isnan(nodata):
+            good &= layer != nodata
+    if masks is not None:
+        good &= (masks > 0).all(axis=0)
+    scale = np.array([src.scales[b - 1] for b in bands], dtype=np.float32)[:, None, None]
+    offset = np.array([src.offsets[b - 1] for b in bands], dtype=np.float32)[:, None, None]
+    return np.where(good, stored.astype(np.float32) * scale + offset, np.float32(np.nan)), good
+
+
+def _masked(src: rasterio.DatasetReader, bands: list[int]) -> bool:
+    """Whether an alpha band or a mask says more than nodata does."""
+    return any({MaskFlags.per_dataset, MaskFlags.alpha} & set(src.mask_flag_enums[b - 1]) for b in bands)
 
 
 def band_numbers(src: rasterio.DatasetReader, names: Sequence[str]) -> list[int]:
@@ -265,6 +315,8 @@ class GeoTiffWriter:
                     zstd_level=1 if self._cog else 9,
                     predictor=self._predictor,
                     interleave="pixel" if self._cog else "band",
+                    photometric="MINISBLACK",  # or GDAL takes four bands of bytes for RGB with alpha
+                    alpha="NO",
                     bigtiff="IF_SAFER",
                     num_threads=cpus(),
                 )
@@ -272,7 +324,12 @@ class GeoTiffWriter:
                     self._dst.set_band_description(number, name)
                 self._dst.scales = [self.encoding.scale] * len(self._bands)
                 self._dst.offsets = [self.encoding.offset] * len(self._bands)
+                self._dst.colorinterp = [COLOURS.get(name.lower(), ColorInterp.undefined) for name in self._bands]
                 self._dst.update_tags(**self._tags)
+        except _GDAL_ERRORS as error:
+            failed = self._failed(error)
+            self.__exit__(OutputError, failed, None)
+            raise failed from error
         except BaseException as error:
             self.__exit__(type(error), error, error.__traceback__)
             raise
@@ -300,46 +357,51 @@ class GeoTiffWriter:
         stored = stored[None] if stored.ndim == 2 else stored
         try:
             self._dst.write(stored, window=window)
-        except RasterioError as error:
+        except _GDAL_ERRORS as error:
             raise self._failed(error) from error
 
     def _failed(self, error: Exception) -> OutputError:
         return OutputError(
-            f"{self.path} could not be written whole ({_first(error)}); "
+            f"{self.path} could not be written whole: its disk is full or failed ({_first(error)}); "
             "free some space, or choose another place, and run again"
         )
 
     def __exit__(self, kind, error, trace) -> bool | None:
-        if hasattr(self, "_dst"):
-            try:
-                self._dst.close()
-                if kind is None:
-                    self._finish()
-            except RasterioError as failure:
-                raised = self._failed(failure)
-                self._atomic.__exit__(OutputError, raised, None)
-                raise raised from failure
-            except BaseException as failure:
+        try:
+            if hasattr(self, "_dst"):
+                self._close(finish=kind is None)
+        except BaseException as failure:
+            if kind is None:
                 self._atomic.__exit__(type(failure), failure, failure.__traceback__)
                 raise
         return self._atomic.__exit__(kind, error, trace)
 
+    def _close(self, finish: bool) -> None:
+        try:
+            # inside an environment of rasterio what GDAL says is logged, not printed past our own sentence
+            with rasterio.Env():
+                self._dst.close()
+                if finish:
+                    self._finish()
+        except (*_GDAL_ERRORS, RasterError) as failure:
+            raise self._failed(failure) from failure
+
     def _finish(self) -> None:
-        """Turn the written file into a Cloud Optimized GeoTIFF; reading it all back proves it whole."""
-        if not self._cog:
-            with open_raster(self._strips) as src:
-                last = Window(src.width - 1, src.height - 1, 1, 1)
-                src.read(window=last)
-            return
-        rasterio.shutil.copy(
-            self._strips,
-            self._part,
-            driver="COG",
-            compress="ZSTD",
-            predictor="YES",
-            blocksize=512,
-            overview_resampling=self._resampling,
-            bigtiff="IF_SAFER",
-            num_threads=cpus(),
-        )
-        self._strips.unlink()
+        """Turn the written file into a Cloud Optimized GeoTIFF, and see that the end of the file is there."""
+        if self._cog:
+            rasterio.shutil.copy(
+                self._strips,
+                self._part,
+                driver="COG",
+                compress="ZSTD",
+                predictor="YES",
+                blocksize=512,
+                overview_resampling=self._resampling,
+                bigtiff="IF_SAFER",
+                num_threads=cpus(),
+            )
+            self._strips.unlink()
+        with open_raster(self._part) as src:
+            for _, window in src.block_windows(1):
+                last = window
+            src.read(window=last)

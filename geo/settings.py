@@ -34,7 +34,7 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
         No such file, not YAML, or no mapping.
     """
     try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise ConfigError(f"{path} does not exist; expected a YAML file") from None
     except (IsADirectoryError, PermissionError) as error:
@@ -47,14 +47,27 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
     return content
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML in which a key given twice is an error; PyYAML silently takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        twice = [key for i, key in enumerate(keys) if key in keys[:i]]
+        if twice:
+            raise yaml.constructor.ConstructorError(None, None, f"the key '{twice[0]}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One clause per error of a validation: where, what was found, what was expected."""
+    """List one clause per error of a validation: where, what was found, what was expected."""
     clauses = []
-    for item in error.errors():
-        # tags of union members are no keys of the file
-        where = ".".join(
-            str(p) for p in item["loc"] if not (isinstance(p, str) and p[:1].isupper()) and "[" not in str(p)
-        )
+    places = [_place(item["loc"]) for item in error.errors()]
+    for item, where in zip(error.errors(), places, strict=True):
+        # of a value that may be a path or a section, only the errors of the one that was meant are told
+        deeper = any(other.startswith(f"{where}.") for other in places)
+        no_section = item["type"] == "model_type" and isinstance(item["input"], str) and places.count(where) > 1
+        if where and (deeper or no_section):
+            continue
         if item["type"] == "extra_forbidden":
             key = str(item["loc"][-1])
             known = _known_keys(model, list(item["loc"][:-1]))
@@ -68,6 +81,12 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
             shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
             clauses.append(f"{where}: {message}{shown}" if where else message + shown)
     return list(dict.fromkeys(clauses))
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    """Join the keys that lead to an error; tags of union members (``Generic``, ``function-after[...]``) are none."""
+    tags = {section.__name__ for section in Section.__subclasses__()}
+    return ".".join(str(p) for i, p in enumerate(loc) if i == 0 or (p not in tags and "[" not in str(p)))
 
 
 def _known_keys(model: Any, loc: list[Any]) -> list[str]:

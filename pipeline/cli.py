@@ -65,22 +65,28 @@ def main() -> None:
     from geo.errors import GeocrackError
 
     try:
-        geocrack(standalone_mode=False)
+        code = geocrack(standalone_mode=False, prog_name="geocrack")
     except GeocrackError as error:
         _end(str(error), error.exit_code)
-    except click.UsageError as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "geocrack"
+        _end(f"{error.format_message().rstrip('.')} (see '{command} --help')", 2)
     except click.ClickException as error:
         _end(error.format_message(), 2)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
     except (KeyboardInterrupt, click.Abort):
         _end("stopped by the user; nothing unfinished was left behind", 130)
     except MemoryError:
         _end("out of memory; close other programs, or lower --batch or --threads", 1)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(f"{error.filename}: {(error.strerror or type(error).__name__).lower()}", 2)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _end(sentence: str, code: int) -> None:

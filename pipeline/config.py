@@ -6,6 +6,7 @@ them, and ``configs/schema.json`` is generated from them.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
@@ -141,17 +142,18 @@ class Run(Section):
     def _consistent(self) -> Run:
         names = [s.name for s in self.scenes]
         twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ValueError(f"scenes: the name '{twice[0]}' is given twice; names must differ")
+        wrong = [f"scenes: the name '{name}' is given twice; names must differ" for name in twice]
         if not any(s.map for s in self.scenes):
-            raise ValueError("scenes: none has `map: true`; at least one must be searched")
+            wrong.append("scenes: none has `map: true`; at least one must be searched")
         if self.training.model is None and not any(s.labels for s in self.scenes):
-            raise ValueError("scenes: none has `labels`, and `training.model` is not given; a model needs one of them")
+            wrong.append("scenes: none has `labels`, and `training.model` is not given; a model needs one of them")
         for scene in self.scenes:
             if scene.dem is None and self.ortho.dem is None:
-                raise ValueError(f"scenes: '{scene.name}' has no `dem` and `ortho.dem` is not given; give one of them")
+                wrong.append(f"scenes: '{scene.name}' has no `dem` and `ortho.dem` is not given; give one of them")
         if abs(sum(self.tiling.fractions) - 1) > 1e-6:
-            raise ValueError(f"tiling.fractions: they sum to {sum(self.tiling.fractions):g}; expected 1")
+            wrong.append(f"tiling.fractions: they sum to {sum(self.tiling.fractions):g}; expected 1")
+        if wrong:
+            raise ValueError("; ".join(wrong))
         return self
 
 
@@ -172,3 +174,13 @@ def parse(settings: dict[str, Any], *, source: str = "configuration") -> Run:
 def load(path: str | os.PathLike) -> Run:
     """Read and check a configuration file."""
     return parse(read_yaml(path), source=str(path))
+
+
+def schema() -> str:
+    """Write the JSON schema of a configuration file, as published in ``configs/schema.json``."""
+    document = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Run.model_json_schema()}
+    return json.dumps(document | {"title": "A run of geocrack"}, indent=2)
+
+
+if __name__ == "__main__":  # python -m pipeline.config > configs/schema.json
+    print(schema())

@@ -17,10 +17,11 @@ import types
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import click
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
 
 Item = TypeVar("Item")
 PATH = click.Path(path_type=Path)
@@ -46,8 +47,9 @@ def verbosity(command: Callable) -> Callable:
         ctx.meta["quiet"] = value
         _configure(ctx)
 
-    command = click.option("-v", "--verbose", count=True, expose_value=False, callback=more, help="Say more.")(command)
-    return click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=less, help="Only warnings.")(command)
+    verbose = click.option("-v", "--verbose", count=True, expose_value=False, callback=more, help="Say more.")
+    quiet = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=less, help="Only warnings.")
+    return verbose(quiet(command))
 
 
 def _configure(ctx: click.Context) -> None:
@@ -73,24 +75,51 @@ def setting(section: type[BaseModel], field: str, flag: str | None = None) -> Ca
     """
     info = section.model_fields[field]
     kind = info.annotation
-    choices = None
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         kind = next(a for a in typing.get_args(kind) if a is not type(None))
-    if typing.get_origin(kind) is typing.Literal:
-        choices = [str(a) for a in typing.get_args(kind)]
-        values = {str(a): a for a in typing.get_args(kind)}
-    flag = flag or "--" + field.replace("_", "-")
-    if kind is bool:
-        flag = f"{flag}/--no-{flag[2:]}"
-    extra: dict[str, Any] = {}
-    if choices:
-        extra = {"type": click.Choice(choices), "callback": lambda c, p, v: values.get(v, v)}
-    elif typing.get_origin(kind) is tuple:
-        extra = {"nargs": len(typing.get_args(kind)), "type": typing.get_args(kind)[0]}
-    elif kind is not bool:
-        extra = {"type": PATH if kind is Path else kind}
+    if typing.get_origin(kind) is Annotated:
+        kind = typing.get_args(kind)[0]
     default = None if info.is_required() else info.get_default(call_default_factory=True)
-    return click.option(flag, field, default=default, help=info.description, **extra)
+    flag = flag or "--" + field.replace("_", "-")
+    members = typing.get_args(kind)
+    extra: dict[str, Any] = {"type": PATH if kind is Path else kind}
+    if typing.get_origin(kind) is typing.Literal:
+        extra["type"] = click.Choice([str(m) for m in members])
+        default = None if default is None else str(default)
+    elif typing.get_origin(kind) is tuple:
+        extra |= {"type": members[0], "nargs": len(members)}
+    elif typing.get_origin(kind) is list:
+        extra |= {"type": members[0], "multiple": True}
+    elif kind is bool:
+        flag, extra = f"{flag}/--no-{flag[2:]}", {}
+    elif not (isinstance(kind, type) and issubclass(kind, str | int | float | Path)):
+        raise TypeError(f"{section.__name__}.{field} is a section of its own; it cannot be an option")
+    return click.option(flag, field, default=default, help=info.description, callback=_checked(info), **extra)
+
+
+def _checked(info: FieldInfo) -> Callable:
+    """Hold an option to what the configuration demands of its field."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
+        if value is None or value == ():
+            return None
+        literal = {str(m): m for m in _literals(info.annotation)}
+        value = literal.get(value, value) if isinstance(value, str) else value
+        try:
+            annotated: Any = Annotated[(info.annotation, *info.metadata)]
+            return TypeAdapter(annotated).validate_python(value)
+        except ValidationError as error:
+            message = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise click.BadParameter(message[:1].lower() + message[1:] + f", got {value}") from None
+
+    return check
+
+
+def _literals(kind: Any) -> tuple:
+    """Members of a literal type, also of one inside a union."""
+    if typing.get_origin(kind) is typing.Literal:
+        return typing.get_args(kind)
+    return tuple(m for a in typing.get_args(kind) for m in _literals(a))
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterable[Item]:

@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,16 +69,17 @@ def track(
     start = time.monotonic()
     record: dict[str, Any] = {"step": step, "product": Path(output).name, "results": {}}
     yield record
+    seconds = time.monotonic() - start  # the work's, without hashing what it read
     self_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     child_kb = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024
     record |= {
-        "command": " ".join(["geocrack", *sys.argv[1:]]),
+        "command": shlex.join(["geocrack", *sys.argv[1:]]),
         "inputs": [{"path": os.fspath(p), "sha256": sha256(p)} for p in inputs if p is not None],
         "settings": dict(settings),
         "versions": {"geocrack": __version__, "python": platform.python_version(), **_versions()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - start, 2),
+        "seconds": round(seconds, 2),
         "peak_memory_mb": round(max(self_kb, child_kb) * unit / 1e6, 1),
     }
     from geo.atomic import atomic

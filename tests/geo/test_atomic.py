@@ -1,0 +1,157 @@
+import errno
+import os
+import subprocess
+import sys
+
+import pytest
+
+from geo.atomic import atomic, check_free
+from geo.errors import OutputError, OutputExistsError
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def a_dead_process():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_nothing_is_there_until_the_end(tmp_path):
+    target = tmp_path / "deep" / "fused.tif"
+    with atomic(target) as part:
+        part.write_text("pixels")
+        assert not target.exists()
+        assert part.name == target.name
+    assert target.read_text() == "pixels"
+    assert names(target.parent) == ["fused.tif"]
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="half way"), atomic(tmp_path / "a.gpkg") as part:
+        part.write_text("half")
+        part.with_name("a.gpkg-journal").write_text("of the driver")
+        raise RuntimeError("half way")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
+def test_a_stopped_process_leaves_nothing(tmp_path, kind):
+    with pytest.raises(kind), atomic(tmp_path / "a.tif") as part:
+        part.write_text("half")
+        raise kind
+    assert names(tmp_path) == []
+
+
+def test_what_is_there_stays_when_its_replacement_fails(tmp_path):
+    target = tmp_path / "a.tif"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic(target, overwrite=True) as part:
+        part.write_text("new")
+        raise RuntimeError
+    assert target.read_text() == "old"
+
+
+def test_an_output_is_not_replaced_unasked(tmp_path):
+    target = tmp_path / "a.tif"
+    target.write_text("old")
+    with pytest.raises(OutputExistsError, match=r"a\.tif is already there; give --overwrite"), atomic(target):
+        pass
+    with atomic(target, overwrite=True) as part:
+        part.write_text("new")
+    assert target.read_text() == "new"
+
+
+def test_a_folder_appears_whole(tmp_path):
+    target = tmp_path / "chips"
+    with atomic(target, folder=True) as part:
+        (part / "chips.json").write_text("{}")
+        assert not target.exists()
+    assert names(target) == ["chips.json"]
+    with pytest.raises(OutputExistsError, match="chips is already there"):
+        check_free(target)
+    with atomic(target, folder=True, overwrite=True) as part:
+        (part / "index.gpkg").write_text("")
+    assert names(target) == ["index.gpkg"]
+    assert names(tmp_path) == ["chips"]
+
+
+def test_an_empty_folder_is_free(tmp_path):
+    (tmp_path / "chips").mkdir()
+    check_free(tmp_path / "chips")
+    with atomic(tmp_path / "chips", folder=True) as part:
+        (part / "chips.json").write_text("{}")
+    assert names(tmp_path / "chips") == ["chips.json"]
+
+
+def test_a_folder_in_a_files_place_is_told_before_any_work(tmp_path):
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match="out is a folder; expected the name of a file"), atomic(tmp_path / "out"):
+        pytest.fail("the work began")
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OutputError, match="file is a file; expected the name of a folder"),
+        atomic(tmp_path / "file", folder=True, overwrite=True),
+    ):
+        pytest.fail("the work began")
+
+
+def test_leftovers_of_dead_processes_are_removed_and_no_others(tmp_path):
+    dead, alive = a_dead_process(), os.getppid()
+    for process, target in [(dead, "a.tif"), (alive, "a.tif"), (dead, "aa.tif"), (os.getpid(), "a.tif")]:
+        leftover = tmp_path / f".part-{process}-7-{target}"
+        leftover.mkdir()
+        (leftover / target).write_text("half")
+    with atomic(tmp_path / "a.tif") as part:
+        part.write_text("whole")
+    # what carries our own process id is of an earlier process that had the same one
+    assert names(tmp_path) == sorted([f".part-{alive}-7-a.tif", f".part-{dead}-7-aa.tif", "a.tif"])
+
+
+def test_two_outputs_of_one_process_do_not_disturb_each_other(tmp_path):
+    with (
+        atomic(tmp_path / "a.tif") as first,
+        atomic(tmp_path / "a.tif.json") as second,
+        atomic(tmp_path / "a") as third,
+    ):
+        for part in (first, second, third):
+            part.write_text(part.name)
+    assert names(tmp_path) == ["a", "a.tif", "a.tif.json"]
+
+
+def test_names_with_brackets_and_spaces(tmp_path):
+    with atomic(tmp_path / "scene [1] (a).tif") as part:
+        part.write_text("whole")
+    assert names(tmp_path) == ["scene [1] (a).tif"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_sentence(tmp_path, code):
+    with (
+        pytest.raises(OutputError, match=r"a\.tif could not be written whole: no space is left on its disk; free") as e,
+        atomic(tmp_path / "a.tif"),
+    ):
+        raise OSError(code, os.strerror(code))
+    assert e.value.exit_code == 1
+    assert names(tmp_path) == []
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(OutputError, match=r"a\.tif cannot be written: .*; choose another place"),
+        atomic(tmp_path / "file" / "a.tif"),
+    ):
+        pytest.fail("the work began")
+
+
+def test_an_input_that_cannot_be_read_is_not_taken_for_the_output(tmp_path):
+    with pytest.raises(PermissionError, match="secret"), atomic(tmp_path / "a.tif"):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "secret.tif"))
+
+
+def test_an_output_that_became_forbidden(tmp_path):
+    with pytest.raises(OutputError, match="permission denied; choose another place"), atomic(tmp_path / "a.tif") as p:
+        raise PermissionError(errno.EACCES, "Permission denied", str(p))

@@ -1,0 +1,73 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from geo.stream import cpus, stream
+
+
+def test_results_come_in_the_order_of_the_items():
+    def slower_first(item):
+        time.sleep(0.002 * (8 - item))
+        return item * 10
+
+    assert list(stream(slower_first, range(8), workers=4)) == [(i, i * 10) for i in range(8)]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_no_more_is_in_flight_than_promised(workers):
+    taken, given, ahead = 0, 0, []
+
+    def items():
+        nonlocal taken
+        for item in range(50):
+            taken += 1
+            yield item
+
+    for _ in stream(lambda item: item, items(), workers=workers):
+        given += 1
+        ahead.append(taken - given)
+    assert given == 50
+    assert max(ahead) < 2 * cpus(workers)
+
+
+def test_a_failure_reaches_the_reader_and_stops_the_work():
+    started = []
+
+    def compute(item):
+        started.append(item)
+        if item == 3:
+            raise ValueError("block 3 is damaged")
+        return item
+
+    done = []
+    with pytest.raises(ValueError, match="block 3 is damaged"):
+        for item, _ in stream(compute, range(1000), workers=2):
+            done.append(item)
+    assert done == [0, 1, 2]
+    assert len(started) < 20
+
+
+def test_a_reader_that_stops_early_leaves_no_thread_behind():
+    before = threading.active_count()
+    windows = stream(lambda item: item, range(1000), workers=2)
+    next(windows)
+    windows.close()
+    assert threading.active_count() == before
+
+
+def test_work_can_go_to_another_executor_which_stays_open():
+    with ThreadPoolExecutor(1) as executor:
+        assert [r for _, r in stream(lambda i: i + 1, range(5), executor=executor)] == [1, 2, 3, 4, 5]
+        assert executor.submit(lambda: "open").result() == "open"
+
+
+def test_nothing_in_nothing_out():
+    assert list(stream(lambda item: item, [])) == []
+
+
+def test_no_more_cpus_than_there_are():
+    assert cpus(10_000) == cpus()
+    assert cpus(1) == 1
+    assert cpus(0) == cpus()
