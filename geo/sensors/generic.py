@@ -1,0 +1,183 @@
+"""Reader of images that are no known product: any raster with RPC or a geotransform, bands named by the user."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import rasterio
+import rasterio.warp
+from rasterio.rpc import RPC
+
+from geo.errors import GridError, ProductError, RasterError
+from geo.radiometry import sun_position
+from geo.raster import open_raster
+from geo.sensors.scene import Image, Scene, data_bands
+
+
+@dataclass(frozen=True)
+class GenericProduct:
+    """What the user says of a pair of images; the fields are those of the configuration's section of this name.
+
+    ``gain``, ``bias`` and ``esun`` hold a value for each MSS band and then one for PAN. Without a gain the
+    images are taken as reflectance, ``DN * scale``, or by the scale and offset tags where they have any.
+    """
+
+    mss: str | os.PathLike
+    pan: str | os.PathLike | None = None
+    bands: Sequence[str] = ("blue", "green", "red", "nir")
+    acquired: str | None = None
+    sensor: str = "generic"
+    bit_depth: int | None = None
+    gain: Sequence[float] | None = None
+    bias: Sequence[float] | None = None
+    esun: Sequence[float] | None = None
+    sun_zenith: float | None = None
+    scale: float = 1e-4
+
+
+def read(product: GenericProduct) -> Scene:
+    """Scene of a generic pair of images.
+
+    Parameters
+    ----------
+    product : GenericProduct
+
+    Returns
+    -------
+    Scene
+        The sun's angles are computed where the time is known and no angle is given.
+
+    Raises
+    ------
+    RasterError
+        An image cannot be opened, or has other bands than named.
+    GridError
+        An image has neither RPC nor CRS and geotransform.
+    ProductError
+        Another number of coefficients than bands, coefficients that do not suffice for reflectance, or a time
+        without zone.
+    """
+    bands = tuple(product.bands)
+    _check(product, bands)
+    acquired = _time(product.acquired)
+    images = {"mss": _image(product, Path(product.mss), bands, slice(0, len(bands)))}
+    if product.pan is not None:
+        images["pan"] = _image(product, Path(product.pan), ("pan",), slice(len(bands), len(bands) + 1))
+    centre = _centre(images["mss"])
+    zenith, azimuth = product.sun_zenith, None
+    if acquired is not None:
+        computed, azimuth = sun_position(acquired, *centre)
+        zenith = computed if zenith is None else zenith
+    warnings = () if acquired else ("the time of the image is not given; polygons will have no date",)
+    return Scene(
+        id=Path(product.mss).stem,
+        satellite=product.sensor,
+        sensor=product.sensor,
+        acquired=acquired,
+        sun_zenith=zenith,
+        sun_azimuth=azimuth,
+        view_zenith=None,
+        view_azimuth=None,
+        centre=centre,
+        bit_depth=product.bit_depth,
+        images=images,
+        warnings=warnings,
+    )
+
+
+def _check(product: GenericProduct, bands: tuple[str, ...]) -> None:
+    """All that is wrong with the coefficients, at once."""
+    order = [*bands, "pan"] if product.pan is not None else [*bands]
+    wrong = []
+    for name in ("gain", "bias", "esun"):
+        values = getattr(product, name)
+        if values is not None and len(values) != len(order):
+            wrong.append(f"{name} has {len(values)} values, expected {len(order)} ({', '.join(order)})")
+        elif values is not None and not all(math.isfinite(v) and (v > 0 or name == "bias") for v in values):
+            wrong.append(f"{name} is {list(values)}, expected {'finite' if name == 'bias' else 'positive'} numbers")
+    if product.gain is None:
+        wrong += [f"{name} is given without gain" for name in ("bias", "esun") if getattr(product, name) is not None]
+    else:
+        if product.esun is None:
+            wrong.append("gain is given without esun")
+        if product.acquired is None:
+            wrong.append("gain is given without acquired (the Sun's distance and height follow from it)")
+    if product.bit_depth is not None and not 1 <= product.bit_depth <= 32:
+        wrong.append(f"bit_depth is {product.bit_depth}, expected 1 to 32")
+    if len(set(bands)) != len(bands) or not bands:
+        wrong.append(f"bands are {', '.join(bands) or 'none'}, expected different names")
+    if wrong:
+        raise ProductError(f"{product.mss}: {'; '.join(wrong)}")
+
+
+def _time(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        time = None
+    if time is None or time.tzinfo is None or not 1970 <= time.year <= 2100:
+        raise ProductError(f"acquired is '{text}'; expected ISO 8601 with its zone, such as 2013-08-12T03:55:23Z")
+    return time.astimezone(UTC)
+
+
+def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: slice) -> Image:
+    with open_raster(path) as src:
+        rpcs = _rpcs(src)
+        if rpcs is None and (src.crs is None or src.transform.is_identity):
+            raise GridError(
+                f"{path} has neither RPC nor a CRS with a geotransform; expected one of them: put its RPC "
+                f"({path.stem}.RPB or {path.stem}_RPC.TXT) beside it, or georeference it"
+            )
+        numbers = data_bands(src, bands)
+        scales = {(src.scales[n - 1], src.offsets[n - 1]) for n in numbers}
+        gsd = None
+        if src.crs is not None and src.crs.is_projected:
+            gsd = math.hypot(src.transform.a, src.transform.d) * src.crs.linear_units_factor[1]
+        shape = (src.height, src.width)
+    if product.gain is not None and product.esun is not None:
+        gain = tuple(float(v) for v in product.gain[part])
+        return Image(
+            path,
+            bands,
+            gsd,
+            shape,
+            rpcs,
+            gain=gain,
+            bias=tuple(float(v) for v in product.bias[part]) if product.bias is not None else (0.0,) * len(gain),
+            esun=tuple(float(v) for v in product.esun[part]),
+            calibration_source="given",
+        )
+    if scales != {(1.0, 0.0)}:
+        if len(scales) > 1:
+            raise RasterError(f"{path} has another scale or offset tag for each band; expected one, or give gains")
+        ((scale, offset),) = scales
+        source = f"none: taken as reflectance, DN * {scale:g} + {offset:g} by the tags of the file"
+        return Image(path, bands, gsd, shape, rpcs, calibration_source=source, scale=scale, offset=offset)
+    source = f"none: taken as reflectance, DN * {product.scale:g}"
+    return Image(path, bands, gsd, shape, rpcs, calibration_source=source, scale=product.scale)
+
+
+def _rpcs(src: rasterio.DatasetReader) -> RPC | None:
+    try:
+        return src.rpcs
+    except (KeyError, TypeError, ValueError) as error:
+        raise GridError(f"{src.name} has an RPC that cannot be read ({error}); expected all terms of RPC00B") from error
+
+
+def _centre(image: Image) -> tuple[float, float]:
+    """Longitude and latitude of the middle of an image."""
+    with open_raster(image.path) as src:
+        if src.crs is not None and not src.transform.is_identity:
+            x, y = src.transform * (src.width / 2, src.height / 2)
+            (lon,), (lat,) = rasterio.warp.transform(src.crs, "EPSG:4326", [x], [y])
+            return lon, lat
+    if image.rpcs is None:
+        raise GridError(f"{image.path} has neither RPC nor a CRS with a geotransform; expected one of them")
+    return image.rpcs.long_off, image.rpcs.lat_off

@@ -1,0 +1,134 @@
+"""What is known of a product before a pixel is read: a scene and its images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.rpc import RPC
+
+from geo.errors import RasterError
+
+
+@dataclass(frozen=True)
+class Image:
+    """One raster of a product; its CRS and transform, where it has any, are in the file.
+
+    With a gain, ``radiance = gain * DN + bias`` in W m-2 sr-1 um-1. Without one, ``reflectance = scale * DN +
+    offset``, and ``calibration_source`` says so.
+    """
+
+    path: Path
+    bands: tuple[str, ...]
+    gsd_m: float | None
+    #: Height and width in pixels.
+    shape: tuple[int, int]
+    rpcs: RPC | None = None
+    gain: tuple[float, ...] | None = None
+    bias: tuple[float, ...] | None = None
+    #: Solar irradiance at 1 AU of each band, W m-2 um-1.
+    esun: tuple[float, ...] | None = None
+    #: ``"XML AbsCeof"``, ``"table 2015"``, ``"table 2019 (nearest earlier)"``, ``"given"`` or ``"none ..."``.
+    calibration_source: str = "none"
+    #: Who published the coefficients and how sure they are.
+    calibration_detail: str = ""
+    scale: float = 1.0
+    offset: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; the file by its name, since an archive's folder is gone tomorrow."""
+        calibrated: dict[str, Any] = {"gain": self.gain, "bias": self.bias, "esun": self.esun}
+        if self.gain is None:
+            calibrated = {"scale": self.scale, "offset": self.offset}
+        return {
+            "file": self.path.name,
+            "bands": list(self.bands),
+            "gsd_m": self.gsd_m,
+            "shape": list(self.shape),
+            **{name: list(v) if isinstance(v, tuple) else v for name, v in calibrated.items()},
+            "calibration_source": self.calibration_source,
+            "calibration_detail": self.calibration_detail,
+        }
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A product: its images ``"mss"`` and ``"pan"``, when it was taken and under which angles (degrees)."""
+
+    id: str
+    satellite: str
+    sensor: str
+    #: Aware, UTC.
+    acquired: datetime | None
+    sun_zenith: float | None
+    sun_azimuth: float | None
+    view_zenith: float | None
+    view_azimuth: float | None
+    #: Longitude and latitude in degrees.
+    centre: tuple[float, float]
+    bit_depth: int | None
+    images: dict[str, Image]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def instrument(self) -> str:
+        """Satellite and sensor in one name: ``"GF1 PMS1"``."""
+        return self.sensor if self.satellite == self.sensor else f"{self.satellite} {self.sensor}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "id": self.id,
+            "satellite": self.satellite,
+            "sensor": self.sensor,
+            "acquired": self.acquired.isoformat() if self.acquired else None,
+            "sun_zenith": self.sun_zenith,
+            "sun_azimuth": self.sun_azimuth,
+            "view_zenith": self.view_zenith,
+            "view_azimuth": self.view_azimuth,
+            "centre": list(self.centre),
+            "bit_depth": self.bit_depth,
+            "images": {key: image.as_dict() for key, image in self.images.items()},
+            "warnings": list(self.warnings),
+        }
+
+    def tags(self) -> dict[str, str]:
+        """TIFF tags that the scene's rasters carry and all later products copy."""
+        known = {
+            "GEOCRACK_SCENE": self.id,
+            "GEOCRACK_SENSOR": self.instrument,
+            "GEOCRACK_ACQUIRED": self.acquired.isoformat() if self.acquired else None,
+            "GEOCRACK_VIEW_ZENITH": _number(self.view_zenith),
+            "GEOCRACK_SUN_ZENITH": _number(self.sun_zenith),
+            "GEOCRACK_SUN_AZIMUTH": _number(self.sun_azimuth),
+        }
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:.4f}"
+
+
+def data_bands(src: rasterio.DatasetReader, expected: Sequence[str]) -> list[int]:
+    """Numbers (from 1) of the bands that hold an image's data, in file order, without alpha.
+
+    Raises
+    ------
+    RasterError
+        The raster has another number of bands, or complex numbers.
+    """
+    numbers = [n for n, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
+    if len(numbers) != len(expected):
+        raise RasterError(
+            f"{src.name} has {len(numbers)} band{'s' * (len(numbers) != 1)}; "
+            f"expected {len(expected)}: {', '.join(expected)}"
+        )
+    if any(np.issubdtype(np.dtype(src.dtypes[n - 1]), np.complexfloating) for n in numbers):
+        raise RasterError(f"{src.name} holds complex numbers; expected digital numbers of an optical image")
+    return numbers

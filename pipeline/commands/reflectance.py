@@ -1,0 +1,84 @@
+"""``geocrack reflectance``: a product to top-of-atmosphere reflectance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import config, options
+
+log = logging.getLogger(__name__)
+
+
+@click.command("reflectance")
+@click.argument("product", type=options.PATH, required=False)
+@click.option("--generic", type=options.PATH, help="YAML that describes another image pair, instead of PRODUCT.")
+@options.output("Folder for mss.tif, pan.tif, their quality rasters and scene.json.")
+@options.threads
+@options.overwrite
+@options.verbosity
+def command(product: Path | None, generic: Path | None, output: Path, threads: int | None, overwrite: bool) -> None:
+    """Calibrate PRODUCT, a product folder or its .tar.gz, to top-of-atmosphere reflectance.
+
+    Images stay in the geometry of the sensor and keep their RPC, for `geocrack ortho`.
+    """
+    import json
+
+    from geo.atomic import atomic, check_free
+    from geo.masks import quality_path
+    from geo.reflectance import write_reflectance
+    from geo.sensors import open_product
+    from pipeline.provenance import track
+
+    described = product_of(product, generic)
+    with open_product(described) as scene:
+        facts = output / "scene.json"
+        for raster in (output / f"{key}.tif" for key in scene.images):
+            check_free(raster, overwrite=overwrite)
+            check_free(quality_path(raster), overwrite=overwrite)
+        check_free(facts, overwrite=overwrite)
+        for warning in scene.warnings:
+            log.warning("%s: %s", scene.id, warning)
+        inputs = [product] if product else [generic, *(image.path for image in scene.images.values())]
+        settings = {"threads": threads, "generic": described if isinstance(described, Mapping) else None}
+        with track("reflectance", facts, inputs=inputs, settings=settings) as record:
+            findings = write_reflectance(scene, output, overwrite=overwrite, threads=threads, progress=options.progress)
+            with atomic(facts, overwrite=overwrite) as part:
+                part.write_text(json.dumps(scene.as_dict(), indent=2) + "\n", encoding="utf-8")
+            record["results"] = findings
+    for key, found in findings.items():
+        log.info(
+            "%s: %.1f %% valid, %.2f %% saturated, %.2f %% negative, calibrated by %s",
+            output / f"{key}.tif",
+            100 * found["valid_share"],
+            100 * found["saturated_share"],
+            100 * found["negative_share"],
+            found["calibration_source"],
+        )
+        if scene.bit_depth and found["highest_dn"] >= 2**scene.bit_depth:
+            log.warning(
+                "%s: digital numbers reach %d, more than %d bits hold; is the product rescaled?",
+                output / f"{key}.tif",
+                found["highest_dn"],
+                scene.bit_depth,
+            )
+
+
+def product_of(product: Path | None, generic: Path | None) -> Path | dict[str, Any]:
+    """Give what ``open_product`` takes: the path, or the fields of the YAML that describes another image pair."""
+    if product is not None and generic is None:
+        return product
+    if product is not None or generic is None:
+        raise click.UsageError("give either PRODUCT, a folder or .tar.gz, or --generic FILE.yaml")
+    from pydantic import ValidationError
+
+    from geo.errors import ConfigError
+
+    try:
+        return config.Generic.model_validate(config.read_yaml(generic)).model_dump()
+    except ValidationError as error:
+        raise ConfigError(f"{generic}: " + "; ".join(config.explain(error, config.Generic))) from None
