@@ -194,7 +194,7 @@ def overview(
     how, shape = Resampling[resampling], (len(bands), height, width)
     masks = src.read_masks(bands, out_shape=shape) if _masked(src, bands) else None
     values, valid = _physical(src, bands, src.read(bands, out_shape=shape, resampling=how), masks)
-    return values, valid, src.transform * Affine.scale(src.width / width, src.height / height)
+    return values, valid, src.transform @ Affine.scale(src.width / width, src.height / height)
 
 
 def _no_alpha(src: rasterio.DatasetReader) -> list[int]:

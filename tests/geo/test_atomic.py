@@ -19,6 +19,13 @@ def a_dead_process():
     return process.pid
 
 
+def fail_half_way(target, error, **options):
+    with atomic(target, **options) as part:
+        part.write_text("half")
+        part.with_name(f"{part.name}-journal").write_text("of the driver")
+        raise error
+
+
 def test_nothing_is_there_until_the_end(tmp_path):
     target = tmp_path / "deep" / "fused.tif"
     with atomic(target) as part:
@@ -30,27 +37,23 @@ def test_nothing_is_there_until_the_end(tmp_path):
 
 
 def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError, match="half way"), atomic(tmp_path / "a.gpkg") as part:
-        part.write_text("half")
-        part.with_name("a.gpkg-journal").write_text("of the driver")
-        raise RuntimeError("half way")
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(tmp_path / "a.gpkg", RuntimeError("half way"))
     assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_a_stopped_process_leaves_nothing(tmp_path, kind):
-    with pytest.raises(kind), atomic(tmp_path / "a.tif") as part:
-        part.write_text("half")
-        raise kind
+    with pytest.raises(kind):
+        fail_half_way(tmp_path / "a.tif", kind())
     assert names(tmp_path) == []
 
 
 def test_what_is_there_stays_when_its_replacement_fails(tmp_path):
     target = tmp_path / "a.tif"
     target.write_text("old")
-    with pytest.raises(RuntimeError), atomic(target, overwrite=True) as part:
-        part.write_text("new")
-        raise RuntimeError
+    with pytest.raises(RuntimeError, match="half way"):
+        fail_half_way(target, RuntimeError("half way"), overwrite=True)
     assert target.read_text() == "old"
 
 

@@ -41,10 +41,10 @@ def test_a_failure_reaches_the_reader_and_stops_the_work():
             raise ValueError("block 3 is damaged")
         return item
 
-    done = []
+    results = stream(compute, range(1000), workers=2)
+    done = [next(results)[0] for _ in range(3)]
     with pytest.raises(ValueError, match="block 3 is damaged"):
-        for item, _ in stream(compute, range(1000), workers=2):
-            done.append(item)
+        next(results)
     assert done == [0, 1, 2]
     assert len(started) < 20
 
