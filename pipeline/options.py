@@ -92,7 +92,7 @@ def setting(section: type[BaseModel], field: str, flag: str | None = None) -> Ca
         extra |= {"type": members[0], "multiple": True}
     elif kind is bool:
         flag, extra = f"{flag}/--no-{flag[2:]}", {}
-    elif not (isinstance(kind, type) and issubclass(kind, str | int | float | Path)):
+    if extra.get("type") not in (PATH, str, int, float, None) and not isinstance(extra["type"], click.Choice):
         raise TypeError(f"{section.__name__}.{field} is a section of its own; it cannot be an option")
     return click.option(flag, field, default=default, help=info.description, callback=_checked(info), **extra)
 
@@ -106,8 +106,8 @@ def _checked(info: FieldInfo) -> Callable:
         literal = {str(m): m for m in _literals(info.annotation)}
         value = literal.get(value, value) if isinstance(value, str) else value
         try:
-            annotated: Any = Annotated[(info.annotation, *info.metadata)]
-            return TypeAdapter(annotated).validate_python(value)
+            kind: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+            return TypeAdapter(kind).validate_python(value)
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise click.BadParameter(message[:1].lower() + message[1:] + f", got {value}") from None

@@ -1,0 +1,131 @@
+import logging
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from pipeline import config, options
+
+SECTIONS = [config.Generic, config.SceneConfig, config.Ortho, config.Fusion, config.Tiling, config.Training]
+SECTIONS += [config.Prediction, config.Vectorization]
+FIELDS = [(section, field) for section in SECTIONS for field in section.model_fields]
+
+
+def command(section, field, flag=None):
+    @click.command(context_settings={"show_default": True})
+    @options.setting(section, field, flag)
+    def echo(**values):
+        click.echo(repr(values[field]))
+
+    return echo
+
+
+def value_of(section, field, *arguments, code=0, **more):
+    result = CliRunner().invoke(command(section, field), arguments, **more)
+    assert result.exit_code == code, result.output
+    return result.output.strip()
+
+
+@pytest.mark.parametrize(("section", "field"), FIELDS, ids=lambda v: v if isinstance(v, str) else v.__name__)
+def test_every_field_is_an_option_with_its_default_and_description(section, field):
+    info = section.model_fields[field]
+    help_text = " ".join(value_of(section, field, "--help").split())
+    assert info.description.split(".")[0][:40] in help_text
+    if info.is_required():
+        assert value_of(section, field) == "None"
+    else:
+        default = info.get_default(call_default_factory=True)
+        assert value_of(section, field) == repr(default)
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "arguments", "value"),
+    [
+        (config.Tiling, "size", ["--size", "128"], "128"),
+        (config.Ortho, "pan_resolution_m", ["--pan-resolution-m", "0.8"], "0.8"),
+        (config.Ortho, "resampling", ["--resampling", "lanczos"], "'lanczos'"),
+        (config.Vectorization, "connectivity", ["--connectivity", "8"], "8"),
+        (config.Vectorization, "threshold", ["--threshold", "0.4"], "0.4"),
+        (config.Fusion, "coregister", ["--no-coregister"], "False"),
+        (config.Tiling, "fractions", ["--fractions", "0.6", "0.2", "0.2"], "(0.6, 0.2, 0.2)"),
+        (config.Training, "recipes", ["--recipes", "a", "--recipes", "b"], "['a', 'b']"),
+        (config.Generic, "gain", ["--gain", "0.1", "--gain", "0.2"], "[0.1, 0.2]"),
+        (config.Ortho, "dem", ["--dem", "a.tif"], "PosixPath('a.tif')"),
+    ],
+)
+def test_values_have_the_type_of_their_field(section, field, arguments, value):
+    assert value_of(section, field, *arguments) == value
+
+
+@pytest.mark.parametrize(
+    ("section", "field", "arguments", "message"),
+    [
+        (config.Tiling, "size", ["--size", "100"], "'--size': input should be a multiple of 32, got 100"),
+        (config.Tiling, "min_valid", ["--min-valid", "2"], "less than or equal to 1, got 2.0"),
+        (
+            config.Ortho,
+            "resampling",
+            ["--resampling", "nearest"],
+            "'nearest' is not one of 'bilinear', 'cubic', 'lanczos'",
+        ),
+        (config.Vectorization, "connectivity", ["--connectivity", "6"], "'6' is not one of '4', '8'"),
+        (config.Tiling, "size", ["--size", "big"], "'big' is not a valid integer"),
+        (config.Ortho, "dem", ["--dem", "$NOT_SET_ANYWHERE/a"], "the environment variable NOT_SET_ANYWHERE is not set"),
+    ],
+)
+def test_an_option_is_held_to_what_the_configuration_demands(section, field, arguments, message):
+    assert message in value_of(section, field, *arguments, code=2)
+
+
+def test_a_flag_may_have_another_name():
+    result = CliRunner().invoke(command(config.Ortho, "pan_resolution_m", "--resolution"), ["--resolution", "1"])
+    assert result.output.strip() == "1.0"
+
+
+@pytest.mark.parametrize("field", ["ortho", "scenes"])
+def test_a_section_is_no_option(field):
+    with pytest.raises(TypeError, match=f"Run.{field} is a section"):
+        options.setting(config.Run, field)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "level"),
+    [([], logging.INFO), (["-v"], logging.DEBUG), (["-q"], logging.WARNING), (["--quiet"], logging.WARNING)],
+)
+def test_how_much_is_said(arguments, level):
+    @click.command()
+    @options.verbosity
+    def speak():
+        for name in ("geo", "models", "pipeline"):
+            assert logging.getLogger(f"{name}.anything").getEffectiveLevel() == level
+        assert logging.getLogger("rasterio").getEffectiveLevel() == logging.WARNING
+
+    result = CliRunner().invoke(speak, arguments)
+    assert result.exception is None, result.exception
+
+
+def test_progress_is_silent_where_nobody_looks(capsys):
+    assert list(options.progress(range(3), "Reading")) == [0, 1, 2]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_shows_a_bar_on_a_terminal(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+    items = options.progress(range(3), "Reading")
+    assert not isinstance(items, range)
+    assert list(items) == [0, 1, 2]
+
+
+def test_output_is_a_path():
+    @click.command()
+    @options.output("Where.")
+    @options.overwrite
+    @options.threads
+    def write(output: Path, overwrite: bool, threads: int | None):
+        assert (output, overwrite, threads) == (Path("a.tif"), True, 2)
+
+    result = CliRunner().invoke(write, ["-o", "a.tif", "--overwrite", "--threads", "2"])
+    assert result.exception is None, result.exception
+    assert CliRunner().invoke(write, ["-o", "a.tif", "--threads", "0"]).exit_code == 2
