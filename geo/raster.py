@@ -163,18 +163,21 @@ def read(
 def overview(
     src: rasterio.DatasetReader,
     longest: int,
+    window: Window | None = None,
     *,
     bands: Sequence[int] | None = None,
     resampling: str = "average",
 ) -> tuple[np.ndarray, np.ndarray, Affine]:
-    """All of a raster made small, through its overviews where it has them; for pictures.
+    """Read a raster made small, through its overviews where it has them; for pictures.
 
     Parameters
     ----------
     src : rasterio dataset
         An opened raster.
     longest : int
-        Pixels of the longer side; a raster that is smaller stays as it is.
+        Pixels of the longer side; what is smaller stays as it is.
+    window : Window, optional
+        Inside the raster; by default all of it.
     bands : sequence of int, optional
         Band numbers from 1; by default all but alpha.
     resampling : str
@@ -189,12 +192,15 @@ def overview(
         Of the small raster.
     """
     bands = list(bands or _no_alpha(src))
-    factor = max(1.0, max(src.shape) / longest)
-    height, width = (max(1, round(side / factor)) for side in src.shape)
-    how, shape = Resampling[resampling], (len(bands), height, width)
-    masks = src.read_masks(bands, out_shape=shape) if _masked(src, bands) else None
-    values, valid = _physical(src, bands, src.read(bands, out_shape=shape, resampling=how), masks)
-    return values, valid, src.transform @ Affine.scale(src.width / width, src.height / height)
+    window = window or Window(0, 0, src.width, src.height)
+    factor = max(1.0, max(window.height, window.width) / longest)
+    height, width = (max(1, round(side / factor)) for side in (window.height, window.width))
+    shape = (len(bands), height, width)
+    masks = src.read_masks(bands, window=window, out_shape=shape) if _masked(src, bands) else None
+    stored = src.read(bands, window=window, out_shape=shape, resampling=Resampling[resampling])
+    values, valid = _physical(src, bands, stored, masks)
+    scale = Affine.scale(window.width / width, window.height / height)
+    return values, valid, src.transform @ Affine.translation(window.col_off, window.row_off) @ scale
 
 
 def _no_alpha(src: rasterio.DatasetReader) -> list[int]:

@@ -218,6 +218,15 @@ def test_an_overview_keeps_place_means_and_holes(tmp_path, grid, values):
     np.testing.assert_allclose(small[:, valid], expected[:, valid], atol=1.1e-4)
 
 
+def test_an_overview_of_a_window(tmp_path, grid, values):
+    with open_raster(write(tmp_path / "a.tif", grid, values)) as src:
+        small, valid, transform = overview(src, 100, Window(100, 200, 400, 300))
+    assert small.shape == (2, 75, 100)
+    assert transform == grid.affine @ rasterio.Affine.translation(100, 200) @ rasterio.Affine.scale(4)
+    np.testing.assert_allclose(small, values[:, 200:500:4, 100:500:4] + 1.5e-4, atol=1.1e-4)
+    assert valid.all()
+
+
 def test_an_overview_of_a_small_raster_is_the_raster(tmp_path, grid, values):
     with open_raster(write(tmp_path / "a.tif", grid, values)) as src:
         small, _, transform = overview(src, 5000, bands=[2], resampling="nearest")
