@@ -1,0 +1,277 @@
+"""From the output grid back into the image: exact on a coarse grid, interpolated between.
+
+Within a few dozen pixels a position in the image is linear in easting and northing, and linear in height,
+to far below a hundredth of a pixel; the height is not. So camera model and map projection are evaluated at
+nodes, together with their derivative by height, and each pixel adds its own height:
+``col = base(x, y) + slope(x, y) * height(x, y)``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import cv2
+import numpy as np
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
+from pyproj.exceptions import CRSError
+from rasterio.windows import Window
+
+from geo.errors import GridError
+from geo.ortho.dem import LON_LAT, Dem, apply, degrees, horizontal, transform
+from geo.ortho.rpc import CameraModel
+
+#: Output pixels between nodes.
+NODE_STEP = 32
+#: Metres up and down for the derivative by height.
+_CLIMB = 25.0
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where the pixels of an output window lie in the image.
+
+    Attributes
+    ----------
+    col, row : ndarray of float32, shape of the window
+        GDAL pixel coordinates counted from ``origin``; NaN where there is no height.
+    origin : (int, int)
+        Column and row of the image.
+    """
+
+    col: np.ndarray
+    row: np.ndarray
+    origin: tuple[int, int]
+
+
+class Geometry(Protocol):
+    """What a warp needs to know about an image's place on the ground."""
+
+    def to_ground(self, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Longitude, latitude and whether the height is known, of pixel coordinates."""
+
+    def positions(self, geobox: GeoBox, window: Window) -> Positions:
+        """Positions of an output window's pixels in the image."""
+
+
+class RpcGeometry:
+    """An image in sensor geometry, with its camera model over a DEM.
+
+    Parameters
+    ----------
+    camera : CameraModel
+    dem : Dem
+    crs : pyproj CRS
+        Of the output grid.
+    """
+
+    def __init__(self, camera: CameraModel, dem: Dem, crs: CRS):
+        self.camera, self.dem, self.crs = camera, dem, crs
+
+    def to_ground(self, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where the rays of pixels meet the DEM.
+
+        Where the DEM has no height, the ray is followed to the last one known.
+
+        Returns
+        -------
+        lon, lat : ndarray of float64
+            Degrees.
+        known : ndarray of bool
+            True where the DEM has a height.
+        """
+        start = self.dem.typical_height
+        height = np.full(np.shape(col), start if np.isfinite(start) else self.camera.mean_height)
+        known = np.zeros(np.shape(col), bool)
+        for iteration in range(15):
+            lon, lat = self.camera.to_ground(col, row, height)
+            found = self.dem.heights(lon, lat).astype(float)
+            known = np.isfinite(found)
+            # slopes steeper than the ray make plain iteration swing: halve its steps after a while
+            change = np.where(known, found - height, 0.0) * (1.0 if iteration < 5 else 0.5)
+            height = height + change
+            if np.abs(change).max() < 0.5:
+                break
+        lon, lat = self.camera.to_ground(col, row, height)
+        return lon, lat, known
+
+    def positions(self, geobox: GeoBox, window: Window) -> Positions:
+        """Positions of an output window's pixels in the image, each at its own height."""
+        x, y, crop = _nodes(geobox, window)
+        lon, lat = transform(self.crs, LON_LAT, x, y)
+        dem_col, dem_row = self.dem.pixel_coordinates(lon, lat, LON_LAT)
+        at_nodes = self.dem.sample(dem_col, dem_row).astype(float)
+        known = np.isfinite(at_nodes)
+        height = np.where(known, at_nodes, np.median(at_nodes[known]) if known.any() else self.camera.mean_height)
+        col_high, row_high = self.camera.to_image(lon, lat, height + _CLIMB)
+        col_low, row_low = self.camera.to_image(lon, lat, height - _CLIMB)
+        slope_col, slope_row = (col_high - col_low) / (2 * _CLIMB), (row_high - row_low) / (2 * _CLIMB)
+        col, row = (col_high + col_low) / 2, (row_high + row_low) / 2
+        origin = _origin(col, row)
+        heights = self.dem.sample_smooth(dem_col, dem_row, lambda nodes: _to_pixels(nodes, crop))
+        base_col, base_row = col - origin[0] - slope_col * height, row - origin[1] - slope_row * height
+        pixel_col = _to_pixels(slope_col.astype(np.float32), crop)
+        pixel_col *= heights
+        pixel_col += _to_pixels(base_col.astype(np.float32), crop)
+        pixel_row = _to_pixels(slope_row.astype(np.float32), crop)
+        pixel_row *= heights
+        pixel_row += _to_pixels(base_row.astype(np.float32), crop)
+        return Positions(pixel_col, pixel_row, origin)
+
+
+class MapGeometry:
+    """An image that has a CRS and a geotransform already.
+
+    Parameters
+    ----------
+    transform : Affine
+    image_crs : CRS
+    crs : pyproj CRS
+        Of the output grid.
+    """
+
+    def __init__(self, transform: Affine, image_crs: CRS, crs: CRS):
+        self.transform, self.image_crs, self.crs = transform, horizontal(image_crs), crs
+
+    def to_ground(self, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Longitude and latitude of pixels; no height is needed, so all are known."""
+        x, y = apply(self.transform, np.asarray(col, float), np.asarray(row, float))
+        lon, lat = transform(self.image_crs, LON_LAT, x, y)
+        return lon, lat, np.ones(lon.shape, bool)
+
+    def positions(self, geobox: GeoBox, window: Window) -> Positions:
+        """Positions of an output window's pixels in the image."""
+        x, y, crop = _nodes(geobox, window)
+        col, row = apply(~self.transform, *transform(self.crs, self.image_crs, x, y))
+        origin = _origin(col, row)
+        local_col, local_row = (col - origin[0]).astype(np.float32), (row - origin[1]).astype(np.float32)
+        return Positions(_to_pixels(local_col, crop), _to_pixels(local_row, crop), origin)
+
+
+def utm_crs(lon: float, lat: float) -> CRS:
+    """UTM zone of a point on WGS 84 (without the exceptions of Norway and Svalbard)."""
+    zone = int((lon + 180) // 6) % 60 + 1
+    return CRS.from_epsg((32600 if lat >= 0 else 32700) + zone)
+
+
+def metric_crs(name: str) -> CRS:
+    """Projected CRS in metres from its name, such as ``EPSG:32648``.
+
+    Raises
+    ------
+    GridError
+        The name is not understood, or the CRS is not projected in metres.
+    """
+    try:
+        crs = horizontal(CRS.from_user_input(name))
+    except CRSError as error:
+        raise GridError(f"the CRS '{name}' is not understood; expected auto or a code such as EPSG:32648") from error
+    if not crs.is_projected or abs(crs.axis_info[0].unit_conversion_factor - 1) > 1e-9:
+        raise GridError(f"the CRS '{name}' ({crs.name}) is not in metres; expected a projected CRS such as EPSG:32648")
+    return crs
+
+
+def lattice(shape: tuple[int, int], points: int = 65) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates spread evenly over an image, edges included; shape (points, points) each."""
+    height, width = shape
+    return np.meshgrid(np.linspace(0, width, points), np.linspace(0, height, points))
+
+
+def ground_cover(geometry: Geometry, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, float]:
+    """Points of the ground that an image shows, and the share of it whose height is known.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    shape : (int, int)
+        Height and width of the image in pixels.
+
+    Returns
+    -------
+    lon, lat : ndarray of float64
+        Degrees, spread evenly over the image.
+    share : float
+
+    Raises
+    ------
+    GridError
+        No height is known, or the image has no place on the ground.
+    """
+    lon, lat, known = geometry.to_ground(*lattice(shape))
+    found = np.isfinite(lon) & np.isfinite(lat)
+    if not found.any():
+        raise GridError("the camera model gives no place on the ground for this image; its RPC is damaged")
+    if not known.any() and isinstance(geometry, RpcGeometry):
+        dem = geometry.dem
+        place = degrees(lon[found].min(), lat[found].min(), lon[found].max(), lat[found].max())
+        raise GridError(
+            f"the DEM {dem.path} holds no heights for the scene: it covers {dem.extent()}, the scene lies at {place}; "
+            "give a DEM of that place"
+        )
+    return lon[found], lat[found], float(known[found].mean())
+
+
+def snapped_grid(lon: np.ndarray, lat: np.ndarray, crs: CRS, resolution_m: float) -> GeoBox:
+    """Grid over points whose edges are whole multiples of the resolution.
+
+    Grids of one CRS whose resolutions are multiples of each other thus share their pixel edges.
+
+    Parameters
+    ----------
+    lon, lat : ndarray of float
+        Degrees.
+    crs : pyproj CRS
+        In metres.
+    resolution_m : float
+        Side of a pixel.
+
+    Returns
+    -------
+    GeoBox
+        One pixel wider than the points on each side.
+    """
+    x, y = transform(LON_LAT, crs, lon, lat)
+    left, bottom = (int(np.floor(np.min(v) / resolution_m)) - 1 for v in (x, y))
+    right, top = (int(np.ceil(np.max(v) / resolution_m)) + 1 for v in (x, y))
+    affine = Affine(resolution_m, 0, left * resolution_m, 0, -resolution_m, top * resolution_m)
+    return GeoBox((top - bottom, right - left), affine, crs)
+
+
+def _nodes(geobox: GeoBox, window: Window) -> tuple[np.ndarray, np.ndarray, tuple[slice, slice]]:
+    """Nodes around a window, on a lattice that all windows share.
+
+    A node is the centre of a block of ``NODE_STEP`` pixels, with one block more on each side; ``cv2.resize``
+    interpolates linearly between just such centres.
+
+    Returns
+    -------
+    x, y : ndarray of float64
+        Map coordinates of the nodes.
+    crop : (slice, slice)
+        The window's pixels within the blocks.
+    """
+    axes, crop = [], []
+    for start, length in ((window.row_off, window.height), (window.col_off, window.width)):
+        first, last = start // NODE_STEP - 1, -(-(start + length) // NODE_STEP) + 1
+        axes.append((np.arange(first, last) + 0.5) * NODE_STEP)
+        crop.append(slice(start - first * NODE_STEP, start - first * NODE_STEP + length))
+    col, row = np.meshgrid(axes[1], axes[0])
+    x, y = apply(geobox.affine, col, row)
+    return x, y, (crop[0], crop[1])
+
+
+def _to_pixels(nodes: np.ndarray, crop: tuple[slice, slice]) -> np.ndarray:
+    """Values of nodes interpolated linearly to the pixels of the window."""
+    rows, cols = nodes.shape
+    size = cols * NODE_STEP, rows * NODE_STEP
+    return cv2.resize(nodes, size, interpolation=cv2.INTER_LINEAR)[crop]
+
+
+def _origin(col: np.ndarray, row: np.ndarray) -> tuple[int, int]:
+    """Whole pixel near the positions, so that float32 keeps their fractions."""
+    found = np.isfinite(col) & np.isfinite(row)
+    if not found.any():
+        return 0, 0
+    return int(np.floor(col[found].min())), int(np.floor(row[found].min()))

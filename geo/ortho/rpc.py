@@ -1,0 +1,192 @@
+"""The camera model RPC00B: where a point of the ground lies in the image, and back.
+
+An RPC is a quotient of two cubic polynomials per image axis, in longitude, latitude and ellipsoidal height.
+It puts (0, 0) at the centre of the first pixel; here, as in GDAL, pixel coordinates put (0, 0) at the outer
+corner of the first pixel, so its centre is (0.5, 0.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from rasterio.rpc import RPC
+
+#: Half the difference of pixel-centre and pixel-corner coordinates.
+CENTRE = 0.5
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """Rational polynomial camera, vectorised over points.
+
+    Attributes
+    ----------
+    offsets, scales : ndarray of float64, shape (5,)
+        Of longitude, latitude (degrees), height (metres), sample, line (pixels).
+    coefficients : ndarray of float64, shape (4, 20)
+        Numerator and denominator of the sample, numerator and denominator of the line, in RPC00B order.
+
+    References
+    ----------
+    GDAL RFC 22, and GeoTIFF "RPCs in GeoTIFF": order of terms and centre-of-pixel convention.
+    """
+
+    offsets: np.ndarray
+    scales: np.ndarray
+    coefficients: np.ndarray
+
+    @classmethod
+    def from_rpcs(cls, rpcs: RPC) -> Self:
+        """Camera of the coefficients that rasterio read with an image."""
+        return cls(
+            offsets=np.array([rpcs.long_off, rpcs.lat_off, rpcs.height_off, rpcs.samp_off, rpcs.line_off], float),
+            scales=np.array(
+                [rpcs.long_scale, rpcs.lat_scale, rpcs.height_scale, rpcs.samp_scale, rpcs.line_scale], float
+            ),
+            coefficients=np.array(
+                [rpcs.samp_num_coeff, rpcs.samp_den_coeff, rpcs.line_num_coeff, rpcs.line_den_coeff], float
+            ),
+        )
+
+    @property
+    def mean_height(self) -> float:
+        """Height in the middle of the model's range, metres above the ellipsoid."""
+        return float(self.offsets[2])
+
+    def to_image(self, lon: np.ndarray, lat: np.ndarray, height: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel coordinates of points of the ground.
+
+        Parameters
+        ----------
+        lon, lat : array_like of float
+            WGS 84, degrees. Longitudes on both sides of the antimeridian are understood.
+        height : array_like of float
+            Metres above the ellipsoid; broadcast against ``lon`` and ``lat``.
+
+        Returns
+        -------
+        col, row : ndarray of float64
+            GDAL pixel coordinates; NaN where an input is NaN or the model has a pole.
+        """
+        degrees = np.asarray(lon, float) - self.offsets[0]
+        degrees = np.where(degrees > 180, degrees - 360, np.where(degrees < -180, degrees + 360, degrees))
+        x = degrees / self.scales[0]
+        y = (np.asarray(lat, float) - self.offsets[1]) / self.scales[1]
+        z = (np.asarray(height, float) - self.offsets[2]) / self.scales[2]
+        return self._normalised_to_image(x, y, z)
+
+    def _normalised_to_image(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        samp_num, samp_den, line_num, line_den = (_cubic(c, x, y, z) for c in self.coefficients)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            samp, line = samp_num / samp_den, line_num / line_den
+        col = np.where(samp_den != 0, samp, np.nan) * self.scales[3] + self.offsets[3] + CENTRE
+        row = np.where(line_den != 0, line, np.nan) * self.scales[4] + self.offsets[4] + CENTRE
+        return col, row
+
+    def to_ground(
+        self,
+        col: np.ndarray,
+        row: np.ndarray,
+        height: np.ndarray | float,
+        *,
+        tolerance_px: float = 1e-6,
+        iterations: int = 20,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Where the ray of a pixel meets a height: the inverse of ``to_image`` by Newton's method.
+
+        Parameters
+        ----------
+        col, row : array_like of float
+            GDAL pixel coordinates.
+        height : array_like of float
+            Metres above the ellipsoid.
+        tolerance_px : float
+            A point is found when it projects this near to its pixel.
+        iterations : int
+            Newton steps at most; an RPC needs three or four.
+
+        Returns
+        -------
+        lon, lat : ndarray of float64
+            Degrees; NaN where the iteration did not arrive.
+        """
+        col, row, height = np.broadcast_arrays(*(np.asarray(a, float) for a in (col, row, height)))
+        z = (height - self.offsets[2]) / self.scales[2]
+        x, y = np.zeros(col.shape), np.zeros(col.shape)
+        step = 1e-6  # of the normalised range [-1, 1]: about a decimetre, far above rounding, far below curvature
+        with np.errstate(all="ignore"):
+            for _ in range(iterations):
+                c, r = self._normalised_to_image(x, y, z)
+                miss_c, miss_r = col - c, row - r
+                if not (np.hypot(miss_c, miss_r) > tolerance_px).any():
+                    break
+                cx, rx = self._normalised_to_image(x + step, y, z)
+                cy, ry = self._normalised_to_image(x, y + step, z)
+                dcx, dcy, drx, dry = (cx - c) / step, (cy - c) / step, (rx - r) / step, (ry - r) / step
+                det = dcx * dry - dcy * drx
+                x = x + (dry * miss_c - dcy * miss_r) / det
+                y = y + (dcx * miss_r - drx * miss_c) / det
+            c, r = self._normalised_to_image(x, y, z)
+            arrived = np.hypot(col - c, row - r) <= max(tolerance_px, 1e-3)
+        lon = np.where(arrived, x * self.scales[0] + self.offsets[0], np.nan)
+        lon = (lon + 180) % 360 - 180
+        return lon, np.where(arrived, y * self.scales[1] + self.offsets[1], np.nan)
+
+    def footprint(
+        self, shape: tuple[int, int], height: float | None = None, *, step: int = 64
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Outline of the image on a surface of constant height.
+
+        Parameters
+        ----------
+        shape : (int, int)
+            Height and width of the image in pixels.
+        height : float, optional
+            Metres above the ellipsoid; by default the model's mean height.
+        step : int
+            Pixels between points of the outline.
+
+        Returns
+        -------
+        lon, lat : ndarray of float64
+            Along the outer edge, clockwise in the image from its first corner, not closed.
+        """
+        col, row = outline(shape, step)
+        return self.to_ground(col, row, self.mean_height if height is None else height)
+
+
+def outline(shape: tuple[int, int], step: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixel coordinates along an image's outer edge, clockwise from its first corner, not closed.
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Height and width in pixels.
+    step : int
+        Pixels between points at most; corners are always among them.
+
+    Returns
+    -------
+    col, row : ndarray of float64
+    """
+    height, width = shape
+    across = np.linspace(0, width, 2 + width // step)
+    down = np.linspace(0, height, 2 + height // step)
+    col = np.concatenate([across[:-1], np.full(len(down) - 1, width), across[:0:-1], np.zeros(len(down) - 1)])
+    row = np.concatenate([np.zeros(len(across) - 1), down[:-1], np.full(len(across) - 1, height), down[:0:-1]])
+    return col, row
+
+
+def _cubic(c: np.ndarray, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+    """Cubic polynomial of RPC00B, factored so that each product is made once.
+
+    The published order of terms, with L longitude (x), P latitude (y), H height (z), is
+    1, L, P, H, LP, LH, PH, L2, P2, H2, PLH, L3, LP2, LH2, L2P, P3, PH2, L2H, P2H, H3.
+    """
+    in_x = c[1] + y * (c[4] + c[12] * y + c[10] * z) + z * (c[5] + c[13] * z)
+    in_x = in_x + x * (c[7] + c[11] * x + c[14] * y + c[17] * z)
+    in_y = c[2] + y * (c[8] + c[15] * y + c[18] * z) + z * (c[6] + c[16] * z)
+    in_z = c[3] + z * (c[9] + c[19] * z)
+    return c[0] + x * in_x + y * in_y + z * in_z
