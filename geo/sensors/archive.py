@@ -100,6 +100,9 @@ def _unpack(tar: tarfile.TarFile, source: Path, folder: Path, limit_bytes: int) 
                 shutil.copyfileobj(content, out, 1024 * 1024)
             if target.stat().st_size != member.size:
                 raise tarfile.ReadError(f"{path.name} is cut off")
+    # the checksum of the compressed stream stands behind the last member, where tarfile does not look
+    while tar.fileobj is not None and tar.fileobj.read(1024 * 1024):
+        pass
 
 
 def _first(error: BaseException) -> str:

@@ -175,7 +175,7 @@ def _centre(image: Image) -> tuple[float, float]:
     """Longitude and latitude of the middle of an image."""
     with open_raster(image.path) as src:
         if src.crs is not None and not src.transform.is_identity:
-            x, y = src.transform * (src.width / 2, src.height / 2)
+            x, y = src.transform @ (src.width / 2, src.height / 2)
             (lon,), (lat,) = rasterio.warp.transform(src.crs, "EPSG:4326", [x], [y])
             return lon, lat
     if image.rpcs is None:

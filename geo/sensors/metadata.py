@@ -93,7 +93,7 @@ def parse(content: bytes, *, source: str = "XML") -> Metadata:
     """
     texts: dict[str, str] = {}
     for element in _root(content, source).iter():
-        text = (element.text or "").strip()
+        text = " ".join((element.text or "").split())
         if text and text.upper() != "NULL" and isinstance(element.tag, str):
             texts.setdefault(element.tag.rpartition("}")[2], text)
     return Metadata(source, texts)

@@ -1,0 +1,247 @@
+"""Whole images: digital numbers in, reflectance and quality out, by values worked by hand."""
+
+import math
+import threading
+
+import numpy as np
+import pytest
+import rasterio
+from affine import Affine
+
+from geo import reflectance
+from geo.errors import OutputExistsError, ProductError, RasterError
+from geo.masks import Quality
+from geo.raster import open_raster, read
+from geo.reflectance import write_reflectance
+from geo.sensors import GenericProduct, open_product, rpb
+from tests.handmade import ID, RPB, XML, change, write_product, write_raster
+
+UTM = {"crs": "EPSG:32648", "transform": Affine(8, 0, 357000, 0, -8, 3464000)}
+
+
+def run(product, folder, **options):
+    with open_product(product) as scene:
+        return write_reflectance(scene, folder, **options)
+
+
+def values_of(path):
+    with open_raster(path) as src:
+        return read(src)
+
+
+def test_reflectance_by_hand(tmp_path):
+    # 5 August 2015, sun zenith 23.40, d = 1.0145 AU; PMS1 of 2015
+    mss = np.zeros((4, 5, 7), "uint16")
+    mss[:, 1, 2] = (100, 200, 300, 400)
+    mss[:, 4, 6] = (1023, 1, 0, 1)
+    pan = np.zeros((1, 19, 28), "uint16")
+    pan[0, 18, 27] = 500
+    found = run(write_product(tmp_path / ID, mss=mss, pan=pan), tmp_path / "out")
+
+    factor = math.pi * 1.0145**2 / math.cos(math.radians(23.40))  # 3.5231
+    expected = [
+        factor * 21.10 / 1945.29,  # 0.0382
+        factor * 36.04 / 1854.10,  # 0.0685
+        factor * 54.18 / 1542.90,  # 0.1237
+        factor * 74.80 / 1080.77,  # 0.2438
+    ]
+    assert expected == pytest.approx([0.0382, 0.0685, 0.1237, 0.2438], abs=5e-5)
+    values, valid = values_of(tmp_path / "out" / "mss.tif")
+    assert valid.sum() == 2
+    assert values[:, 1, 2] == pytest.approx(expected, abs=6e-5)
+    assert values[0, 4, 6] == pytest.approx(factor * 1023 * 0.2110 / 1945.29, abs=8e-5)
+    assert values[2, 4, 6] == pytest.approx(0, abs=1e-6)  # one band may be 0
+    values, valid = values_of(tmp_path / "out" / "pan.tif")
+    assert valid.sum() == 1
+    assert values[0, 18, 27] == pytest.approx(factor * 500 * 0.1956 / 1371.79, abs=6e-5)
+
+    with rasterio.open(tmp_path / "out" / "mss.quality.tif") as src:
+        flags = src.read(1)
+        assert (src.dtypes[0], src.nodata, src.shape) == ("uint8", None, (5, 7))
+    assert flags[0, 0] == Quality.NODATA
+    assert flags[1, 2] == 0
+    assert flags[4, 6] == Quality.SATURATED
+    assert found["mss"]["valid_share"] == pytest.approx(2 / 35, abs=1e-6)
+    assert found["mss"]["saturated_share"] == 0.5
+    assert found["mss"]["highest_dn"] == 1023
+    assert found["mss"]["earth_sun_distance_au"] == pytest.approx(1.0145, abs=1e-4)
+    assert found["pan"]["calibration_source"] == "table 2015"
+
+
+def test_negative_radiance_is_kept_and_flagged(tmp_path):
+    # 2013: nir 0.1883 * 40 - 9.4771 = -1.9451
+    mss = np.full((4, 5, 7), 40, "uint16")
+    folder = write_product(tmp_path / ID, xml=XML.replace("2015-08-05", "2013-08-05"), mss=mss)
+    found = run(folder, tmp_path / "out")
+    values, valid = values_of(tmp_path / "out" / "mss.tif")
+    with open_product(folder) as scene:
+        zenith = scene.sun_zenith
+    expected = math.pi * 1.0145**2 / math.cos(math.radians(zenith)) * -1.9451 / 1080.77
+    assert valid.all()
+    assert values[3, 0, 0] == pytest.approx(expected, abs=6e-5)
+    assert expected == pytest.approx(-0.0063, abs=5e-5)
+    with rasterio.open(tmp_path / "out" / "mss.quality.tif") as src:
+        assert set(np.unique(src.read())) == {int(Quality.NEGATIVE)}
+    assert found["mss"]["negative_share"] == 1
+
+
+def test_camera_model_names_and_tags_are_kept(tmp_path):
+    run(write_product(tmp_path / ID), tmp_path / "out")
+    expected = rpb.parse(RPB).to_dict() | {"err_rand": -1}  # rasterio writes an error of 0 as not known
+    for key, bands in (("mss", ("blue", "green", "red", "nir")), ("pan", ("pan",))):
+        with rasterio.open(tmp_path / "out" / f"{key}.tif") as src:
+            assert src.crs is None
+            assert src.descriptions == bands
+            assert (src.dtypes[0], src.nodata, src.scales[0], src.offsets[0]) == ("uint16", 0, 1e-4, -0.1)
+            tags = src.tags()
+            for term, value in src.rpcs.to_dict().items():
+                np.testing.assert_allclose(value, expected[term], rtol=1e-12, err_msg=term)
+        assert tags["GEOCRACK_SCENE"] == ID
+        assert tags["GEOCRACK_SENSOR"] == "GF1 PMS1"
+        assert tags["GEOCRACK_ACQUIRED"] == "2015-08-05T03:50:02+00:00"
+        assert float(tags["GEOCRACK_VIEW_ZENITH"]) == pytest.approx(3.733)
+        with rasterio.open(tmp_path / "out" / f"{key}.quality.tif") as src:
+            assert src.rpcs is not None
+            assert src.tags()["GEOCRACK_SCENE"] == ID
+    # the camera model is in the file itself: nothing lies beside it
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == [
+        "mss.quality.tif",
+        "mss.tif",
+        "pan.quality.tif",
+        "pan.tif",
+    ]
+
+
+def test_windows_and_threads_change_nothing(tmp_path, monkeypatch):
+    dn = np.random.default_rng(0).integers(0, 1024, (4, 70, 90), "uint16")
+    folder = write_product(tmp_path / ID, mss=dn)
+    whole = run(folder, tmp_path / "whole", threads=1)
+    monkeypatch.setattr(reflectance, "BLOCK", (16, 32))
+    monkeypatch.setattr("geo.stream.cpus", lambda wanted=None: 4)
+    parts = run(folder, tmp_path / "parts", threads=4)
+    assert whole == parts
+    for name in ("mss.tif", "mss.quality.tif"):
+        with rasterio.open(tmp_path / "whole" / name) as a, rasterio.open(tmp_path / "parts" / name) as b:
+            np.testing.assert_array_equal(a.read(), b.read())
+
+
+def test_one_thread_reads(tmp_path, monkeypatch):
+    # a GDAL dataset must not be read by two threads at once
+    readers = set()
+    original = reflectance.valid_dn
+
+    def noted(*arguments):
+        readers.add(threading.get_ident())
+        return original(*arguments)
+
+    monkeypatch.setattr(reflectance, "BLOCK", (2, 2))
+    monkeypatch.setattr(reflectance, "valid_dn", noted)
+    run(write_product(tmp_path / ID), tmp_path / "out", threads=2)
+    assert len(readers) == 1
+
+
+def test_all_nodata_leaves_nothing(tmp_path):
+    for key in ("mss", "pan"):
+        dn = {"mss": np.zeros((4, 5, 7), "uint16"), "pan": np.zeros((1, 19, 28), "uint16")}
+        folder = write_product(tmp_path / key / ID, **{key: dn[key]})
+        with pytest.raises(RasterError, match=r"holds nothing but nodata .*nothing was written"):
+            run(folder, tmp_path / key / "out")
+        assert not [f for f in (tmp_path / key / "out").rglob("*") if f.is_file()]
+
+
+@pytest.mark.parametrize("count", [1, 3, 5])
+def test_wrong_band_count_names_the_expected_bands(tmp_path, count):
+    folder = write_product(tmp_path / ID, mss=np.ones((count, 5, 7), "uint16"))
+    with pytest.raises(RasterError, match=f"MSS1.tiff has {count} bands?; expected 4: blue, green, red, nir"):
+        run(folder, tmp_path / "out")
+    assert not [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
+
+
+def test_empty_image(tmp_path):
+    folder = write_product(tmp_path / ID)
+    (folder / f"{ID}-PAN1.tiff").write_bytes(b"")
+    with pytest.raises(RasterError, match=r"PAN1.tiff is empty \(0 bytes\).*copy or download it again"):
+        run(folder, tmp_path / "out")
+    assert not [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
+
+
+@pytest.mark.parametrize("keep", [0.001, 0.3, 0.9])
+@pytest.mark.parametrize("profile", [{}, {"compress": "lzw"}, {"tiled": True, "blockxsize": 64, "blockysize": 64}])
+def test_truncated_image(tmp_path, keep, profile):
+    folder = write_product(tmp_path / ID)
+    tiff = folder / f"{ID}-MSS1.tiff"
+    # made elsewhere, because GDAL removes the sidecars of a file that it replaces
+    dn = np.random.default_rng(0).integers(1, 1024, (4, 200, 200), "uint16")
+    content = write_raster(tmp_path / "whole.tiff", dn, **profile).read_bytes()
+    tiff.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(RasterError, match=r"MSS1.tiff (is truncated or damaged|cannot be read as a raster)"):
+        run(folder, tmp_path / "out")
+    assert not [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
+
+
+def test_sun_below_the_horizon_is_told_before_anything_is_written(tmp_path):
+    xml = change(change(XML, "SolarZenith", ""), "SolarAzimuth", "")
+    folder = write_product(tmp_path / ID, xml=xml.replace("2015-08-05 11:50:02", "2015-08-05 23:50:02"))
+    with pytest.raises(ProductError, match="sun above the horizon"):
+        run(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_outputs_that_are_there(tmp_path):
+    folder = write_product(tmp_path / ID)
+    run(folder, tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        run(folder, tmp_path / "out")
+    run(folder, tmp_path / "out", overwrite=True)
+
+
+def test_a_generic_image_keeps_its_grid_and_scale(tmp_path):
+    dn = np.full((4, 6, 8), 2500, "uint16")
+    dn[:, 0, 0] = 0
+    mss = write_raster(tmp_path / "a.tif", dn, **UTM)
+    run(GenericProduct(mss), tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "mss.tif") as src:
+        assert src.crs.to_epsg() == 32648
+        assert src.transform == UTM["transform"]
+        assert src.rpcs is None
+        assert "GEOCRACK_ACQUIRED" not in src.tags()
+    values, valid = values_of(tmp_path / "out" / "mss.tif")
+    assert valid.sum() == 47
+    assert values[:, 5, 7] == pytest.approx([0.25] * 4, abs=1e-6)
+
+
+def test_nodata_and_masks_of_generic_images(tmp_path):
+    dn = np.full((1, 4, 5), 0.25, "float32")
+    dn[0, 0, 0], dn[0, 0, 1] = np.nan, -9999
+    path = write_raster(tmp_path / "a.tif", dn, nodata=-9999, **UTM)
+    run(GenericProduct(path, bands=["red"], scale=1), tmp_path / "out")
+    values, valid = values_of(tmp_path / "out" / "mss.tif")
+    assert valid.sum() == 18
+    assert values[0, 3, 3] == pytest.approx(0.25)
+
+    rgba = np.full((4, 4, 5), 200, "uint8")
+    rgba[3, 2, 2] = 0
+    path = write_raster(tmp_path / "b.tif", rgba, photometric="RGB", alpha="yes", **UTM)
+    found = run(GenericProduct(path, bands=["red", "green", "blue"], scale=1 / 255), tmp_path / "b")
+    assert found["mss"]["valid_share"] == 19 / 20
+    assert not values_of(tmp_path / "b" / "mss.tif")[1][2, 2]
+
+
+def test_scale_tags_go_round(tmp_path):
+    # our own reflectance given as a generic image comes out as it went in
+    run(write_product(tmp_path / ID, mss=np.arange(1, 141, dtype="uint16").reshape(4, 5, 7)), tmp_path / "one")
+    run(GenericProduct(tmp_path / "one" / "mss.tif"), tmp_path / "two")
+    for name in ("mss.tif",):
+        with rasterio.open(tmp_path / "one" / name) as a, rasterio.open(tmp_path / "two" / name) as b:
+            np.testing.assert_array_equal(a.read(), b.read())
+
+
+def test_given_gains(tmp_path):
+    path = write_raster(tmp_path / "a.tif", np.full((1, 4, 5), 100, "uint16"), **UTM)
+    product = GenericProduct(
+        path, bands=["red"], acquired="2015-08-05T03:50:02Z", gain=[0.5], bias=[10], esun=[1500], sun_zenith=60
+    )
+    run(product, tmp_path / "out")
+    # pi * (0.5 * 100 + 10) * 1.0145**2 / (1500 * 0.5)
+    expected = math.pi * 60 * 1.0145**2 / 750
+    assert values_of(tmp_path / "out" / "mss.tif")[0][0, 0, 0] == pytest.approx(expected, abs=8e-5)

@@ -1,0 +1,189 @@
+import json
+import subprocess
+import sys
+import tarfile
+
+import numpy as np
+import pytest
+import rasterio
+import yaml
+from affine import Affine
+from click.testing import CliRunner
+
+from geo.errors import ConfigError, OutputExistsError, ProductError, RasterError
+from pipeline.cli import geocrack
+from tests.handmade import ID, XML, change, write_product, write_raster
+
+
+def call(*arguments):
+    return CliRunner().invoke(geocrack, [str(a) for a in arguments])
+
+
+def failed(*arguments):
+    """The error of a call that must fail."""
+    error = call(*arguments).exception
+    assert error is not None
+    raise error
+
+
+@pytest.fixture
+def product(tmp_path):
+    return write_product(tmp_path / "products" / ID)
+
+
+@pytest.fixture
+def generic(tmp_path):
+    grid = {"crs": "EPSG:32648", "transform": Affine(8, 0, 357000, 0, -8, 3464000)}
+    mss = write_raster(tmp_path / "image.tif", np.full((3, 10, 12), 120, "uint8"), **grid)
+    file = tmp_path / "generic.yaml"
+    file.write_text(yaml.safe_dump({"mss": str(mss), "bands": ["red", "green", "blue"], "scale": 0.002}))
+    return file
+
+
+def test_a_product_becomes_reflectance(product, tmp_path):
+    out = tmp_path / "out"
+    result = call("reflectance", product, "-o", out, "--threads", 1)
+    assert result.exit_code == 0, result.output
+    assert sorted(f.name for f in out.iterdir()) == [
+        "mss.quality.tif",
+        "mss.tif",
+        "pan.quality.tif",
+        "pan.tif",
+        "scene.json",
+        "scene.json.provenance.json",
+    ]
+    scene = json.loads((out / "scene.json").read_text())
+    assert scene["id"] == ID
+    assert scene["acquired"] == "2015-08-05T03:50:02+00:00"
+    assert (scene["sun_zenith"], scene["sun_azimuth"]) == (23.40, 122.65)
+    assert scene["centre"] == pytest.approx([103.5, 31.3])
+    assert scene["images"]["mss"]["gain"] == [0.2110, 0.1802, 0.1806, 0.1870]
+    assert scene["images"]["mss"]["file"] == f"{ID}-MSS1.tiff"
+    assert scene["images"]["pan"]["calibration_source"] == "table 2015"
+    assert scene["warnings"] == []
+    record = json.loads((out / "scene.json.provenance.json").read_text())
+    assert record["step"] == "reflectance"
+    assert record["inputs"][0]["path"] == str(product)
+    assert record["results"]["mss"]["valid_share"] == 1
+    with rasterio.open(out / "pan.tif") as src:
+        assert src.shape == (19, 28)
+
+
+def test_an_archive_becomes_the_same(product, tmp_path):
+    archive = tmp_path / f"{ID}.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        tar.add(product, arcname=ID)
+    for source, out in ((product, "a"), (archive, "b")):
+        assert call("reflectance", source, "-o", tmp_path / out, "-q").exit_code == 0
+    for name in ("mss.tif", "pan.tif"):
+        with rasterio.open(tmp_path / "a" / name) as a, rasterio.open(tmp_path / "b" / name) as b:
+            np.testing.assert_array_equal(a.read(), b.read())
+    assert (tmp_path / "a" / "scene.json").read_text() == (tmp_path / "b" / "scene.json").read_text()
+
+
+def test_other_outputs_in_the_folder_stay(product, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "ortho.tif").write_text("of another step")
+    assert call("reflectance", product, "-o", out).exit_code == 0
+    with pytest.raises(OutputExistsError, match=r"mss.tif is already there; give --overwrite"):
+        failed("reflectance", product, "-o", out)
+    assert call("reflectance", product, "-o", out, "--overwrite").exit_code == 0
+    assert (out / "ortho.tif").read_text() == "of another step"
+
+
+def test_warnings_are_logged_and_kept(tmp_path):
+    folder = write_product(
+        tmp_path / ID, xml=XML.replace("2015-08-05", "2020-08-05"), mss=np.full((4, 5, 7), 2000, "uint16")
+    )
+    result = call("reflectance", folder, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "no coefficients of 2020 for MSS1; those of 2019 are used" in result.stderr
+    assert "digital numbers reach 2000, more than 10 bits hold" in result.stderr
+    scene = json.loads((tmp_path / "out" / "scene.json").read_text())
+    assert scene["images"]["mss"]["calibration_source"] == "table 2019 (nearest earlier)"
+    assert any("those of 2019 are used" in w for w in scene["warnings"])
+
+
+def test_a_generic_image(generic, tmp_path):
+    assert call("reflectance", "--generic", generic, "-o", tmp_path / "out").exit_code == 0
+    with rasterio.open(tmp_path / "out" / "mss.tif") as src:
+        assert src.descriptions == ("red", "green", "blue")
+        assert src.crs.to_epsg() == 32648
+        assert src.read(1)[0, 0] * 1e-4 - 0.1 == pytest.approx(0.24)
+    scene = json.loads((tmp_path / "out" / "scene.json").read_text())
+    assert scene["images"]["mss"]["calibration_source"] == "none: taken as reflectance, DN * 0.002"
+    record = json.loads((tmp_path / "out" / "scene.json.provenance.json").read_text())
+    assert [i["path"] for i in record["inputs"]] == [str(generic), str(tmp_path / "image.tif")]
+
+
+def test_a_generic_description_that_is_wrong(tmp_path):
+    file = tmp_path / "generic.yaml"
+    file.write_text("mss: a.tif\nband: [red]\n")
+    with pytest.raises(ConfigError, match=r"generic.yaml: band: unknown key; did you mean 'bands'?"):
+        failed("reflectance", "--generic", file, "-o", tmp_path / "out")
+
+
+@pytest.mark.parametrize("command", ["info", "reflectance"])
+def test_either_product_or_generic(command, generic, product, tmp_path):
+    out = ["-o", tmp_path / "out"] if command == "reflectance" else []
+    for arguments in ([], [product, "--generic", generic]):
+        result = call(command, *arguments, *out)
+        assert result.exit_code == 2
+        assert "give either PRODUCT, a folder or .tar.gz, or --generic FILE.yaml" in result.output
+
+
+def test_an_all_nodata_scene_leaves_nothing(tmp_path):
+    folder = write_product(tmp_path / ID, pan=np.zeros((1, 19, 28), "uint16"))
+    with pytest.raises(RasterError, match=r"PAN1.tiff holds nothing but nodata"):
+        failed("reflectance", folder, "-o", tmp_path / "out")
+    assert not [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
+
+
+def test_info(tmp_path):
+    folder = write_product(tmp_path / ID, xml=XML.replace("2015-08-05", "2020-08-05"))
+    (folder / f"{ID}-PAN1.tiff").write_bytes(b"")
+    result = call("info", folder)
+    assert result.exit_code == 0
+    for line in (
+        f"scene       {ID}",
+        "sensor      GF1 PMS1",
+        "acquired    2020-08-05 03:50:02 UTC",
+        "centre      31.3000 N, 103.5000 E",
+        "view        zenith 3.73, azimuth 90.34 degrees",
+        "  bands     blue, green, red, nir",
+        "  pixels    28 x 19, 2 m",
+        "  gain      0.149, 0.1328, 0.1311, 0.1217",
+        "  source    table 2019 (nearest earlier); verified: Zhaoguanhua, Terryzzyyhh, Gaofen-Batch, Snowy-Dove",
+        f"  - {ID}-PAN1.tiff is empty (0 bytes); expected a raster: copy or download it again",
+    ):
+        assert line in result.output.splitlines()
+
+
+def test_info_as_json(product):
+    content = json.loads(call("info", product, "--json").stdout)
+    assert content["images"]["pan"]["rpc"]["lat_off"] == 31.3
+    assert content["images"]["mss"]["shape"] == [5, 7]
+    assert content["bit_depth"] == 10
+
+
+def test_info_of_a_generic_image(generic):
+    result = call("info", "--generic", generic)
+    assert "acquired    not known" in result.output
+    assert "  source    none: taken as reflectance, DN * 0.002" in result.output
+
+
+def test_an_incomplete_product(product):
+    (product / f"{ID}-MSS1.rpb").unlink()
+    with pytest.raises(ProductError, match=f"lacks {ID}-MSS1.rpb"):
+        failed("info", product)
+
+
+def test_a_mistake_ends_in_one_sentence(tmp_path):
+    folder = write_product(tmp_path / ID, xml=change(XML, "CenterTime", "soon"))
+    arguments = [sys.executable, "-m", "pipeline.cli", "reflectance", str(folder), "-o", str(tmp_path / "out")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("geocrack: ")
+    assert done.stderr.count("\n") == 1
+    assert "CenterTime is 'soon'; expected a time such as 2013-08-12 11:55:23" in done.stderr
