@@ -1,1 +1,128 @@
-"""Tensors and windows: networks, baselines, training and prediction."""
+"""Tensors and windows: networks, baselines, training and prediction.
+
+An architecture is a class under a name. Its constructor's keyword arguments, with their types and defaults,
+are its settings; a network takes ``(n, bands, h, w)`` normalised values and gives ``(n, 1, h, w)`` logits.
+Importing this package loads no torch: the class is imported when it is built.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import typing
+from typing import TYPE_CHECKING, Any
+
+from geo.errors import ModelError, unknown_name
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_PLACES: dict[str, str] = {}
+
+
+def register(name: str, place: str) -> None:
+    """Put a class under a name.
+
+    Parameters
+    ----------
+    name : str
+        As recipes write it.
+    place : str
+        ``"module:Class"``, imported when it is first built.
+
+    Raises
+    ------
+    ValueError
+        The name is taken.
+    """
+    if name in _PLACES:
+        raise ValueError(f"the model name '{name}' is taken by {_PLACES[name]}")
+    _PLACES[name] = place
+
+
+register("linknet", "models.segmentation.linknet:LinkNet")
+register("pspnet", "models.segmentation.pspnet:PSPNet")
+register("svm", "models.svm:SupportVectors")
+
+
+def names() -> list[str]:
+    """Names of all architectures."""
+    return list(_PLACES)
+
+
+def architecture(name: str) -> type[nn.Module]:
+    """Class of an architecture.
+
+    Raises
+    ------
+    ModelError
+        Unknown name; the message shows the known ones.
+    """
+    if name not in _PLACES:
+        raise ModelError(unknown_name("model", name, names()))
+    module, attribute = _PLACES[name].split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """Check settings of an architecture against its constructor and fill in the defaults.
+
+    Parameters
+    ----------
+    name : str
+        Name of the architecture.
+    settings : dict
+        Keyword arguments but ``bands``, which the data gives.
+
+    Returns
+    -------
+    dict
+        All settings, converted to the declared types.
+
+    Raises
+    ------
+    ModelError
+        Unknown name or setting (the nearest known one is named), or a value of another type.
+    """
+    from pydantic import ConfigDict, ValidationError, create_model
+
+    from geo.settings import explain
+
+    kind = architecture(name)
+    hints = typing.get_type_hints(kind.__init__)
+    fields: dict[str, Any] = {
+        p.name: (hints[p.name], ... if p.default is p.empty else p.default)
+        for p in inspect.signature(kind).parameters.values()
+        if p.name != "bands"
+    }
+    schema = create_model(kind.__name__, __config__=ConfigDict(extra="forbid"), **fields)
+    try:
+        return schema.model_validate(settings).model_dump()
+    except ValidationError as error:
+        raise ModelError(f"model '{name}': " + "; ".join(explain(error, schema))) from None
+
+
+def build(name: str, *, bands: int, **settings: Any) -> nn.Module:
+    """Build an architecture with random weights (seed torch before).
+
+    Parameters
+    ----------
+    name : str
+        Name of the architecture.
+    bands : int
+        Number of input bands.
+    **settings
+        Of the architecture, see its class.
+
+    Returns
+    -------
+    torch.nn.Module
+        ``(n, bands, h, w)`` float32 -> logits ``(n, 1, h, w)``, with attributes ``stride`` (windows whose
+        sides are multiples of it need no padding) and ``reach`` (pixels of context on each side).
+
+    Raises
+    ------
+    ModelError
+        Unknown name, unknown or unfit setting.
+    """
+    return architecture(name)(bands=bands, **check(name, settings))

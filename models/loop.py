@@ -1,0 +1,302 @@
+"""The course of a network's training: phases, epochs, steps, checkpoints and the log."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.tensorboard import SummaryWriter
+
+import models
+from geo.atomic import atomic
+from geo.errors import LabelError, ModelError
+from geo.stream import stream
+from models import metrics, model_file, weights
+from models.dataset import Data
+from models.evaluation import evaluate
+from models.losses import loss
+from models.recipe import Optimizer, Phase, Segmenter
+
+log = logging.getLogger(__name__)
+
+CHECKPOINT = "geocrack-checkpoint"
+
+
+class Checkpoints:
+    """Folder with ``last.pt`` (to go on from) and ``best.pt`` (a model file).
+
+    Parameters
+    ----------
+    folder : Path
+    write_model : callable
+        ``write_model(path, module, threshold, scores, history)`` writes a model file.
+    """
+
+    def __init__(self, folder: Path, write_model: Callable[..., None]):
+        self.folder, self._write_model = folder, write_model
+
+    @property
+    def last(self) -> Path:
+        """File to go on from."""
+        return self.folder / "last.pt"
+
+    def write_last(self, state: dict[str, Any]) -> None:
+        """Replace the file to go on from."""
+        with atomic(self.last, overwrite=True) as part:
+            torch.save({"format": CHECKPOINT, "version": 1, **state}, part)
+
+    def write_best(self, module: nn.Module, threshold: float, scores: dict[str, Any], history: list) -> None:
+        """Replace the best model so far."""
+        self._write_model(self.folder / "best.pt", module, threshold, scores, history)
+
+    def read_last(self, made_of: dict[str, Any]) -> dict[str, Any] | None:
+        """State to go on from; None where there is none.
+
+        Raises
+        ------
+        ModelError
+            It was written by another recipe, seed or set of chips.
+        """
+        if not self.last.exists():
+            return None
+        state = model_file.read_safely(self.last, CHECKPOINT, "a checkpoint of 'geocrack train'")
+        other = [name for name, value in made_of.items() if state.get("made_of", {}).get(name) != value]
+        if other:
+            raise ModelError(
+                f"{self.last} was written with another {' and '.join(other)}; give the same as then to go on, "
+                "or leave out --resume to begin anew"
+            )
+        return state
+
+
+def train_segmenter(
+    recipe: Segmenter,
+    data: Data,
+    *,
+    seed: int,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    resume: bool,
+    log_dir: Path,
+    progress: Callable[..., Iterable],
+) -> tuple[nn.Module, list[dict[str, Any]]]:
+    """Train a network; the weights with the best validation F1 are given back.
+
+    Everything that chance decides follows from ``seed`` and the number of the epoch and step, so a training
+    that was broken off goes on as if it had not been.
+
+    Returns
+    -------
+    module : nn.Module
+        In evaluation mode.
+    history : list of dict
+        One row an epoch.
+
+    Raises
+    ------
+    LabelError
+        No validation chip shows a landslide.
+    ModelError
+        The loss is no number (the chips are named), or the checkpoint is of another training.
+    """
+    made_of = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "chips": data.fingerprint}
+    state = checkpoints.read_last(made_of) if resume else None
+    module = start(recipe, data.bands, seed).to(device, memory_format=torch.channels_last)
+    if state is None:
+        if checkpoints.last.exists():
+            log.warning("%s of an earlier training is replaced; --resume would have gone on from it", checkpoints.last)
+        for old in log_dir.glob("events.out.tfevents.*"):
+            old.unlink()
+        state = {"made_of": made_of, "phase": 0, "epoch": 0, "total": 0, "best": None, "stale": 0, "history": []}
+    else:
+        module.load_state_dict(state["module"])
+        log.info("going on after epoch %d", state["total"])
+    steps = recipe.steps_per_epoch
+    planned = sum(p.epochs * (steps or math.ceil(len(data.train) / p.batch)) for p in recipe.phases)
+    ticks = iter(progress(range(planned), "Training", planned))
+    with SummaryWriter(str(log_dir), purge_step=state["total"] or None) as board:
+        for number in range(state["phase"], len(recipe.phases)):
+            phase = recipe.phases[number]
+            _freeze(module, phase)
+            optimizer = make_optimizer(module, recipe.optimizer, phase)
+            if number == state["phase"] and "optimizer" in state:
+                optimizer.load_state_dict(state["optimizer"])
+            for epoch in range(state["epoch"], phase.epochs):
+                if recipe.patience is not None and state["stale"] >= recipe.patience:
+                    log.info("no better validation F1 for %d epochs: the phase ends", recipe.patience)
+                    break
+                row = _epoch(recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks)
+                counted = evaluate(module, data.val, device)
+                if not counted.sum(0)[1].any():
+                    raise LabelError(
+                        f"none of the {len(data.val)} validation chips shows a landslide; the best weights and the "
+                        "threshold cannot be chosen: label more ground, or cut smaller blocks"
+                    )
+                threshold, f1 = metrics.best_threshold(counted.sum(0))
+                found = metrics.summary(counted, threshold)
+                row |= {"phase": number, "threshold": threshold, "f1": f1}
+                row |= {name: found["pooled"][name] for name in ("precision", "recall")}
+                state["history"].append(row)
+                state["total"] += 1
+                better = state["best"] is None or f1 > state["best"]["f1"]
+                state["stale"] = 0 if better else state["stale"] + 1
+                _record(board, row, module, data, device, images=better)
+                if better:
+                    kept = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
+                    state["best"] = {"f1": f1, "epoch": row["epoch"], "module": kept}
+                    checkpoints.write_best(module, threshold, {"validation": found}, state["history"])
+                state |= {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
+                state |= {"phase": number, "epoch": epoch + 1}
+                checkpoints.write_last(state)
+                log.info("epoch %d: loss %.4f, validation F1 %.3f", row["epoch"], row["loss"], f1)
+            state |= {"epoch": 0, "stale": 0}
+    for _ in ticks:  # steps that early stopping or an earlier run made needless
+        pass
+    module.load_state_dict(state["best"]["module"])
+    return module.eval().requires_grad_(False), state["history"]
+
+
+def start(recipe: Segmenter, bands: tuple[str, ...], seed: int) -> nn.Module:
+    """Build the recipe's network for named bands and load the weights that its encoder starts from."""
+    torch.manual_seed(seed)
+    module = models.build(recipe.network.name, bands=len(bands), **recipe.network.settings)
+    given = recipe.weights if isinstance(recipe.weights, str) else recipe.weights.model_dump()
+    name = models.check(recipe.network.name, recipe.network.settings)["encoder"]
+    weights.initialise(module.encoder, name, bands, given, extra_bands=recipe.extra_bands)  # type: ignore[arg-type]
+    return module
+
+
+def make_optimizer(module: nn.Module, settings: Optimizer, phase: Phase) -> torch.optim.Optimizer:
+    """Build an optimiser with groups that know the share of the learning rate they get (``factor``)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+    rows = [
+        {
+            "params": parameters,
+            "factor": settings.encoder_factor if inside else 1.0,
+            "weight_decay": settings.weight_decay if filters else 0.0,
+        }
+        for (inside, filters), parameters in groups.items()
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(rows, lr=phase.learning_rate, momentum=settings.momentum)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(rows, lr=phase.learning_rate, betas=(settings.momentum, 0.999))
+
+
+def learning_rate(schedule: str, peak: float, share: float) -> float:
+    """Learning rate at a share (0 to 1) of a phase.
+
+    ``one-cycle`` rises over the first quarter from a 25th of the peak and falls to a thousandth of it along
+    a cosine (after Smith and Topin 2019); ``cosine`` only falls.
+    """
+    rise = 0.25
+    if schedule == "constant":
+        return peak
+    if schedule == "one-cycle" and share < rise:
+        return peak * (1 / 25 + (1 - 1 / 25) * (0.5 - 0.5 * math.cos(math.pi * share / rise)))
+    fallen = (share - rise) / (1 - rise) if schedule == "one-cycle" else share
+    return peak * (1e-3 + (1 - 1e-3) * (0.5 + 0.5 * math.cos(math.pi * fallen)))
+
+
+def _freeze(module: nn.Module, phase: Phase) -> None:
+    module.encoder.requires_grad_(phase.freeze != "encoder")  # type: ignore[union-attr]
+
+
+def _set_mode(module: nn.Module, recipe: Segmenter, phase: Phase) -> None:
+    """Training mode, but statistics that are to stay stay: a frozen encoder's, or those of the pre-training."""
+    module.train()
+    if phase.freeze == "encoder":
+        module.encoder.eval()  # type: ignore[union-attr]
+    elif recipe.statistics == "pretrained":
+        for part in module.encoder.modules():  # type: ignore[union-attr]
+            if isinstance(part, nn.BatchNorm2d):
+                part.eval()
+
+
+def _batches(recipe: Segmenter, phase: Phase, data: Data, seed: int, total: int) -> list[list[int]]:
+    """Numbers of the chips of each step of an epoch; whole batches, so the last begins the order anew."""
+    rng = np.random.default_rng((seed, total, 0))
+    count = recipe.steps_per_epoch or math.ceil(len(data.train) / phase.batch)
+    order: list[int] = []
+    while len(order) < count * phase.batch:
+        order += rng.permutation(len(data.train)).tolist()
+    return [order[i * phase.batch : (i + 1) * phase.batch] for i in range(count)]
+
+
+def _epoch(
+    recipe: Segmenter,
+    phase: Phase,
+    epoch: int,
+    total: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    data: Data,
+    seed: int,
+    device: torch.device,
+    ticks: Iterator,
+) -> dict[str, Any]:
+    """One pass over the training chips; chance is that of ``(seed, total)``."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, total)).generate_state(1)[0]))
+    _set_mode(module, recipe, phase)
+    steps = _batches(recipe, phase, data, seed, total)
+
+    def read(item: tuple[int, list[int]]) -> tuple[np.ndarray, np.ndarray]:
+        return data.train.batch(item[1], recipe.augmentation, seed=(seed, total, 1 + item[0]))
+
+    began, losses, rate = time.monotonic(), [], 0.0
+    for (step, numbers), (images, labels) in stream(read, enumerate(steps), workers=1):
+        rate = learning_rate(recipe.schedule, phase.learning_rate, (epoch + step / len(steps)) / phase.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["factor"]
+        logits = module(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
+        value = loss(logits, torch.from_numpy(labels).to(device), recipe.loss)
+        if not math.isfinite(value.item()):
+            names = ", ".join(data.train.records[number].id for number in numbers)
+            raise ModelError(
+                f"the loss is no longer a number ({value.item()}) at epoch {total + 1}, step {step + 1}, on the chips "
+                f"{names}; look at the values of these chips, or lower the learning rate (now {rate:g})"
+            )
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        if recipe.optimizer.clip is not None:
+            nn.utils.clip_grad_norm_(module.parameters(), recipe.optimizer.clip)
+        optimizer.step()
+        losses.append(value.item())
+        next(ticks, None)
+    return {
+        "epoch": total + 1,
+        "loss": float(np.mean(losses)),
+        "learning_rate": rate,
+        "seconds": round(time.monotonic() - began, 1),
+    }
+
+
+@torch.inference_mode()
+def _record(
+    board: SummaryWriter, row: dict[str, Any], module: nn.Module, data: Data, device: torch.device, *, images: bool
+) -> None:
+    """Write an epoch to the TensorBoard log, with a few validation chips beside truth and probability."""
+    for name in ("loss", "learning_rate", "f1", "precision", "recall", "threshold", "seconds"):
+        board.add_scalar(name, row[name], row["epoch"])
+    if not images:
+        return
+    colours = [data.bands.index(band) if band in data.bands else 0 for band in ("red", "green", "blue")]
+    for number in range(min(4, len(data.val))):
+        chip = data.val[number]
+        image = torch.from_numpy(chip.image).float().permute(2, 0, 1)[None]
+        probability = torch.sigmoid(module(image.to(device))[0, 0].float()).cpu().numpy()
+        picture = np.clip(chip.image[:, :, colours].astype(np.float32) / 5 + 0.4, 0, 1)
+        truth = np.where(chip.label == 255, 0.5, chip.label)
+        panels = [picture, *(np.repeat(layer[:, :, None], 3, axis=2) for layer in (truth, probability))]
+        board.add_image(f"validation/{data.val.records[number].id}", np.hstack(panels), row["epoch"], dataformats="HWC")
+    board.flush()

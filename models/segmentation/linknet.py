@@ -1,0 +1,91 @@
+"""LinkNet: an encoder, and a light decoder whose outputs are added to the encoder's maps of the same size.
+
+Chaurasia and Culurciello 2017, "LinkNet: exploiting encoder representations for efficient semantic
+segmentation", in the form of Li, Li and Ge 2023, National Remote Sensing Bulletin 27(8): 1866-1875, whose
+table prints 3x3 transposed convolutions in the decoder blocks and 1024, 512, 256, 64 output channels over a
+ResNet50. On another encoder the decoder's channels are that encoder's.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from models.segmentation.encoders import encoder as build_encoder
+
+
+class DecoderBlock(nn.Sequential):
+    """1x1 convolution to a quarter of the channels, 3x3 transposed convolution /2, 1x1 convolution.
+
+    Each is followed by batch normalisation and ReLU, as in LinkNet.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+        Channels of the map that comes and of the one, twice as large, that goes.
+    narrowest : int
+        Least channels of the middle, for encoders whose maps are narrow.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, narrowest: int = 1):
+        middle = max(channels_in // 4, narrowest)
+        super().__init__(
+            *_normalised(nn.Conv2d(channels_in, middle, 1, bias=False)),
+            *_normalised(nn.ConvTranspose2d(middle, middle, 3, stride=2, padding=1, output_padding=1, bias=False)),
+            *_normalised(nn.Conv2d(middle, channels_out, 1, bias=False)),
+        )
+
+
+def _normalised(convolution: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, ...]:
+    return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
+
+
+class LinkNet(nn.Module):
+    """LinkNet over any encoder.
+
+    Parameters
+    ----------
+    bands : int
+        Input bands.
+    encoder : str
+        A name of segmentation-models-pytorch, or ``tu-`` and a name of timm.
+    half_skip : bool
+        Add the encoder's map of half the size to the last decoder block too. The paper's has nothing to be
+        added to; light encoders, whose stem keeps full detail there, gain from it.
+    narrowest : int
+        Least channels in the middle of a decoder block (1: a quarter of what comes, as printed).
+    """
+
+    stride = 32
+    #: Context on each side after which the centre's probability hardly changes any more.
+    reach = 64
+
+    def __init__(self, *, bands: int, encoder: str = "resnet50", half_skip: bool = False, narrowest: int = 1) -> None:
+        super().__init__()
+        self.encoder = build_encoder(encoder, bands=bands)
+        channels = list(self.encoder.out_channels)[:0:-1]  # from 1/32 to 1/2 of the size
+        self.decoder = nn.ModuleList(DecoderBlock(a, b, narrowest) for a, b in pairwise(channels))
+        self.half_skip = half_skip
+        self.last = nn.Sequential(
+            nn.ConvTranspose2d(channels[-1], 32, 4, stride=2, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(32, 1, 3, padding=1),
+        )
+        for module in (*self.decoder.modules(), *self.last.modules()):
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
+        _, half, *maps = self.encoder(images)
+        skips = [*maps[-2::-1], half if self.half_skip else None]
+        decoded = maps[-1]
+        for block, skip in zip(self.decoder, skips, strict=True):
+            decoded = block(decoded)
+            if skip is not None:
+                decoded = decoded + skip
+        return self.last(decoded)

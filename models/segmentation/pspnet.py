@@ -1,0 +1,68 @@
+"""PSPNet: pyramid pooling over an encoder's last map.
+
+Zhao et al. 2017, "Pyramid scene parsing network". The decoder is that of segmentation-models-pytorch; its
+own PSPNet stops at the encoder's third stage, while here every stage runs and the later ones are dilated,
+so that the map keeps 1/8 of the size as published. Logits are resized to the input, so that sizes such as
+473 need no padding.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import nn
+from torch.nn import functional
+
+from models.segmentation.encoders import encoder as build_encoder
+
+
+class PSPNet(nn.Module):
+    """PSPNet over any encoder that can be dilated.
+
+    Parameters
+    ----------
+    bands : int
+        Input bands.
+    encoder : str
+        A name of segmentation-models-pytorch, or ``tu-`` and a name of timm.
+    depth : int
+        Encoder stages to use, 3 to 5.
+    output_stride : int
+        Size of the input over that of the pooled map; 8 as published.
+    channels : int
+        Channels after the pyramid.
+    dropout : float
+        Share of channels dropped in training.
+    """
+
+    stride = 32
+    reach = 64
+
+    def __init__(
+        self,
+        *,
+        bands: int,
+        encoder: str = "resnet50",
+        depth: Annotated[int, Field(ge=3, le=5)] = 5,
+        output_stride: int = 8,
+        channels: int = 512,
+        dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+    ) -> None:
+        super().__init__()
+        from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
+
+        self.encoder = build_encoder(encoder, bands=bands, depth=depth, output_stride=output_stride)
+        self.decoder = PSPDecoder(list(self.encoder.out_channels), out_channels=channels, dropout=dropout)
+        self.last = nn.Conv2d(channels, 1, 3, padding=1)
+        for module in (*self.decoder.modules(), self.last):
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``."""
+        logits = self.last(self.decoder(self.encoder(images)))
+        return functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,0 +1,153 @@
+"""Train a model from a recipe on chips, choose its threshold on validation chips, and write its file."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from geo.atomic import atomic, check_free
+from geo.stream import cpus
+from models import metrics, model_file, svm
+from models.dataset import gather
+from models.evaluation import evaluate
+from models.loop import Checkpoints, train_segmenter
+from models.recipe import PixelClassifier, Recipe
+
+log = logging.getLogger(__name__)
+
+#: Wraps an iterable to show how far it is: ``progress(items, label, total)``.
+Progress = Callable[..., Iterable]
+
+
+def _silent(items: Iterable, label: str = "", total: int | None = None) -> Iterable:
+    return items
+
+
+def train(
+    recipe: Recipe,
+    folders: Sequence[str | os.PathLike],
+    output: str | os.PathLike,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    log_dir: str | os.PathLike | None = None,
+    threads: int | None = None,
+    device: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = _silent,
+) -> dict[str, Any]:
+    """Train a model and write its file and ``<stem>.metrics.json`` beside it.
+
+    Checkpoints lie in ``<stem>.checkpoints/``: ``last.pt`` to go on from, ``best.pt`` a model file. The same
+    seed, chips and number of threads give the same weights on a CPU.
+
+    Parameters
+    ----------
+    recipe : Segmenter or PixelClassifier
+    folders : sequence of path
+        Folders of chips (``geocrack tile`` or ``geocrack chips import``).
+    output : path
+        The model file.
+    seed : int
+        Of weights, order and augmentation.
+    resume : bool
+        Go on from ``last.pt`` where there is one.
+    log_dir : path, optional
+        Folder of the TensorBoard log; ``<stem>.log`` beside the model by default.
+    threads : int, optional
+        CPUs to use at most.
+    device : str, optional
+        A device of torch; a GPU where there is one by default.
+    overwrite : bool
+        Replace an output that is there.
+    progress : callable
+
+    Returns
+    -------
+    dict
+        Scores on validation and test chips, threshold, seconds.
+
+    Raises
+    ------
+    LabelError
+        A split without chips or without landslide.
+    ModelError
+        Bands, weights or checkpoint that do not fit; a loss that is no number.
+    OutputExistsError, OutputError
+    """
+    output = Path(output)
+    scores_file = output.with_name(f"{output.stem}.metrics.json")
+    for path in (output, scores_file):
+        check_free(path, overwrite=overwrite)
+    torch.set_num_threads(cpus(threads))
+    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    start = time.monotonic()
+    data = gather(recipe, folders)
+    log.info(
+        "%d training, %d validation, %d test chips; bands %s; %.1f %% of the training ground is landslide",
+        len(data.train),
+        len(data.val),
+        len(data.test),
+        ", ".join(data.bands),
+        100 * data.statistics.landslide_pixels / data.statistics.pixels,
+    )
+
+    def write(path: Path, module: nn.Module, threshold: float, scores: dict, history: list, **more: Any) -> None:
+        model_file.save(
+            path,
+            module,
+            recipe,
+            bands=data.bands,
+            mean=data.statistics.mean,
+            std=data.statistics.std,
+            chip_size=data.train[0].image.shape[0] if recipe.kind == "pixel" else recipe.size,
+            threshold=threshold,
+            metrics=scores,
+            history=history,
+            trained_on={
+                "chips": [os.fspath(folder) for folder in folders],
+                "counts": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
+                "pixels": data.statistics.pixels,
+                "landslide_share": data.statistics.landslide_pixels / data.statistics.pixels,
+                "seed": seed,
+                "fingerprint": data.fingerprint,
+                **more,
+            },
+            overwrite=True,
+        )
+
+    with torch.random.fork_rng(devices=[]):
+        module: nn.Module
+        if isinstance(recipe, PixelClassifier):
+            module, history = svm.fit(recipe, data.train, data.val, seed=seed, progress=progress)
+        else:
+            checkpoints = Checkpoints(output.with_name(f"{output.stem}.checkpoints"), write)
+            module, history = train_segmenter(
+                recipe,
+                data,
+                seed=seed,
+                device=place,
+                checkpoints=checkpoints,
+                resume=resume,
+                log_dir=Path(log_dir) if log_dir else output.with_name(f"{output.stem}.log"),
+                progress=progress,
+            )
+    counted = evaluate(module, data.val, place)
+    threshold, _ = metrics.best_threshold(counted.sum(0))
+    scores: dict[str, Any] = {"validation": metrics.summary(counted, threshold)}
+    if len(data.test):
+        scores["test"] = metrics.summary(evaluate(module, data.test, place), threshold)
+    seconds = round(time.monotonic() - start, 1)
+    write(output, module, threshold, scores, history, seconds=seconds)
+    found = {"threshold": threshold, **scores, "seconds": seconds, "history": history}
+    with atomic(scores_file, overwrite=True) as part:
+        part.write_text(json.dumps(found, indent=2) + "\n")
+    return found

@@ -1,0 +1,86 @@
+"""``geocrack train``: a recipe and chips in, a model file and its scores out."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from pipeline import config, options
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("recipe")
+@click.option(
+    "--chips",
+    type=options.PATH,
+    multiple=True,
+    required=True,
+    help="Folder of chips (geocrack tile, geocrack chips import); may be given several times.",
+)
+@options.output("Model file (.pt); <stem>.metrics.json, .log/ and .checkpoints/ are written beside it.")
+@options.setting(config.Training, "seed")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a training that was broken off.")
+@click.option("--log-dir", type=options.PATH, help="Folder of the TensorBoard log.  [default: <stem>.log]")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Take another value than the recipe's, for instance phases.0.epochs=10; may be given several times.",
+)
+@options.threads
+@options.overwrite
+@options.verbosity
+def command(
+    recipe: str,
+    chips: tuple[Path, ...],
+    output: Path,
+    seed: int,
+    resume: bool,
+    log_dir: Path | None,
+    changes: tuple[str, ...],
+    threads: int | None,
+    overwrite: bool,
+) -> None:
+    """Train a model by RECIPE on chips.
+
+    RECIPE is the name of a recipe that comes with geocrack (configs/models) or the path of a YAML file. The
+    best weights and the threshold are chosen on the validation chips; test chips, where there are some, are
+    only scored.
+    """
+    from geo.atomic import check_free
+    from models import recipe as recipes
+    from models.train import train
+    from pipeline.provenance import track
+
+    check_free(output, overwrite=overwrite)
+    settings = recipes.load(recipe, changes)
+    given = recipes.place(recipe)
+    stated = {"recipe": settings.model_dump(mode="json"), "seed": seed, "resume": resume, "threads": threads}
+    with track("train", output, inputs=[given, *chips], settings=stated) as record:
+        found = train(
+            settings,
+            chips,
+            output,
+            seed=seed,
+            resume=resume,
+            log_dir=log_dir,
+            threads=threads,
+            overwrite=overwrite,
+            progress=options.progress,
+        )
+        record["results"] = {name: found[name] for name in ("threshold", "validation", "test") if name in found}
+    for split in ("validation", "test"):
+        if split in found:
+            log.info("%s", _line(split, found[split]["pooled"]))
+    log.info("%s: threshold %.3f, trained in %.0f s", output, found["threshold"], found["seconds"])
+
+
+def _line(split: str, scores: dict[str, float | None]) -> str:
+    """Scores of a split in one line."""
+    shown = (f"{name} {scores[name]:.3f}" for name in ("f1", "precision", "recall", "iou") if scores[name] is not None)
+    return f"{split}: " + ", ".join(shown)
