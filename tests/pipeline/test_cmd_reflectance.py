@@ -117,6 +117,22 @@ def test_a_generic_image(generic, tmp_path):
     assert [i["path"] for i in record["inputs"]] == [str(generic), str(tmp_path / "image.tif")]
 
 
+def test_the_configuration_describes_what_the_reader_takes():
+    from dataclasses import fields
+
+    from geo.sensors import GenericProduct
+    from pipeline.config import Generic
+
+    assert set(Generic.model_fields) == {f.name for f in fields(GenericProduct)}
+    given = Generic(mss="a.tif").model_dump()
+    defaults = GenericProduct(mss=given["mss"])
+    assert given == {f.name: _plain(getattr(defaults, f.name)) for f in fields(GenericProduct)}
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
 def test_a_generic_description_that_is_wrong(tmp_path):
     file = tmp_path / "generic.yaml"
     file.write_text("mss: a.tif\nband: [red]\n")
