@@ -1,0 +1,157 @@
+"""An inventory as one GeoPackage that opens styled in QGIS and is the same bit for bit when made again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import pyogrio
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from pyogrio.errors import DataSourceError
+
+from geo.atomic import atomic
+from geo.errors import OutputError, RasterError
+from geo.inventory.style import layer_styles
+
+LANDSLIDES, SEARCHED = "landslides", "searched"
+_GEOMETRY = "geom"
+_GRID, _SETTINGS = "GEOCRACK_GRID", "GEOCRACK_SETTINGS"
+#: GeoPackages say when they changed; the clock would make each one another file.
+_CHANGED = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Landslides, the ground on which they were searched, and how.
+
+    Attributes
+    ----------
+    landslides : GeoDataFrame
+        Attributes as in ``schema.yaml``.
+    searched : GeoDataFrame or None
+        No two of its features overlap; None where an inventory of another origin does not tell.
+    grid : GeoBox or None
+        Pixels that the polygons were made of.
+    settings : mapping
+        Threshold and the like.
+    """
+
+    landslides: gpd.GeoDataFrame
+    searched: gpd.GeoDataFrame | None
+    grid: GeoBox | None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def landslide_km2(self) -> float:
+        """Area of the landslides, by pixels."""
+        return float(self.landslides["area_m2"].sum()) / 1e6
+
+    @property
+    def searched_km2(self) -> dict[str, float]:
+        """Area searched in each scene, counted once where scenes overlap."""
+        if self.searched is None:
+            return {}
+        return {str(k): float(v) for k, v in self.searched.groupby("scene", sort=False)["area_km2"].sum().items()}
+
+
+def write(path: str | os.PathLike, inventory: Inventory, *, overwrite: bool = False) -> None:
+    """Write an inventory; it appears whole or not at all.
+
+    Layers ``landslides`` and ``searched`` (MultiPolygon, also where they are empty), the grid and settings
+    as metadata, and the table ``layer_styles``.
+
+    Raises
+    ------
+    OutputExistsError, OutputError
+    """
+    if inventory.grid is None or inventory.searched is None:
+        raise ValueError("an inventory is written with its grid and its searched ground")
+    metadata = {
+        _GRID: json.dumps({"shape": list(inventory.grid.shape), "transform": list(inventory.grid.affine)[:6]}),
+        _SETTINGS: json.dumps(dict(inventory.settings), sort_keys=True),
+    }
+    frames = {LANDSLIDES: inventory.landslides, SEARCHED: inventory.searched}
+    with atomic(path, overwrite=overwrite) as part, _fixed_time():
+        try:
+            for name, frame in frames.items():
+                pyogrio.write_dataframe(
+                    frame,
+                    part,
+                    layer=name,
+                    driver="GPKG",
+                    geometry_type="MultiPolygon",
+                    dataset_metadata=metadata if name == LANDSLIDES else None,
+                    GEOMETRY_NAME=_GEOMETRY,
+                )
+            styles = layer_styles(frames, geometry_column=_GEOMETRY, updated=_CHANGED)
+            pyogrio.write_dataframe(styles, part, layer="layer_styles", driver="GPKG", FID="id")
+        except (DataSourceError, RuntimeError) as error:
+            raise OutputError(
+                f"{path} could not be written whole ({error}); free some space, or choose another place, and run again"
+            ) from error
+
+
+def read(path: str | os.PathLike) -> Inventory:
+    """Read an inventory, ours or of another origin (then the only polygon layer is taken for landslides).
+
+    Raises
+    ------
+    RasterError
+        The file cannot be read, or which layer holds the landslides is not clear.
+    """
+    file = Path(path)
+    names = polygon_layers(file)
+    if LANDSLIDES in names:
+        chosen = LANDSLIDES
+    elif len(names) == 1:
+        chosen = names[0]
+    else:
+        found = f"the polygon layers {', '.join(names)}" if names else "no layer of polygons"
+        raise RasterError(f"{file} has {found}; expected a layer 'landslides', as `geocrack vectorize` writes")
+    landslides = pyogrio.read_dataframe(file, layer=chosen)
+    searched = pyogrio.read_dataframe(file, layer=SEARCHED) if SEARCHED in names and chosen == LANDSLIDES else None
+    metadata = pyogrio.read_info(file, layer=chosen)["dataset_metadata"] or {}
+    grid = None
+    if _GRID in metadata:
+        content = json.loads(metadata[_GRID])
+        grid = GeoBox(tuple(content["shape"]), Affine(*content["transform"]), landslides.crs.to_wkt())
+    return Inventory(landslides, searched, grid, json.loads(metadata.get(_SETTINGS, "{}")))
+
+
+def polygon_layers(file: Path) -> list[str]:
+    """Layers of a vector file that may hold polygons.
+
+    Raises
+    ------
+    RasterError
+        There is no such file, or it cannot be read.
+    """
+    if not file.exists():
+        raise RasterError(f"{file} does not exist; expected a vector file such as a GeoPackage")
+    try:
+        found = pyogrio.list_layers(file)
+    except DataSourceError as error:
+        raise RasterError(
+            f"{file} cannot be read as a vector file ({error}); expected a GeoPackage or the like"
+        ) from error
+    return [name for name, kind in found if kind and ("Polygon" in kind or kind in ("Unknown", "GeometryCollection"))]
+
+
+@contextmanager
+def _fixed_time() -> Iterator[None]:
+    """Let GDAL write the same time of change each time."""
+    key = "OGR_CURRENT_DATE"
+    before = pyogrio.get_gdal_config_option(key)
+    pyogrio.set_gdal_config_options({key: _CHANGED.strftime("%Y-%m-%dT%H:%M:%S.000Z")})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({key: before})

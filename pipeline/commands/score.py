@@ -1,0 +1,78 @@
+"""``geocrack score``: an inventory against the truth."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from pipeline import options
+
+log = logging.getLogger(__name__)
+
+
+@click.command("score")
+@click.argument("inventory", type=options.PATH)
+@click.option(
+    "--truth", type=options.PATH, required=True, help="True landslides: polygons, or a raster of 0 and 1 or 255."
+)
+@options.output("JSON with the scores.")
+@click.option("--area", type=options.PATH, help="Polygons to which the comparison is confined.")
+@click.option("--image", type=options.PATH, help="Image for the best single threshold on NDVI and brightness.")
+@click.option("--probability", type=options.PATH, help="Probability raster for the precision-recall curve.")
+@options.overwrite
+@options.verbosity
+def command(
+    inventory: Path,
+    truth: Path,
+    output: Path,
+    area: Path | None,
+    image: Path | None,
+    probability: Path | None,
+    overwrite: bool,
+) -> None:
+    """Compare INVENTORY with the truth, by pixel and by landslide.
+
+    Only ground that was searched counts. The truth may have another CRS; invalid polygons are repaired and counted.
+    """
+    import json
+
+    from geo.atomic import atomic, check_free
+    from geo.inventory.scoring import score
+    from pipeline import provenance
+
+    check_free(output, overwrite=overwrite)
+    inputs = [inventory, truth, area, image, probability]
+    with provenance.track("score", output, inputs=inputs, settings={}) as record:
+        result = score(
+            inventory,
+            truth,
+            area=area,
+            image=image,
+            probability=probability,
+            progress=lambda windows, total: options.progress(windows, "Scoring", total),
+        )
+        with atomic(output, overwrite=overwrite) as part:
+            part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        record["results"] = {"pixels": result["pixels"], "searched_km2": result["searched_km2"]}
+    pixels, objects = result["pixels"], result["objects"]
+    log.info(
+        "F1 %s, precision %s, recall %s, mIoU %s over %.4g km2",
+        *(_shown(pixels[name]) for name in ("f1", "precision", "recall", "miou")),
+        result["searched_km2"],
+    )
+    log.info(
+        "%d of %d landslides hit, %d false alarms of %d polygons",
+        objects["hits"],
+        objects["true"],
+        objects["false_alarms"],
+        objects["mapped"],
+    )
+    if "threshold_baseline" in result:
+        baseline = result["threshold_baseline"]
+        log.info("best single threshold (%s, looked up in the truth): F1 %s", baseline["best"], _shown(baseline["f1"]))
+
+
+def _shown(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
