@@ -189,6 +189,7 @@ def footprint_grid(
     to_cells,
     *,
     heights: tuple[float, float],
+    step: int = 1,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where each pixel meets the terrain: the grid that an image is rendered through.
 
@@ -206,10 +207,12 @@ def footprint_grid(
         From lon, lat arrays to (row, col) in cells of ``surface``, 0 at the centre of the first.
     heights : (low, high)
         Range of the terrain.
+    step : int
+        Only every such line and sample, and the last of each.
 
     Returns
     -------
-    row, col, height : ndarray of float32, shape ``camera.shape``
+    row, col, height : ndarray of float32, shape ``camera.shape`` where ``step`` is 1
         Place in cells of the surface, and height in metres.
     """
     lines, samples = camera.shape
@@ -219,14 +222,15 @@ def footprint_grid(
     grid_l, grid_s = np.meshgrid(coarse_l, coarse_s, indexing="ij")
     at_low = np.stack(to_cells(*camera.ground(grid_l, grid_s, low)))
     at_high = np.stack(to_cells(*camera.ground(grid_l, grid_s, high)))
-    full_l, full_s = np.arange(lines, dtype=float), np.arange(samples, dtype=float)
+    full_l, full_s = (np.unique(np.append(np.arange(0, n, step), n - 1)).astype(float) for n in camera.shape)
     row0, col0 = (_bicubic(coarse_l, coarse_s, f, full_l, full_s) for f in at_low)
     row1, col1 = (_bicubic(coarse_l, coarse_s, f, full_l, full_s) for f in (at_high - at_low) / (high - low))
 
-    height = np.full(camera.shape, (low + high) / 2, np.float32)
-    for _ in range(9):
-        row = (row0 + row1 * (height - low)).astype(np.float32)
-        col = (col0 + col1 * (height - low)).astype(np.float32)
+    low32 = np.float32(low)
+    height = np.full(row0.shape, (low + high) / 2, np.float32)
+    for _ in range(7):
+        row = row0 + row1 * (height - low32)
+        col = col0 + col1 * (height - low32)
         height = cv2.remap(surface, col, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return row, col, height
 
@@ -240,4 +244,4 @@ def _bicubic(line: np.ndarray, sample: np.ndarray, values: np.ndarray, to_line: 
 
     left, right = np.linalg.pinv(vander(line, line)), np.linalg.pinv(vander(sample, sample))
     weights = left @ values @ right.T
-    return vander(to_line, line) @ weights @ vander(to_sample, sample).T
+    return ((vander(to_line, line) @ weights) @ vander(to_sample, sample).T).astype(np.float32)

@@ -106,11 +106,15 @@ def _scores(fields: Fields, noise: dict[str, np.ndarray], settlement: Settlement
     height = (fields.heights - 1250) / 300
     gentle = np.clip((0.42 - cv2.GaussianBlur(fields.slope, (0, 0), 2.5)) / 0.16, -1.5, 1)
     people = np.clip(1.2 - village / 650, -0.6, 1)
-    forest = 0.15 + 0.75 * noise["stands"] + 0.9 * fields.northness + 0.12 * fields.wet - 0.25 * height - 0.8 * np.maximum(people, 0)
+    hollow = np.clip(-fields.ridge / 25, -1.5, 1.5)
+    forest = (
+        0.12 + 0.55 * noise["stands"] + 1.5 * fields.northness + 0.14 * fields.wet + 0.2 * hollow - 0.25 * height
+        - 0.8 * np.maximum(people, 0)
+    )  # fmt: skip
     field = 0.9 * gentle + 0.9 * people + 0.3 * noise["kinds"] - 0.75 - 2.0 * (fields.bed < 8)
     rock = (
-        1.1 * np.clip((fields.slope - 0.80) / 0.16, -2.5, 1.8) + 0.035 * np.clip(fields.ridge, -25, 45)
-        + 0.85 * noise["crags"] - 0.75
+        1.2 * np.clip((fields.slope - 0.80) / 0.16, -2.5, 1.8) + 0.05 * np.clip(fields.ridge, -30, 45)
+        + 0.65 * noise["crags"] - 1.0 + 0.25 * (fields.rock == 0)
     )  # fmt: skip
     return {
         "forest": forest.astype(np.float32), "conifer": noise["kinds"] + 0.5 * height + 0.4 * fields.northness - 0.3,

@@ -87,12 +87,12 @@ def make_demo(
         del terrain
 
         cameras = {this.year: _cameras(world, this, fields) for this in world.passes}
-        grids = {
-            (this.year, kind): cam.footprint_grid(camera, fields.heights, _cells(fields), heights=heights)[:2]
+        edges = {
+            (this.year, kind): cam.footprint_grid(camera, fields.heights, _cells(fields), heights=heights, step=25)[:2]
             for this in world.passes
             for kind, camera in cameras[this.year].items()
         }
-        areas, imaged = _areas(fields, grids)
+        areas, imaged = _areas(fields, edges)
         with _fixed_date():
             for name, polygon in areas.items():
                 _write_vector(part / "areas.gpkg", name, {"name": [name]}, [polygon])
@@ -105,7 +105,7 @@ def make_demo(
             }  # fmt: skip
             for this in world.passes:
                 say(f"image of {this.year}")
-                made = _one_pass(world, this, fields, land, textures, slides, cameras, grids, areas, imaged, heights, part)
+                made = _one_pass(world, this, fields, land, textures, slides, cameras[this.year], areas, imaged[this.year], heights, part)
                 facts["scenes"][this.product] = made
                 gc.collect()
         worst = max(max(s["threshold_f1"].values()) for s in facts["scenes"].values())
@@ -147,13 +147,13 @@ def _cells(fields: Fields) -> Callable[[np.ndarray, np.ndarray], tuple[np.ndarra
     return to_cells
 
 
-def _areas(fields: Fields, grids: dict) -> tuple[dict[str, shapely.Polygon], dict[int, shapely.Polygon]]:
+def _areas(fields: Fields, edges: dict) -> tuple[dict[str, shapely.Polygon], dict[int, shapely.Polygon]]:
     """Where to train and where to map, inside what all images see; and the ground that each PAN image sees."""
     seen = {}
-    for (year, _), (row, col) in grids.items():
+    for (year, _), (row, col) in edges.items():
         edge = [(row[0], col[0]), (row[:, -1], col[:, -1]), (row[-1, ::-1], col[-1, ::-1]), (row[::-1, 0], col[::-1, 0])]
         r, c = (np.concatenate(v) for v in zip(*edge, strict=True))
-        ring = shapely.Polygon(np.column_stack([c + 0.5, r + 0.5])[::8] * CELL_M).buffer(0)
+        ring = shapely.Polygon(np.column_stack([c + 0.5, r + 0.5]) * CELL_M).buffer(0)
         seen[year] = seen[year].intersection(ring) if year in seen else ring
     common = shapely.intersection_all(list(seen.values()))
     inner = common.buffer(-0.01 * np.sqrt(common.area)).simplify(1.0)
@@ -171,13 +171,13 @@ def _areas(fields: Fields, grids: dict) -> tuple[dict[str, shapely.Polygon], dic
     return {n: on_map(inner.intersection(h)) for n, h in halves.items()}, {y: on_map(p) for y, p in seen.items()}
 
 
-def _one_pass(world, this, fields, land, textures, slides, cameras, grids, areas, imaged, heights, part) -> dict[str, Any]:
+def _one_pass(world, this, fields, land, textures, slides, cameras, areas, imaged, heights, part) -> dict[str, Any]:
     """Render, sense and write one product and its truth; the facts of it."""
     sun = light.sun_at(this.centre_utc, *CENTRE)
     day = this.centre_utc.date()
-    zenith, azimuth = cameras[this.year]["PAN"].view_angles()
+    zenith, azimuth = cameras["PAN"].view_angles()
     truth = _truth(slides, fields, day)
-    polygons = _polygons(truth, slides, fields, day, imaged[this.year])
+    polygons = _polygons(truth, slides, fields, day, imaged)
     folder = part / "truth"
     folder.mkdir(exist_ok=True)
     _write_vector(
@@ -197,8 +197,9 @@ def _one_pass(world, this, fields, land, textures, slides, cameras, grids, areas
     number = this.camera[-1]
     bands = {"PAN": [0], "MSS": [1, 2, 3, 4]}
     for kind, numbers in bands.items():
-        camera = cameras[this.year][kind]
-        row, col = (g * CELL_M + (CELL_M - 1) / 2 for g in grids[this.year, kind])
+        camera = cameras[kind]
+        row, col, _ = cam.footprint_grid(camera, fields.heights, _cells(fields), heights=heights)
+        row, col = (g * CELL_M + np.float32((CELL_M - 1) / 2) for g in (row, col))
         layers = []
         for band in numbers:
             if band:
@@ -242,17 +243,19 @@ def _render(this, sun, fields, land: Land, textures, slides, world, view) -> tup
     canopy[scarred.number > 0] = 0
     shade = _canopy_shadow(canopy, su, sv, sz)
     crown = spectra.crown_light(textures.crowns, (su, sv, sz))
+    air = light.air_above(fields.heights)
     toa = np.empty((4, *fields.ground.shape), np.uint16)
 
     def paint(rows: slice) -> None:
-        ground, relief = spectra.surface(cover, land.parcel, fields, textures, crown, scarred, this, rows)
-        direct, sky = finer(lit.direct, rows), finer(lit.sky, rows)
-        direct = relief * direct + (1 - relief) * np.minimum(direct * 4, 1)
-        direct = direct * (1 - np.float32(0.9) * finer(lit.cloud_shadow, rows)) * (1 - np.float32(0.85) * shade[rows])
-        high, cloud = finer(fields.heights, rows), finer(lit.cloud, rows)
+        ground, keep = spectra.surface(cover, land.parcel, fields, textures, crown, scarred, this, rows)
+        direct, sky, cloud = finer(lit.direct, rows), finer(lit.sky, rows), finer(lit.cloud, rows)
+        direct = keep * direct + (1 - keep) * np.minimum(direct * 4, 1)
+        direct *= 1 - np.float32(0.9) * finer(lit.cloud_shadow, rows)
+        direct *= 1 - np.float32(0.85) * shade[rows]
+        high = finer(air, rows)
         for b, band in enumerate(light.BANDS):
-            top = light.at_sensor(ground[b], band, direct=direct, sky=sky, heights=high, cloud=cloud, haze=this.haze)
-            toa[b, rows] = np.clip(np.rint(top * _STORED), 0, 65535)
+            top = light.at_sensor(ground[b], band, direct=direct, sky=sky, air=high, cloud=cloud, haze=this.haze)
+            toa[b, rows] = np.clip(top * _STORED + np.float32(0.5), 0, 65535)
 
     for _ in stream(paint, strips(fields.ground), workers=2):
         pass
@@ -260,20 +263,18 @@ def _render(this, sun, fields, land: Land, textures, slides, world, view) -> tup
 
 
 def _canopy_shadow(canopy: np.ndarray, su: float, sv: float, sz: float) -> np.ndarray:
-    """Shadow that trees and houses throw beside them, 0..1 in 1 m cells; crowns shade each other in their texture."""
+    """1 where trees and houses shade what stands beside them; crowns shade each other in their texture."""
     flat = float(np.hypot(su, sv))
     rise = 4 * sz / flat  # quarters of a metre per metre
     shade = np.zeros(canopy.shape, np.uint8)
-    reach = int(56 / rise) + 1
-    for k in range(1, reach + 1):
+    rows, cols = canopy.shape
+    for k in range(1, int(int(canopy.max()) / rise) + 1):
         du, dv = round(su / flat * k), round(sv / flat * k)
-        limit = float(min(255, round(3 + rise * k)))
-        moved = cv2.warpAffine(
-            canopy, np.array([[1.0, 0, du], [0, 1, dv]]), canopy.shape[::-1], flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        )
-        np.maximum(shade, cv2.subtract(moved, cv2.add(canopy, limit)), out=shade)
-    shade[shade > 0] = 1
-    return shade
+        here = slice(max(0, -dv), rows - max(0, dv)), slice(max(0, -du), cols - max(0, du))
+        there = slice(max(0, dv), rows + min(0, dv)), slice(max(0, du), cols + min(0, du))
+        over = cv2.subtract(cv2.subtract(canopy[there], canopy[here]), float(round(3 + rise * k)))
+        np.maximum(shade[here], over, out=shade[here])
+    return np.minimum(shade, 1)
 
 
 def _pan(toa: np.ndarray) -> np.ndarray:

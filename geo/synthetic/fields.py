@@ -13,7 +13,7 @@ from geo.synthetic.world import Ground, World
 
 CELL_M = 5
 #: Rows of 1 m cells that are worked on at a time; a multiple of the cell.
-STRIP = 500
+STRIP = 100
 
 
 @dataclass(frozen=True)

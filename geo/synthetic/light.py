@@ -176,13 +176,13 @@ def _clouds(
     scale = min(1.0, float(extent.min()) / 5000)
     for _ in range(this.clouds):
         centre = rng.uniform(0.1, 0.9, 2) * extent
-        radius = rng.uniform(80, 210) * scale
+        radius = rng.uniform(70, 170) * scale
         stretch, turn = rng.uniform(1.1, 1.8), rng.uniform(0, math.pi)
         a, b = u - centre[0], v - centre[1]
         x = (a * math.cos(turn) + b * math.sin(turn)) / stretch
         y = -a * math.sin(turn) + b * math.cos(turn)
         body = 1.15 - np.hypot(x, y) / radius + 0.33 * lumps
-        opacity = np.maximum(opacity, np.clip(body * 1.8, 0, 1))
+        opacity = np.maximum(opacity, np.clip(body * 1.3, 0, 1) ** 1.5)
     above = CLOUD_BASE_M - fields.heights
 
     def moved(way: tuple[float, float]) -> np.ndarray:
@@ -199,7 +199,7 @@ def at_sensor(
     *,
     direct: np.ndarray,
     sky: np.ndarray,
-    heights: np.ndarray,
+    air: np.ndarray,
     cloud: np.ndarray,
     haze: float,
 ) -> np.ndarray:
@@ -214,8 +214,8 @@ def at_sensor(
         Direct light relative to flat open ground (shadows included).
     sky : ndarray
         Sky light relative to flat open ground.
-    heights : ndarray
-        Metres.
+    air : ndarray
+        Haze above the ground relative to that above 900 m, ``air_above``.
     cloud : ndarray
         Opacity of clouds above.
     haze : float
@@ -225,11 +225,19 @@ def at_sensor(
     -------
     ndarray of float32
     """
-    diffuse = DIFFUSE[band] * haze
-    light = (1 - diffuse) * direct + diffuse * sky
-    path = np.float32(PATH[band] * haze) * np.exp((np.float32(900) - heights) / np.float32(PATH_HEIGHT_M))
-    ground = path + np.float32(TRANSMITTANCE[band] ** haze) * surface * light
-    return (ground * (1 - cloud) + np.float32(CLOUD[band]) * cloud).astype(np.float32)
+    diffuse = np.float32(DIFFUSE[band] * haze)
+    light = (1 - diffuse) * direct
+    light += diffuse * sky
+    light *= surface
+    light *= np.float32(TRANSMITTANCE[band] ** haze)
+    light += np.float32(PATH[band] * haze) * air
+    light += (np.float32(CLOUD[band]) - light) * cloud
+    return light
+
+
+def air_above(heights: np.ndarray) -> np.ndarray:
+    """Haze above ground at these heights (metres) relative to that above 900 m."""
+    return np.exp((np.float32(900) - heights) / np.float32(PATH_HEIGHT_M))
 
 
 def radiance(reflectance: np.ndarray, esun: float, sun: Sun) -> np.ndarray:

@@ -83,10 +83,13 @@ def take(texture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     ----------
     texture : ndarray, shape (size, size)
     y, x : ndarray of int
-        Coordinates, broadcast against each other.
+        Coordinates: of equal shapes, or a column and a row that span a grid.
 
     Returns
     -------
     ndarray, broadcast shape
     """
-    return texture[np.mod(y, texture.shape[0]), np.mod(x, texture.shape[1])]
+    y, x = np.mod(y, texture.shape[0]), np.mod(x, texture.shape[1])
+    if y.ndim == 2 and y.shape[1] == 1 and x.shape[0] == 1:
+        return texture[y[:, 0]][:, x[0]]
+    return texture[y, x]

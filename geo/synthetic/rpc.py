@@ -94,9 +94,9 @@ def fit_rpc(camera: Pushbroom, *, heights: tuple[float, float], ridge: float = 1
     lines, samples = camera.shape
     # a little beyond the image, so that its edges are interpolated too
     line, samp, height = np.meshgrid(
-        np.linspace(-0.06 * lines, 1.06 * lines, 17),
-        np.linspace(-0.06 * samples, 1.06 * samples, 17),
-        np.linspace(*heights, 9),
+        np.linspace(-0.06 * lines, 1.06 * lines, 11),
+        np.linspace(-0.06 * samples, 1.06 * samples, 11),
+        np.linspace(*heights, 7),
         indexing="ij",
     )
     line, samp, height = line.ravel(), samp.ravel(), height.ravel()

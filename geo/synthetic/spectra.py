@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 
+import cv2
 import numpy as np
 
 from geo.synthetic.cover import Cover, Land
@@ -52,7 +53,7 @@ _SEASON = {
     Cover.CROP: 0.25, Cover.BANK: 0.4,
 }  # fmt: skip
 #: Share of the light that follows the slope; leaves of a canopy hang level on any slope.
-_RELIEF = {Cover.BROADLEAF: 0.65, Cover.CONIFER: 0.65, Cover.SHRUB: 0.85}
+_RELIEF = {Cover.BROADLEAF: 0.8, Cover.CONIFER: 0.8, Cover.SHRUB: 0.9}
 _AUTUMN = np.array([0.075, 0.110, 0.135, 0.250], np.float32)
 
 
@@ -192,6 +193,13 @@ def _tables(this: Pass) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray,
     return mean, fine, site, green, relief
 
 
+def _padded(table: np.ndarray) -> np.ndarray:
+    """A table of the classes, long enough to be looked up with any uint8."""
+    wide = np.zeros((*table.shape[:-1], 256), np.float32)
+    wide[..., : table.shape[-1]] = table
+    return wide
+
+
 def surface(
     cover: np.ndarray,
     parcel: np.ndarray,
@@ -219,47 +227,56 @@ def surface(
     relief : ndarray of float32, shape (rows, cols)
         1 for ground, less for canopies.
     """
-    mean, fine, site, green, relief = _tables(this)
+    mean, fine, site, green, relief = (_padded(t) for t in _tables(this))
     kind = cover[rows]
-    width = kind.shape[1]
-    v, u = np.arange(rows.start, rows.stop)[:, None], np.arange(width)[None, :]
+    v, u = np.arange(rows.start, rows.stop)[:, None], np.arange(kind.shape[1])[None, :]
     rock = np.repeat(fields.rock[rows.start // CELL_M : rows.stop // CELL_M], CELL_M, axis=0)
     rock = np.repeat(rock, CELL_M, axis=1)
     index = kind * np.uint8(3) + rock
     grain, mottle = take(textures.grain, v, u), take(textures.mottle, v, u)
 
-    texture = 0.6 * grain + 0.75 * mottle
-    tree = kind <= Cover.CONIFER
-    texture[tree] = take(canopy_light, v, u)[tree]
-    shrub = kind == Cover.SHRUB
-    texture[shrub] += 0.7 * take(canopy_light, v, u + 517)[shrub]
+    texture = np.float32(0.6) * grain + np.float32(0.75) * mottle
+    np.copyto(texture, take(canopy_light, v, u), where=kind <= Cover.CONIFER)
+    np.copyto(texture, texture + np.float32(0.7) * take(canopy_light, v, u + 517), where=kind == Cover.SHRUB)
     crag = kind == Cover.ROCK
-    texture[crag] = (0.75 * take(textures.face, v, u) - 1.6 * take(textures.joint, v, u) + 0.3 * grain)[crag]
+    if crag.any():
+        faces = np.float32(0.75) * take(textures.face, v, u) - np.float32(1.6) * take(textures.joint, v, u)
+        np.copyto(texture, faces + np.float32(0.3) * grain, where=crag)
     place = finer(textures.site, rows)
-    tone = 1 + fine[index] * texture + site[index] * place
+    tone = cv2.LUT(index, fine) * texture
+    tone += cv2.LUT(index, site) * place
+    tone += 1
     lot = parcel[rows]
-    tone *= np.where(lot > 0, 0.86 + (lot % 251) * np.float32(0.28 / 250), 1)
-    tone = np.maximum(tone, 0.12).astype(np.float32)
-    vigour = green[index] * (0.5 * finer(textures.vigour, rows) + 0.25 * mottle)
-    hue = (1 - 0.05 * vigour, 1 - 0.02 * vigour, 1 - 0.11 * vigour, 1 + 0.07 * vigour)
-    damp = 1 - 0.10 * this.wetness * np.clip(finer(fields.wet, rows), -1, 2) * (green[index] == 0)
-    out = np.stack([mean[b][index] * tone * damp * hue[b] for b in range(4)]).astype(np.float32)
+    if lot.any():
+        tone *= np.where(lot > 0, np.float32(0.86) + (lot % np.uint16(251)) * np.float32(0.28 / 250), np.float32(1))
+    np.maximum(tone, np.float32(0.12), out=tone)
+    leafy = cv2.LUT(index, green)
+    lively = finer(textures.vigour, rows)
+    vigour = leafy * (np.float32(0.5) * lively + np.float32(0.25) * mottle)
+    damp = 1 - np.float32(0.10 * this.wetness) * np.clip(finer(fields.wet, rows), -1, 2) * (1 - leafy)
+    tone *= damp
+    out = np.empty((4, *kind.shape), np.float32)
+    for b, hue in enumerate((-0.05, -0.02, -0.11, 0.07)):
+        np.multiply(vigour, np.float32(hue), out=out[b])
+        out[b] += 1
+        out[b] *= tone
+        out[b] *= cv2.LUT(index, mean[b])
 
     number = scarred.number[rows]
     at = np.flatnonzero(number)
     if len(at):
         mine = number.ravel()[at]
+        grain, mottle, place, lively, damp = (f.ravel()[at] for f in (grain, mottle, place, lively, damp))
         f = scarred.vegetation[mine]
         flow = scarred.streak[rows].ravel()[at] / np.float32(32)
         plants = np.clip((255 * f - scarred.rank[rows].ravel()[at]) / 30 + 0.5, 0, 1)
-        plants = np.maximum(plants, 0.45 * f + 0.10 * f * mottle.ravel()[at])
-        light = scarred.tone[mine] * (1 + 0.17 * flow + 0.09 * grain.ravel()[at] + 0.06 * mottle.ravel()[at] + 0.12 * place.ravel()[at])
-        debris = DEBRIS[rock.ravel()[at]] * np.maximum(light * damp.ravel()[at], 0.15)[:, None]
-        lush = np.clip(0.5 + 0.3 * finer(textures.vigour, rows).ravel()[at] + 0.15 * mottle.ravel()[at], 0, 1)[:, None]
-        grass = 3 * int(Cover.GRASS)
-        plant = mean[:, 3 * int(Cover.SHRUB)] * lush + (0.5 * mean[:, grass] + 0.5 * mean[:, 3 * int(Cover.DRY_GRASS)]) * (1 - lush)
-        plant = plant * (1 + 0.15 * mottle.ravel()[at] + 0.1 * grain.ravel()[at])[:, None]
-        out.reshape(4, -1)[:, at] = (debris * (1 - plants[:, None]) + plant * plants[:, None]).T
-    keep = relief[index]
-    keep[number > 0] = 1
+        plants = np.clip(np.maximum(plants, 0.45 * f + 0.10 * f * mottle), 0, 1)[:, None]
+        light = scarred.tone[mine] * (1 + 0.17 * flow + 0.09 * grain + 0.06 * mottle + 0.12 * place)
+        debris = DEBRIS[rock.ravel()[at]] * np.maximum(light * damp, 0.15)[:, None]
+        lush = np.clip(0.5 + 0.3 * lively + 0.15 * mottle, 0, 1)[:, None]
+        shrub, grass, dry = (mean[:, 3 * kind] for kind in (Cover.SHRUB, Cover.GRASS, Cover.DRY_GRASS))
+        plant = (shrub * lush + 0.5 * (grass + dry) * (1 - lush)) * (1 + 0.15 * mottle + 0.1 * grain)[:, None]
+        out.reshape(4, -1)[:, at] = (debris * (1 - plants) + plant * plants).T
+    keep = cv2.LUT(index, relief)
+    np.copyto(keep, np.float32(1), where=number > 0)
     return out, keep

@@ -210,7 +210,8 @@ def _refine(rng, heights, area, parent, bed_edge, bench, river_height, transform
     ridged = 1 - np.abs(fractal(rng, shape, largest=24, smallest=4, persistence=0.5))
     surface = surface + steep * (3.2 * rough + 2.6 * ridged) + (1 - steep) * calm * 0.5 * rough
     bars = fractal(rng, shape, largest=16, smallest=3)
-    surface = np.where(bed < 8, surface * 0 + up(river_height) + 0.6 * bars, surface)
+    bank = _smoothstep(bed, 2, 34)
+    surface = bank * surface + (1 - bank) * (up(river_height) + 0.6 * bars)
     surface = cv2.GaussianBlur(surface.astype(np.float32), (0, 0), 0.9)
     return Terrain(transform, surface, np.exp(up(np.log(area), cv2.INTER_LINEAR)), bed, gentle, river, streams)
 
