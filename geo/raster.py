@@ -247,6 +247,11 @@ def band_numbers(src: rasterio.DatasetReader, names: Sequence[str]) -> list[int]
     return [there.index(n.lower()) + 1 for n in names]
 
 
+def _block(side: int) -> int:
+    """Side of the tiles of a raster: a small one (a chip) is one tile, not a corner of a large one."""
+    return min(512, -(-side // 16) * 16)
+
+
 class GeoTiffWriter:
     """Write a GeoTIFF window by window; it appears under its name when complete, or not at all.
 
@@ -315,8 +320,8 @@ class GeoTiffWriter:
                     transform=self._geobox.affine if self._geobox.crs else None,
                     rpcs=self._rpcs,
                     tiled=True,
-                    blockxsize=512,
-                    blockysize=512,
+                    blockxsize=_block(width),
+                    blockysize=_block(height),
                     compress="ZSTD",
                     zstd_level=1 if self._cog else 9,
                     predictor=self._predictor,
