@@ -235,15 +235,6 @@ class _Warp:
         self.shape, self.bands = src.shape, len(band_names(src))
         self.factor = _factor(geometry, src.shape, geobox)
         self.image = opened.enter_context(Readers(image, workers))
-        self.quality = None
-        if quality_path(image).exists():
-            with open_raster(quality_path(image)) as flags:
-                if flags.shape != src.shape:
-                    raise GridError(
-                        f"{flags.name} has {flags.width} x {flags.height} pixels and its image has "
-                        f"{src.width} x {src.height}; expected the same: make it again"
-                    )
-            self.quality = opened.enter_context(Readers(quality_path(image), workers))
 
     def __call__(self, window: Window, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
         """Make the stored values and the flags of a window."""
@@ -256,11 +247,7 @@ class _Warp:
         factor = np.float32(self.factor)
         col = (positions.col + np.float32(positions.origin[0] - source.col_off)) / factor
         row = (positions.row + np.float32(positions.origin[1] - source.row_off)) / factor
-        values, valid = self.image.read(source)
-        flags = np.zeros(valid.shape, np.uint8)
-        if self.quality is not None:
-            flags = self.quality.read_flags(source)
-            valid &= (flags & int(Quality.NODATA)) == 0
+        values, valid, flags = self.image.read(source)
         if self.factor > 1:
             values, valid = shrink(values, valid, self.factor)
             flags = shrink_flags(flags, self.factor)

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ _ROW = 1024
 #: Where the centre of a pixel lies in it.
 CENTRE = 0.5
 _thread = threading.local()
+Number = TypeVar("Number", float, np.ndarray)
 
 
 @contextmanager
@@ -216,7 +218,7 @@ def transform(src: CRS, dst: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
     return made[key].transform(x, y)
 
 
-def apply(affine: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def apply(affine: Affine, x: Number, y: Number) -> tuple[Number, Number]:
     """Coordinates of points through an affine transform."""
     return affine.a * x + affine.b * y + affine.c, affine.d * x + affine.e * y + affine.f
 

@@ -20,8 +20,8 @@ import rasterio
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
-from geo.errors import RasterError
-from geo.masks import Quality
+from geo.errors import GridError, RasterError
+from geo.masks import Quality, quality_path
 from geo.raster import Encoding, open_raster, read
 from geo.windows import clip, slices
 
@@ -36,8 +36,8 @@ LARGEST = 32766
 
 
 def reach(resampling: str) -> int:
-    """Pixels that must be read around the positions' range on each side."""
-    return KERNELS[resampling][1] + 2
+    """Pixels to read around the positions' range on each side: the kernel's, and those that stand in for nodata."""
+    return 2 * (KERNELS[resampling][1] + 1) + 2
 
 
 def resample(
@@ -182,12 +182,12 @@ def encoding_of(src: rasterio.DatasetReader) -> Encoding:
 
 
 class Readers:
-    """One raster opened several times, for a GDAL dataset must not be used by two threads at once.
+    """An image and its quality, opened several times: a GDAL dataset must not be used by two threads at once.
 
     Parameters
     ----------
     path : path
-        The raster.
+        The raster. A quality raster beside it is read with it.
     count : int
         Threads that may read at the same time; more wait.
 
@@ -195,15 +195,23 @@ class Readers:
     ------
     RasterError
         The raster cannot be opened, or turns out to be damaged while it is read.
+    GridError
+        Its quality has another shape.
     """
 
     def __init__(self, path: str | os.PathLike, count: int):
-        self.path = path
-        self._opened = ExitStack()
-        self._free: LifoQueue[rasterio.DatasetReader] = LifoQueue()
+        quality = quality_path(path)
+        self._free: LifoQueue[tuple[rasterio.DatasetReader, rasterio.DatasetReader | None]] = LifoQueue()
         with ExitStack() as opened:
             for _ in range(count):
-                self._free.put(opened.enter_context(open_raster(path)))
+                src = opened.enter_context(open_raster(path))
+                flags = opened.enter_context(open_raster(quality)) if quality.exists() else None
+                if flags is not None and flags.shape != src.shape:
+                    raise GridError(
+                        f"{quality} has {flags.width} x {flags.height} pixels and its image has "
+                        f"{src.width} x {src.height}; expected the same: make it again, or remove it"
+                    )
+                self._free.put((src, flags))
             self._opened = opened.pop_all()
 
     def __enter__(self) -> Self:
@@ -214,30 +222,41 @@ class Readers:
     ) -> None:
         self._opened.close()
 
-    @contextmanager
-    def _borrow(self) -> Iterator[rasterio.DatasetReader]:
-        src = self._free.get()
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read a window, which may reach past the image.
+
+        Parameters
+        ----------
+        window : Window
+
+        Returns
+        -------
+        values : ndarray of float32, shape (bands, height, width)
+            As ``geo.raster.read`` gives them.
+        valid : ndarray of bool, shape (height, width)
+            Good, and not flagged as nodata.
+        flags : ndarray of uint8, shape (height, width)
+            Quality; 0 where there is none, ``NODATA`` where not valid.
+        """
+        src, quality = self._free.get()
+        nodata = np.uint8(Quality.NODATA)
         try:
-            yield src
+            values, valid = read(src, window)
+            flags = np.zeros(valid.shape, np.uint8)
+            if quality is not None:
+                inside = clip(window, quality.shape)
+                if inside.width and inside.height:
+                    flags[slices(inside, window)] = quality.read(1, window=inside)
         except RasterioError as error:
             cause = str(error.__cause__ or error).splitlines()[0].rstrip(".")
-            raise RasterError(f"{self.path} is truncated or damaged ({cause}); copy or download it again") from error
+            raise RasterError(f"{src.name} is truncated or damaged ({cause}); copy or download it again") from error
         finally:
-            self._free.put(src)
-
-    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Values and validity of a window, as ``geo.raster.read`` gives them."""
-        with self._borrow() as src:
-            return read(src, window)
-
-    def read_flags(self, window: Window) -> np.ndarray:
-        """First band as stored, for a quality raster; outside it everything is ``NODATA``."""
-        flags = np.full((window.height, window.width), int(Quality.NODATA), np.uint8)
-        with self._borrow() as src:
-            inside = clip(window, src.shape)
-            if inside.width and inside.height:
-                flags[slices(inside, window)] = src.read(1, window=inside)
-        return flags
+            self._free.put((src, quality))
+        if flags.any():
+            valid &= (flags & nodata) == 0
+        if not valid.all():
+            flags[~valid] |= nodata
+        return values, valid, flags
 
 
 @contextmanager

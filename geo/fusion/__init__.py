@@ -1,0 +1,128 @@
+"""Pan-sharpening methods, each a pure function under a name.
+
+A method is a module here whose function is registered; it then goes through the contract tests and is known
+to ``geocrack fuse --method``. Statistics of the scene are gathered beforehand, so a method sees one window at
+a time and gives the same pixels whatever the windows are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from geo.errors import ConfigError, unknown_name
+from geo.fusion.statistics import Statistics
+
+#: Share of the mean below which a denominator is held, so that dark or negative pixels cannot explode.
+FLOOR = 0.05
+
+
+class Fuse(Protocol):
+    """Sharpen a window."""
+
+    def __call__(self, mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
+        """Sharpen.
+
+        Parameters
+        ----------
+        mss : ndarray of float32, shape (bands, height, width)
+            MSS interpolated to the PAN grid.
+        pan : ndarray of float32, shape (height, width)
+        pan_low : ndarray of float32, shape (height, width)
+            PAN blurred to the sharpness of MSS; just PAN where the method is registered with ``needs_low=False``.
+        statistics : Statistics
+            Of the whole scene.
+
+        Returns
+        -------
+        ndarray of float32, shape (bands, height, width)
+            NaN wherever an input is.
+        """
+
+
+@dataclass(frozen=True)
+class Method:
+    """A registered method.
+
+    Attributes
+    ----------
+    name : str
+    fuse : callable
+    needs_low : bool
+        Whether it looks at ``pan_low``, which costs a filter.
+    """
+
+    name: str
+    fuse: Fuse
+    needs_low: bool
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(name: str, *, needs_low: bool) -> Callable[[Fuse], Fuse]:
+    """Put a function under a name.
+
+    Raises
+    ------
+    ValueError
+        The name is taken.
+    """
+
+    def put(function: Fuse) -> Fuse:
+        if name in _METHODS:
+            raise ValueError(f"the fusion method '{name}' is registered twice; names must differ")
+        _METHODS[name] = Method(name, function, needs_low)
+        return function
+
+    return put
+
+
+def names() -> list[str]:
+    """Names of all methods, in order of the alphabet."""
+    return sorted(_METHODS)
+
+
+def method(name: str) -> Method:
+    """Give the method of this name.
+
+    Raises
+    ------
+    ConfigError
+        There is none; the message names those there are.
+    """
+    if name not in _METHODS:
+        raise ConfigError(unknown_name("fusion method", name, names()))
+    return _METHODS[name]
+
+
+def modulate(mss: np.ndarray, pan: np.ndarray, low: np.ndarray, floor: float) -> np.ndarray:
+    """``mss * pan / low`` with a guarded denominator, as ratio methods need it.
+
+    The ratio is written ``1 + (pan - low) / low``: where ``low`` is under the floor the floor divides instead,
+    so the ratio stays continuous, is 1 where PAN has no detail, and is never negative.
+
+    Parameters
+    ----------
+    mss : ndarray of float32, shape (bands, height, width)
+    pan, low : ndarray of float32, shape (height, width)
+    floor : float
+        Positive, in the unit of ``low``.
+
+    Returns
+    -------
+    ndarray of float32, shape (bands, height, width)
+    """
+    ratio = np.maximum(1 + (pan - low) / np.maximum(low, np.float32(floor)), np.float32(0))
+    return mss * ratio
+
+
+def floor_of(mean: float) -> float:
+    """Least denominator for quantities of this mean."""
+    return max(FLOOR * abs(mean), float(np.finfo(np.float32).tiny))
+
+
+from geo.fusion import brovey, gsa, sfim  # noqa: E402, F401 - they register themselves
