@@ -19,7 +19,7 @@ from pyproj.exceptions import ProjError
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
-from geo.errors import LabelError, RasterError
+from geo.errors import LabelError, RasterError, unknown_name
 from geo.inventory.geopackage import LANDSLIDES, polygon_layers
 from geo.mosaic import Placed, place
 from geo.raster import geobox_of, open_raster
@@ -55,7 +55,7 @@ class Polygons:
     crs: str
 
 
-def read_polygons(path: str | os.PathLike, crs: object) -> Polygons:
+def read_polygons(path: str | os.PathLike, crs: object, *, layer: str | None = None) -> Polygons:
     """Read polygons of any vector file, valid and in a CRS.
 
     Parameters
@@ -64,24 +64,29 @@ def read_polygons(path: str | os.PathLike, crs: object) -> Polygons:
         Where it has several layers of polygons, the one named ``landslides`` is taken.
     crs : CRS
         Anything that pyproj understands.
+    layer : str, optional
+        Layer to read.
 
     Raises
     ------
     RasterError
         The file cannot be read.
     LabelError
-        It has no CRS, no polygons, or several layers of which none is named ``landslides``.
+        It has no CRS, no polygons, no such layer, or several of which none is named ``landslides``.
     """
     file = Path(path)
     names = polygon_layers(file)
     if not names:
         raise LabelError(f"{file} has no layer of polygons; expected landslides drawn as polygons")
-    if len(names) > 1 and LANDSLIDES not in names:
+    if layer is not None and layer not in names:
+        raise LabelError(f"{file}: {unknown_name('layer', layer, names)}")
+    if layer is None and len(names) > 1 and LANDSLIDES not in names:
         raise LabelError(
             f"{file} has the layers {', '.join(names)}; expected one, or one named '{LANDSLIDES}': "
             "save the right one in a file of its own"
         )
-    frame = pyogrio.read_dataframe(file, layer=LANDSLIDES if LANDSLIDES in names else names[0], columns=[])
+    chosen = layer or (LANDSLIDES if LANDSLIDES in names else names[0])
+    frame = pyogrio.read_dataframe(file, layer=chosen, columns=[])
     if frame.crs is None:
         raise LabelError(f"{file} has no CRS, so nobody knows where its polygons lie; set the CRS in QGIS and save it")
     geometry, repaired, dropped = mended(np.asarray(frame.geometry))
@@ -120,9 +125,8 @@ def mended(geometry: np.ndarray) -> tuple[np.ndarray, int, int]:
     """
     flat = shapely.force_2d(geometry)
     empty = shapely.is_missing(flat) | shapely.is_empty(flat)
-    finite = np.isfinite(shapely.total_bounds(flat[~empty])).all() if (~empty).any() else True
-    if not finite:
-        empty |= ~np.isfinite(shapely.bounds(flat)).all(axis=1)
+    coordinates, owner = shapely.get_coordinates(flat, return_index=True)
+    empty[owner[~np.isfinite(coordinates).all(axis=1)]] = True  # beyond what a projection can hold
     broken = ~empty & ~shapely.is_valid(flat)
     flat[broken] = shapely.make_valid(flat[broken], method="structure", keep_collapsed=False)
     flat = np.array([_polygonal(g) for g in flat[~empty]], dtype=object)

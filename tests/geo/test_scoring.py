@@ -1,0 +1,416 @@
+"""Scores: exact counts against scikit-learn, objects, baselines, and truths that are not as they should be."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import rasterio.features
+import shapely
+from affine import Affine
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+from shapely import affinity, box
+from sklearn import metrics
+
+from geo import inventory
+from geo.errors import GridError, LabelError, RasterError
+from geo.inventory import make_inventory, scoring
+from geo.inventory.baseline import Histogram
+from geo.inventory.matching import match
+from geo.inventory.scoring import pixel_scores, score
+from geo.inventory.truth import mended, read_polygons
+from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+
+X, Y = 402_000.0, 3_456_000.0
+SHAPE = (50, 70)
+GRID = GeoBox(SHAPE, Affine(2, 0, X, 0, -2, Y), "EPSG:32648")
+REALDATA = Path(os.environ.get("GEOCRACK_REALDATA", "../shared/data"))
+
+counts = st.integers(0, 10**9)
+
+
+def rectangle(row, column, height, width):
+    """Polygon of pixels."""
+    return box(X + 2 * column, Y - 2 * (row + height), X + 2 * (column + width), Y - 2 * row)
+
+
+def write(path, values, bands=("probability",), encoding=PROBABILITY, grid=GRID, **tags):
+    values = np.asarray(values, np.float32)
+    with GeoTiffWriter(path, grid, bands, encoding, cog=False, tags=tags) as dst:
+        dst.write(values, Window(0, 0, *grid.shape[::-1]))
+    return path
+
+
+def vector(path, polygons, crs="EPSG:32648", layer="landslides"):
+    gpd.GeoDataFrame(geometry=list(polygons), crs=crs).to_file(path, layer=layer, driver="GPKG")
+    return path
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Inventory of two polygons; ten columns on the right were not searched."""
+    values = np.full(SHAPE, 0.1)
+    values[5:25, 10:20] = 0.9
+    values[30:40, 40:50] = 0.8
+    values[:, 60:] = np.nan
+    write(tmp_path / "p.tif", values, GEOCRACK_SCENE="S", GEOCRACK_THRESHOLD="0.5")
+    inventory.write(tmp_path / "i.gpkg", make_inventory([tmp_path / "p.tif"], min_area_m2=100))
+    return tmp_path / "i.gpkg"
+
+
+@given(tp=counts, fp=counts, fn=counts, tn=counts)
+def test_identities(tp, fp, fn, tn):
+    s = pixel_scores(tp, fp, fn, tn)
+    if tp + fp + fn:
+        assert s["iou"] == pytest.approx(s["f1"] / (2 - s["f1"]), abs=1e-12)
+    if s["precision"] and s["recall"]:
+        assert s["f1"] == pytest.approx(2 * s["precision"] * s["recall"] / (s["precision"] + s["recall"]))
+    for name in ("precision", "recall", "f1", "iou", "miou", "accuracy"):
+        assert s[name] is None or 0 <= s[name] <= 1
+
+
+def test_no_denominator_no_score():
+    s = pixel_scores(0, 0, 0, 9)
+    assert (s["precision"], s["recall"], s["f1"], s["iou"], s["miou"]) == (None,) * 5
+    assert s["accuracy"] == 1
+
+
+@given(seed=st.integers(0, 500))
+@settings(max_examples=30, deadline=None)
+def test_like_scikit_learn(seed):
+    random = np.random.default_rng(seed)
+    true, found = random.random(200) < 0.3, random.random(200) < 0.4
+    tn, fp, fn, tp = metrics.confusion_matrix(true, found, labels=[False, True]).ravel()
+    s = pixel_scores(int(tp), int(fp), int(fn), int(tn))
+    assert s["precision"] == pytest.approx(metrics.precision_score(true, found))
+    assert s["recall"] == pytest.approx(metrics.recall_score(true, found))
+    assert s["f1"] == pytest.approx(metrics.f1_score(true, found))
+    assert s["iou"] == pytest.approx(metrics.jaccard_score(true, found))
+    assert s["miou"] == pytest.approx(metrics.jaccard_score(true, found, average="macro"))
+    assert s["accuracy"] == pytest.approx(metrics.accuracy_score(true, found))
+
+
+def test_counts_only_ground_that_was_searched(tmp_path, mapped):
+    truth = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10), rectangle(0, 55, 10, 15)])
+    s = score(mapped, truth)
+    assert [s["pixels"][n] for n in ("tp", "fp", "fn", "tn")] == [160, 40 + 100, 40 + 50, 50 * 60 - 160 - 140 - 90]
+    assert s["searched_km2"] == 50 * 60 * 4 / 1e6
+    assert s["true_km2"] == 250 * 4 / 1e6
+    assert s["mapped_km2"] == 300 * 4 / 1e6
+    assert s["pixel_m"] == [2, 2]
+    assert s["settings"]["min_area_m2"] == 100
+    json.dumps(s, allow_nan=False)
+
+
+def test_blocks_do_not_show(tmp_path, mapped, monkeypatch):
+    random = np.random.default_rng(2)
+    mask = np.kron(random.random((10, 14)) < 0.3, np.ones((5, 5))).astype(np.float32)
+    write(tmp_path / "t.tif", mask)
+    with rasterio.open(tmp_path / "t.tif", "r+") as dst:
+        dst.scales = [1.0]
+        dst.write(mask.astype(np.uint8), 1)
+    image = random.random((4, *SHAPE)).astype(np.float32)
+    write(tmp_path / "image.tif", image, ["blue", "green", "red", "nir"], REFLECTANCE)
+    args = {"image": tmp_path / "image.tif", "probability": tmp_path / "p.tif"}
+    whole = score(mapped, tmp_path / "t.tif", **args)
+    monkeypatch.setattr(scoring, "_BLOCK_PIXELS", 300)
+    assert score(mapped, tmp_path / "t.tif", **args) == whole
+    # oracle
+    seen = np.zeros(SHAPE, bool)
+    seen[:, :60] = True
+    found = rasterio.features.rasterize(
+        inventory.read(mapped).landslides.geometry, SHAPE, transform=GRID.affine
+    ).astype(bool)
+    tn, fp, fn, tp = metrics.confusion_matrix(mask[seen] > 0, found[seen]).ravel()
+    assert [whole["pixels"][n] for n in ("tp", "fp", "fn", "tn")] == [tp, fp, fn, tn]
+    with rasterio.open(tmp_path / "p.tif") as src:
+        probability = src.read(1) * 0.004
+    ours = whole["probability"]
+    assert ours["average_precision"] == pytest.approx(metrics.average_precision_score(mask[seen], probability[seen]))
+    at = ours["curve"]["threshold"].index(0.5)
+    above = probability[seen] >= 0.5
+    assert ours["curve"]["precision"][at] == pytest.approx(metrics.precision_score(mask[seen], above))
+    assert ours["curve"]["recall"][at] == pytest.approx(metrics.recall_score(mask[seen], above))
+
+
+def test_objects(tmp_path, mapped):
+    truth = [
+        rectangle(5, 11, 20, 10),  # the first polygon, one pixel to the right: 2 m
+        rectangle(44, 2, 4, 4),  # nothing there, and smaller than the inventory's 100 m2
+        rectangle(30, 30, 10, 13),  # little of it is mapped
+        rectangle(0, 62, 5, 5),  # on ground that was not searched
+    ]
+    o = score(mapped, vector(tmp_path / "t.gpkg", truth))["objects"]
+    assert (o["true"], o["mapped"], o["hits"], o["misses"], o["false_alarms"]) == (3, 2, 1, 2, 1)
+    assert o["misses_below_min_area"] == 1
+    assert o["hit_rate"] == pytest.approx(1 / 3)
+    assert "50%" in o["rule"]
+    assert o["one_to_one"]["matches"] == 1
+    assert o["one_to_one"]["mean_iou"] == pytest.approx(9 / 11)
+    assert o["one_to_one"]["centroid_distance_m"] == {"median": 2.0, "max": 2.0, "share_within_10_m": 1.0}
+
+
+def test_one_scar_in_pieces_and_two_scars_in_one():
+    pieces = np.array([box(0, 0, 4, 10), box(6, 0, 10, 10)])
+    assert match(pieces, np.array([box(0, 0, 10, 10)]))["hits"] == 1
+    assert match(np.array([box(0, 0, 10, 10)]), pieces)["hits"] == 2
+    assert match(np.array([box(0, 0, 10, 10)]), pieces)["false_alarms"] == 0
+    twice = np.array([box(0, 0, 4, 10), box(0, 0, 4, 10)])  # drawn twice: covers 40 %, not 80
+    assert match(np.array([box(0, 0, 10, 10)]), twice)["false_alarms"] == 1
+
+
+def test_nothing_mapped_or_nothing_true():
+    nothing = np.empty(0, object)
+    o = match(nothing, np.array([box(0, 0, 1, 1)]))
+    assert (o["hits"], o["misses"], o["hit_rate"], o["false_alarm_rate"]) == (0, 1, 0.0, None)
+    o = match(np.array([box(0, 0, 1, 1)]), nothing)
+    assert (o["false_alarms"], o["hit_rate"]) == (1, None)
+    assert o["one_to_one"]["centroid_distance_m"]["median"] is None
+
+
+def test_confined_to_an_area(tmp_path, mapped):
+    truth = vector(tmp_path / "t.gpkg", [rectangle(5, 10, 20, 10)])
+    area = vector(tmp_path / "a.gpkg", [rectangle(0, 0, 15, 70)], layer="map")
+    s = score(mapped, truth, area=area)
+    assert [s["pixels"][n] for n in ("tp", "fp", "fn", "tn")] == [100, 0, 0, 15 * 60 - 100]
+    assert s["objects"]["one_to_one"]["centroid_distance_m"]["max"] == 0
+
+
+def test_a_scar_outside_the_area_is_neither_missed_nor_matched(tmp_path, mapped):
+    truth = vector(tmp_path / "t.gpkg", [rectangle(5, 10, 20, 10), rectangle(45, 5, 3, 3)])
+    area = vector(tmp_path / "a.gpkg", [rectangle(0, 0, 15, 70)])
+    assert score(mapped, truth, area=area)["objects"]["true"] == 1
+
+
+def test_truth_in_another_crs(tmp_path, mapped):
+    same = score(mapped, vector(tmp_path / "a.gpkg", [rectangle(5, 12, 20, 10)]))
+    moved = gpd.GeoDataFrame(geometry=[rectangle(5, 12, 20, 10)], crs="EPSG:32648").to_crs("EPSG:4326")
+    moved.to_file(tmp_path / "b.geojson")
+    other = score(mapped, tmp_path / "b.geojson")
+    assert other["pixels"] == same["pixels"]
+    assert other["truth"]["crs"] == "EPSG:4326"
+
+
+def test_invalid_truth_is_repaired_and_counted(tmp_path, mapped):
+    bow = shapely.Polygon([(X + 20, Y - 10), (X + 40, Y - 50), (X + 40, Y - 10), (X + 20, Y - 50)])
+    truth = vector(tmp_path / "t.gpkg", [bow, rectangle(30, 40, 10, 10), shapely.Polygon()])
+    s = score(mapped, truth)
+    assert s["truth"] == {
+        "path": str(truth), "kind": "vector", "features": 3, "repaired": 1, "dropped": 1, "crs": "EPSG:32648",
+    }  # fmt: skip
+    assert s["pixels"]["tp"] == pytest.approx(100 + 100, abs=10)  # half of the bow tie's box, and the second polygon
+
+
+def test_mended_keeps_polygons_only():
+    spike = shapely.from_wkt("POLYGON ((0 0, 10 0, 10 10, 10 20, 10 10, 0 10, 0 0))")
+    mixed = shapely.from_wkt("GEOMETRYCOLLECTION (POINT (1 1), POLYGON ((0 0, 1 0, 1 1, 0 0)))")
+    flat = shapely.from_wkt("POLYGON Z ((0 0 5, 1 0 5, 1 1 5, 0 0 5))")
+    line = shapely.from_wkt("LINESTRING (0 0, 1 1)")
+    nan = shapely.Polygon([(0, 0), (np.nan, 1), (1, 1)])
+    geometry, repaired, dropped = mended(np.array([spike, mixed, flat, None, line, nan], dtype=object))
+    assert (len(geometry), repaired, dropped) == (3, 1, 3)
+    assert shapely.area(geometry).tolist() == [100, 0.5, 0.5]
+    assert not shapely.has_z(geometry).any()
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not (REALDATA / "inventories").is_dir(), reason="the real data (GEOCRACK_REALDATA) is not here")
+@pytest.mark.parametrize(("layer", "broken"), [(0, 8), (1, 2), (2, 13)])
+def test_real_inventory_is_repaired(tmp_path, layer, broken):
+    import pyogrio
+
+    file = REALDATA / "inventories" / "wenchuan.gpkg"
+    name = sorted(pyogrio.list_layers(file)[:, 0])[layer]
+    frame = pyogrio.read_dataframe(file, layer=name)
+    frame.to_file(tmp_path / "one.gpkg", layer=name, driver="GPKG")
+    polygons = read_polygons(tmp_path / "one.gpkg", "EPSG:32648")
+    assert polygons.features == len(frame)
+    assert polygons.repaired == broken
+    assert shapely.is_valid(polygons.geometry).all()
+
+
+@pytest.mark.parametrize("landslide", [1, 255])
+@pytest.mark.parametrize("nodata", [None, 0, 7])
+def test_truth_raster(tmp_path, mapped, landslide, nodata):
+    values = np.zeros(SHAPE, np.uint8)
+    values[5:25, 12:22] = landslide
+    if nodata == 7:
+        values[40:] = 7
+    with rasterio.open(
+        tmp_path / "t.tif", "w", driver="GTiff", width=70, height=50, count=1, dtype="uint8", nodata=nodata,
+        crs="EPSG:32648", transform=GRID.affine,
+    ) as dst:  # fmt: skip
+        dst.write(values, 1)
+    s = score(mapped, tmp_path / "t.tif")
+    rows = 40 if nodata == 7 else 50
+    assert [s["pixels"][n] for n in ("tp", "fp", "fn", "tn")] == [160, 40 + 100, 40, rows * 60 - 160 - 140 - 40]
+    assert s["objects"]["hits"] == 1
+    assert s["truth"]["kind"] == "raster"
+
+
+def test_truth_raster_on_a_coarser_grid(tmp_path, mapped):
+    with rasterio.open(
+        tmp_path / "t.tif", "w", driver="GTiff", width=20, height=20, count=1, dtype="uint8",
+        crs="EPSG:32648", transform=Affine(4, 0, X, 0, -4, Y),
+    ) as dst:  # fmt: skip
+        values = np.zeros((20, 20), np.uint8)
+        values[3:12, 5:10] = 1
+        dst.write(values, 1)
+    s = score(mapped, tmp_path / "t.tif")
+    assert [s["pixels"][n] for n in ("tp", "fp", "fn", "tn")] == [180, 20, 0, 40 * 40 - 200]  # nothing beyond its edges
+
+
+@pytest.mark.parametrize("values", [[0, 1, 2], [0, 1, 255], [0, 0.5]])
+def test_truth_raster_with_other_values(tmp_path, mapped, values):
+    pixels = np.zeros(SHAPE, np.float32)
+    pixels[0, : len(values)] = values
+    with rasterio.open(
+        tmp_path / "t.tif", "w", driver="GTiff", width=70, height=50, count=1, dtype="float32",
+        crs="EPSG:32648", transform=GRID.affine,
+    ) as dst:  # fmt: skip
+        dst.write(pixels, 1)
+    with pytest.raises(LabelError, match=r"t\.tif holds the values 0, .*; expected 0 for ground and 1 or 255"):
+        score(mapped, tmp_path / "t.tif")
+
+
+def test_truth_without_a_crs(tmp_path, mapped):
+    vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)], crs=None)
+    with pytest.raises(LabelError, match=r"t\.gpkg has no CRS"):
+        score(mapped, tmp_path / "t.gpkg")
+    with rasterio.open(tmp_path / "t.tif", "w", driver="GTiff", width=3, height=3, count=1, dtype="uint8") as dst:
+        dst.write(np.zeros((1, 3, 3), np.uint8))
+    with pytest.raises(LabelError, match=r"t\.tif has no CRS"):
+        score(mapped, tmp_path / "t.tif")
+
+
+def test_truth_elsewhere_names_both_extents(tmp_path, mapped):
+    vector(tmp_path / "t.gpkg", [affinity.translate(rectangle(5, 12, 20, 10), 10_000)])
+    with pytest.raises(
+        GridError, match=r"extent is 412024 3455950 412044 3455990 and .* 402000 3455900 402120 3456000"
+    ):
+        score(mapped, tmp_path / "t.gpkg")
+    with rasterio.open(
+        tmp_path / "t.tif", "w", driver="GTiff", width=5, height=5, count=1, dtype="uint8", crs="EPSG:32648",
+        transform=Affine(2, 0, X + 10_000, 0, -2, Y),
+    ) as dst:  # fmt: skip
+        dst.write(np.ones((1, 5, 5), np.uint8))
+    with pytest.raises(
+        GridError, match=r"extent is 412000 3455990 412010 3456000 and .* 402000 3455900 402120 3456000"
+    ):
+        score(mapped, tmp_path / "t.tif")
+
+
+def test_truth_without_polygons(tmp_path, mapped):
+    gpd.GeoDataFrame(geometry=[shapely.Point(X, Y)], crs="EPSG:32648").to_file(tmp_path / "t.gpkg", driver="GPKG")
+    with pytest.raises(LabelError, match="no layer of polygons"):
+        score(mapped, tmp_path / "t.gpkg")
+
+
+def test_truth_of_several_layers(tmp_path, mapped):
+    vector(tmp_path / "t.gpkg", [rectangle(0, 0, 5, 5)], layer="fields")
+    vector(tmp_path / "t.gpkg", [rectangle(5, 10, 20, 10)], layer="scars")
+    with pytest.raises(LabelError, match="has the layers fields, scars; expected one, or one named 'landslides'"):
+        score(mapped, tmp_path / "t.gpkg")
+    vector(tmp_path / "t.gpkg", [rectangle(5, 10, 20, 10)])
+    assert score(mapped, tmp_path / "t.gpkg")["pixels"]["tp"] == 200
+
+
+def test_an_empty_truth_makes_every_polygon_a_false_alarm(tmp_path, mapped):
+    s = score(mapped, vector(tmp_path / "t.gpkg", []))
+    assert s["pixels"]["fp"] == 300
+    assert s["pixels"]["recall"] is None
+    assert s["objects"]["false_alarms"] == 2
+
+
+def test_an_empty_inventory_misses_all(tmp_path):
+    write(tmp_path / "p.tif", np.full(SHAPE, 0.1))
+    inventory.write(tmp_path / "i.gpkg", make_inventory([tmp_path / "p.tif"], threshold=0.5))
+    s = score(tmp_path / "i.gpkg", vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)]))
+    assert (s["pixels"]["fn"], s["pixels"]["recall"], s["pixels"]["precision"]) == (200, 0, None)
+    assert s["objects"]["misses"] == 1
+
+
+def test_inventory_of_another_origin(tmp_path):
+    found = vector(tmp_path / "i.gpkg", [rectangle(5, 10, 20, 10)], layer="drawn by hand")
+    truth = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)])
+    with pytest.raises(GridError, match="does not tell the pixels it was made of; give --probability"):
+        score(found, truth)
+    probability = write(tmp_path / "p.tif", np.full(SHAPE, 0.1))
+    assert score(found, truth, probability=probability)["pixels"]["tp"] == 160
+    with rasterio.open(
+        tmp_path / "t.tif", "w", driver="GTiff", width=70, height=50, count=1, dtype="uint8", crs="EPSG:32648",
+        transform=GRID.affine,
+    ) as dst:  # fmt: skip
+        dst.write(np.zeros((1, *SHAPE), np.uint8))
+    with pytest.raises(GridError, match="no layer 'searched'"):
+        score(found, tmp_path / "t.tif")
+    area = vector(tmp_path / "a.gpkg", [rectangle(0, 0, 30, 30)])
+    assert score(found, tmp_path / "t.tif", area=area)["pixels"]["fp"] == 200
+
+
+def test_best_single_threshold_on_ndvi_and_brightness(tmp_path, mapped):
+    random = np.random.default_rng(4)
+    true = np.zeros(SHAPE, bool)
+    true[5:25, 10:20] = True
+    image = np.where(true, 0.3, 0.15) + random.normal(0, 0.05, (4, *SHAPE))
+    image[3] = np.where(true, 0.25, 0.4) + random.normal(0, 0.1, SHAPE)
+    image[:, 10, 12] = np.nan  # not valid: not counted
+    write(tmp_path / "image.tif", image, ["blue", "green", "red", "nir"], REFLECTANCE)
+    s = score(mapped, vector(tmp_path / "t.gpkg", [rectangle(5, 10, 20, 10)]), image=tmp_path / "image.tif")
+    ours = s["threshold_baseline"]
+    stored = REFLECTANCE.encode(image.astype(np.float32)) * 1e-4 - 0.1
+    seen = np.zeros(SHAPE, bool)
+    seen[:, :60] = True
+    seen[10, 12] = False
+    for name, values, sign in (
+        ("brightness", stored[:3].mean(axis=0), 1),
+        ("ndvi", (stored[3] - stored[2]) / (stored[3] + stored[2]), -1),
+    ):
+        precision, recall, _ = metrics.precision_recall_curve(true[seen], sign * values[seen])
+        best = np.max(2 * precision * recall / (precision + recall))
+        assert ours[name]["f1"] == pytest.approx(best, abs=0.003)  # bins are a little wide
+        assert ours[name]["landslide_is"] == ("above" if sign > 0 else "below")
+        found = sign * values[seen] >= sign * ours[name]["threshold"]
+        assert metrics.f1_score(true[seen], found) == pytest.approx(ours[name]["f1"], abs=0.005)
+        assert ours[name]["pixels"] == seen.sum()
+    assert ours["f1"] == max(ours["ndvi"]["f1"], ours["brightness"]["f1"])
+
+
+def test_image_without_near_infrared_has_no_ndvi(tmp_path, mapped):
+    write(tmp_path / "image.tif", np.full((3, *SHAPE), 0.2), ["red", "green", "blue"], REFLECTANCE)
+    s = score(mapped, vector(tmp_path / "t.gpkg", [rectangle(5, 10, 20, 10)]), image=tmp_path / "image.tif")
+    assert set(s["threshold_baseline"]) == {"brightness", "best", "f1"}
+
+
+@given(seed=st.integers(0, 200))
+@settings(max_examples=20, deadline=None)
+def test_histogram_finds_the_best_threshold(seed):
+    random = np.random.default_rng(seed)
+    values, true = random.integers(0, 20, 60), random.random(60) < 0.4
+    histogram = Histogram(-0.5, 19.5, 20)
+    histogram.add(values[:30], true[:30])
+    histogram.add(values[30:], true[30:])
+    best = histogram.best()
+    tries = [metrics.f1_score(true, found, zero_division=0) for t in range(21) for found in (values >= t, values < t)]
+    if true.any():
+        assert best["f1"] == pytest.approx(max(tries))
+        found = values > best["threshold"] if best["landslide_is"] == "above" else values < best["threshold"]
+        assert metrics.f1_score(true, found) == pytest.approx(best["f1"])
+        assert metrics.precision_score(true, found) == pytest.approx(best["precision"])
+        assert histogram.average_precision() == pytest.approx(metrics.average_precision_score(true, values))
+    else:
+        assert best["f1"] is None
+
+
+def test_area_that_is_no_file(tmp_path, mapped):
+    truth = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)])
+    with pytest.raises(RasterError, match=r"none\.gpkg does not exist"):
+        score(mapped, truth, area=tmp_path / "none.gpkg")
