@@ -1,0 +1,78 @@
+"""Key figures of the merged inventory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+
+from pipeline.report import maps
+from pipeline.report.numbers import area, area_parts, day, number, percent
+from pipeline.report.run import RunResults
+
+
+class Inventory:
+    """Key figures of the merged inventory."""
+
+    def __init__(self, run: RunResults) -> None:
+        self.path = run.inventory
+        self.polygons = self.searched = None
+        if run.inventory:
+            self.polygons = maps.read_polygons(run.inventory, "landslides", None)
+            self.searched = maps.read_polygons(run.inventory, "searched", None)
+        frame = self.polygons
+        self.areas: np.ndarray = np.zeros(0)
+        if frame is not None:
+            self.areas = np.asarray(frame.get("area_m2", frame.area), dtype=float)
+        self.searched_km2 = _searched_km2(self.searched)
+
+    @property
+    def findings(self) -> dict[str, Any]:
+        if self.polygons is None:
+            return {}
+        found = {"landslides": len(self.areas), "area_m2": round(float(self.areas.sum()), 1)}
+        return found | ({"searched_km2": round(self.searched_km2, 4)} if self.searched_km2 else {})
+
+    @property
+    def figures(self) -> list[tuple[str, str, str]]:
+        """Number, unit and meaning of each key figure."""
+        if self.polygons is None:
+            return []
+        total, km2 = float(self.areas.sum()), self.searched_km2
+        share = f", {percent(total / km2 / 1e6)} of the ground" if km2 else ""
+        figures = [(number(len(self.areas)), "", "landslides"), (*area_parts(total), f"of landslide{share}")]
+        if km2:
+            figures.append((number(km2, 2), "km²", "searched"))
+        if len(self.areas):
+            biggest = f"median size, largest {area(float(self.areas.max()))}"
+            figures.append((*area_parts(float(np.median(self.areas))), biggest))
+        return figures
+
+    def largest(self, count: int = 8) -> list[dict[str, Any]]:
+        """Rows of the table of the largest landslides."""
+        if self.polygons is None or not len(self.polygons):
+            return []
+        order = np.argsort(-self.areas)[:count]
+        frame = self.polygons.iloc[order]
+        points = frame.geometry.representative_point()
+        places = points.to_crs(4326) if frame.crs is not None else points
+        rows = []
+        for row, at, square in zip(frame.to_dict("records"), places, self.areas[order], strict=True):
+            rows.append(
+                {
+                    "area": area(float(square)),
+                    "probability": row.get("mean_probability"),
+                    "date": day(row.get("acquired")),
+                    "place": f"{abs(at.y):.5f}° {'NS'[at.y < 0]}, {abs(at.x):.5f}° {'EW'[at.x < 0]}",
+                }
+            )
+        return rows
+
+
+def _searched_km2(searched: gpd.GeoDataFrame | None) -> float:
+    if searched is None or not len(searched):
+        return 0.0
+    if "area_km2" in searched:
+        return float(searched["area_km2"].sum())
+    return float(searched.union_all().area) / 1e6

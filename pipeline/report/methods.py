@@ -1,0 +1,103 @@
+"""The methods of a run in words, from its settings and what its steps recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline.report.run import RunResults
+
+
+def methods(run: RunResults) -> list[str]:
+    """Sentences for the methods section of a paper; only what the run knows is said.
+
+    Parameters
+    ----------
+    run : RunResults
+
+    Returns
+    -------
+    list of str
+    """
+    settings = run.settings
+    said = [_scenes(run)]
+    if any(scene.facts for scene in run.scenes):
+        said.append("Digital numbers were calibrated to top-of-atmosphere reflectance.")
+    said += [_geometry(settings), _fusion(run), _training(run), _polygons(settings)]
+    return [sentence for sentence in said if sentence]
+
+
+def _scenes(run: RunResults) -> str:
+    if not run.scenes:
+        return ""
+    sensors = _unique(f"{s.facts.get('satellite', '')} {s.facts.get('sensor', '')}".strip() for s in run.scenes)
+    days = ", ".join(s.day for s in run.scenes)
+    count = len(run.scenes)
+    kind = f" of {_listed(sensors)}" if sensors else ""
+    return (
+        f"{_word(count).capitalize()} scene{'s' * (count != 1)}{kind} ({days}) {'were' if count != 1 else 'was'} used."
+    )
+
+
+def _geometry(settings: dict[str, Any]) -> str:
+    ortho = settings.get("ortho")
+    if not ortho:
+        return ""
+    crs = "the UTM zone of each scene" if ortho["crs"] == "auto" else ortho["crs"]
+    pixels = f"PAN at {ortho['pan_resolution_m']:g} m and MSS at {ortho['mss_resolution_m']:g} m"
+    return (
+        f"The images were orthorectified with their camera model and a DEM to {crs}, {pixels}, "
+        f"by {ortho['resampling']} interpolation."
+    )
+
+
+def _fusion(run: RunResults) -> str:
+    fusion = run.settings.get("fusion")
+    if not fusion:
+        return ""
+    registered = "registered to the PAN and " if fusion["coregister"] else ""
+    method = fusion["method"].upper() if fusion["method"] != "brovey" else "the Brovey method"
+    return f"The MSS was {registered}pan-sharpened by {method}."
+
+
+def _training(run: RunResults) -> str:
+    training = run.settings.get("training")
+    if not training:
+        return ""
+    if training.get("model"):
+        return f"The model was given ({training['model']})."
+    recipes = training["recipes"]
+    models = f"The model{'s' * (len(recipes) > 1)} {_listed(recipes)}"
+    size = (run.settings.get("tiling") or {}).get("size")
+    cut = f" on chips of {size} by {size} pixels" if size else ""
+    inside = " inside the training area" if training.get("area") else ""
+    return (
+        f"{models} {'were' if len(recipes) > 1 else 'was'} trained{cut}{inside}; training, validation and "
+        "test are blocks of ground with a gap between them, and thresholds were chosen on validation chips."
+    )
+
+
+def _polygons(settings: dict[str, Any]) -> str:
+    section = settings.get("vectorization")
+    if not section:
+        return ""
+    threshold = "the model's own threshold" if section.get("threshold") is None else f"{section['threshold']:g}"
+    views = {"newest": "the newest valid view", "nadir": "the view nearest to nadir"}
+    view = views.get(section["prefer"], "one view")
+    return (
+        f"Ground with a probability of at least {threshold} became polygons ({section['connectivity']}-connected), "
+        f"those under {section['min_area_m2']:g} m² were left out, and where scenes overlap {view} decided."
+    )
+
+
+def _unique(names: Any) -> list[str]:
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + " and " + names[-1] if len(names) > 1 else "".join(names)
+
+
+def _word(count: int) -> str:
+    words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    return words[count] if count < len(words) else str(count)

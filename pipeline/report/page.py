@@ -1,0 +1,94 @@
+"""The content of the page, and the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+from markupsafe import Markup
+
+from pipeline import __version__
+from pipeline.report import charts, maps, numbers, tables, views
+from pipeline.report.inventory import Inventory
+from pipeline.report.methods import methods
+from pipeline.report.run import RunResults
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the template shows."""
+
+    run: RunResults
+    findings: dict[str, Any]
+    figures: list[tuple[str, str, str]]
+    headline: str
+    methods: list[str]
+    images: dict[str, tuple[str, int, int]]
+    quicklooks: dict[str, np.ndarray]
+    main_map: views.Map | None
+    distribution: Markup
+    largest: list[dict[str, Any]]
+    scores: list[dict[str, Any]]
+    rule: str
+    precision_recall: list[dict[str, Any]]
+    scenes: list[dict[str, Any]]
+    registration: list[dict[str, Any]]
+    training: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
+    versions: dict[str, str]
+    settings: str
+
+
+def content(run: RunResults) -> Content:
+    """Gather and draw what a run holds; see ``write_report``."""
+    album = views.Album()
+    inventory = Inventory(run)
+    main_map = views.main_map(run, inventory, album)
+    scenes = [views.scene_view(run, scene, album) for scene in reversed(run.scenes)]
+    scores = tables.scores(run)
+    return Content(
+        run=run,
+        findings=inventory.findings,
+        figures=inventory.figures + tables.score_figure(scores),
+        headline=tables.headline(scores),
+        methods=methods(run),
+        images=album.images,
+        quicklooks=album.quicklooks,
+        main_map=main_map,
+        distribution=Markup(charts.size_distribution(inventory.areas)),
+        largest=inventory.largest(),
+        scores=scores,
+        rule=next((row["objects"].get("rule", "") for table in scores for row in table["rows"]), ""),
+        scenes=scenes,
+        precision_recall=tables.precision_recall(run),
+        registration=tables.registration(run),
+        training=[tables.training(recipe, metrics) for recipe, metrics in run.models.items()],
+        steps=tables.steps(run),
+        versions=tables.versions(run),
+        settings=yaml.safe_dump(run.settings, sort_keys=False, allow_unicode=True) if run.settings else "",
+    )
+
+
+def render(page: Content) -> str:
+    """Lay the content out as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    names = ("number", "score", "percent", "duration", "plain")
+    environment.filters |= {name: getattr(numbers, name) for name in names}
+    return environment.get_template("page.html.j2").render(
+        page=page,
+        run=page.run,
+        ramp=maps.probability_ramp(),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        version=__version__,
+    )
