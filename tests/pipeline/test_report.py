@@ -176,7 +176,7 @@ def test_maps_show_the_right_ground_in_the_right_colours(made):
     drawn = maps.drawn_over(picture, [maps.Shapes("miss", list(truth.geometry))], canvas)
     changed = np.argwhere((drawn != picture).any(axis=2))
     x, y = canvas.affine @ (changed[:, 1] + 0.5, changed[:, 0] + 0.5)
-    edge = shapely.union_all(truth.geometry).boundary
+    edge = shapely.union_all(truth.geometry.boundary)
     assert shapely.distance(shapely.points(x, y), edge).max() < 3 * 4.0
 
 
