@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from geo.errors import ModelError, unknown_name
 
 if TYPE_CHECKING:
-    from torch import nn
+    from models.labeller import Labeller
 
 _PLACES: dict[str, str] = {}
 
@@ -50,7 +50,7 @@ def names() -> list[str]:
     return list(_PLACES)
 
 
-def architecture(name: str) -> type[nn.Module]:
+def architecture(name: str) -> type[Labeller]:
     """Class of an architecture.
 
     Raises
@@ -89,7 +89,7 @@ def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     from geo.settings import explain
 
     kind = architecture(name)
-    hints = typing.get_type_hints(kind.__init__)
+    hints = typing.get_type_hints(kind.__init__, include_extras=True)
     fields: dict[str, Any] = {
         p.name: (hints[p.name], ... if p.default is p.empty else p.default)
         for p in inspect.signature(kind).parameters.values()
@@ -102,7 +102,7 @@ def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
         raise ModelError(f"model '{name}': " + "; ".join(explain(error, schema))) from None
 
 
-def build(name: str, *, bands: int, **settings: Any) -> nn.Module:
+def build(name: str, *, bands: int, **settings: Any) -> Labeller:
     """Build an architecture with random weights (seed torch before).
 
     Parameters
@@ -116,7 +116,7 @@ def build(name: str, *, bands: int, **settings: Any) -> nn.Module:
 
     Returns
     -------
-    torch.nn.Module
+    Labeller
         ``(n, bands, h, w)`` float32 -> logits ``(n, 1, h, w)``, with attributes ``stride`` (windows whose
         sides are multiples of it need no padding) and ``reach`` (pixels of context on each side).
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from models.losses import IGNORE
+from models.chips import IGNORE
 from models.recipe import Augmentation
 
 cv2.setNumThreads(0)  # chips are small: threads of OpenCV would only fight with those of torch
@@ -35,10 +35,13 @@ def augment(
     image, label, valid
         New arrays of the same shapes; the label is 255 where the chip is not valid, the image 0.
     """
+    if rng.random() >= settings.probability:
+        return image.copy(), np.where(valid, label, IGNORE).astype(np.uint8), valid.copy()
     image, label, valid = _move(image, label, valid, settings, rng)
     bands = image.shape[2]
     gain = 1 + rng.uniform(-settings.contrast, settings.contrast)
-    shift = rng.uniform(-settings.brightness, settings.brightness) + rng.uniform(-1, 1, bands) * settings.colour
+    common = rng.uniform(-settings.brightness, settings.brightness)
+    shift = common + settings.colour * rng.uniform(-1, 1, size=(bands,))
     image = image * np.float32(gain) + shift.astype(np.float32)
     if settings.noise:
         sigma = np.float32(rng.uniform(0, settings.noise))

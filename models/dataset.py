@@ -16,7 +16,7 @@ import numpy as np
 from geo.errors import LabelError, ModelError
 from geo.stream import stream
 from models.augment import augment
-from models.losses import IGNORE
+from models.chips import IGNORE, BandStatistics, open_chips, read_chip
 from models.recipe import Augmentation, Recipe
 
 
@@ -64,17 +64,16 @@ def statistics(records: Sequence[Chip], read: Read, columns: Sequence[int]) -> S
         A band is constant.
     """
 
-    def sums(record: Chip) -> tuple[int, int, np.ndarray, np.ndarray]:
+    def pixels(record: Chip) -> tuple[np.ndarray, np.ndarray, int]:
         image, label, valid = read(record)
-        good = valid & (label != IGNORE)
-        pixels = image[list(columns)][:, good].astype(np.float64)
-        return int(good.sum()), int((label[good] == 1).sum()), pixels.sum(axis=1), (pixels**2).sum(axis=1)
+        known = valid & (label != IGNORE)
+        return image[list(columns)], known, int((label[known] == 1).sum())
 
-    count, landslide = 0, 0
-    total, squares = np.zeros(len(columns)), np.zeros(len(columns))
-    for _, (n, positive, first, second) in stream(sums, records):
-        count, landslide = count + n, landslide + positive
-        total, squares = total + first, squares + second
+    gathered, landslide = BandStatistics(), 0
+    for _, (image, known, positive) in stream(pixels, records):
+        gathered.add(image, known)
+        landslide += positive
+    count = gathered.count
     if count == 0 or landslide in (0, count):
         found = (
             "no labelled valid pixel" if count == 0 else ("no landslide" if landslide == 0 else "nothing but landslide")
@@ -83,8 +82,7 @@ def statistics(records: Sequence[Chip], read: Read, columns: Sequence[int]) -> S
             f"the {len(records)} training chips show {found}; expected pixels of landslide and of background: "
             "check that labels and image lie on the same ground, or draw some more"
         )
-    mean = total / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
+    mean, std = gathered.mean, np.sqrt(gathered.squares / count)
     if (std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)).any():
         at = int(np.argmin(std))
         raise ModelError(
@@ -275,8 +273,6 @@ def gather(recipe: Recipe, folders: Sequence[str | os.PathLike]) -> Data:
     ModelError
         The chips lack a band of the recipe.
     """
-    from models.chips import open_chips, read_chip
-
     chips = open_chips(folders)
     there = [band.lower() for band in chips.bands]
     bands = tuple(recipe.bands or chips.bands)
@@ -290,6 +286,8 @@ def gather(recipe: Recipe, folders: Sequence[str | os.PathLike]) -> Data:
     columns = [there.index(band.lower()) for band in bands]
     by_split: dict[str, list[Chip]] = {"train": [], "val": [], "test": []}
     for record in chips.records:
+        if record.split not in by_split:
+            raise LabelError(f"the chip {record.id} is of the split '{record.split}'; expected train, val or test")
         by_split[record.split].append(record)
     for split, role in (("train", "to train on"), ("val", "to choose the weights and the threshold")):
         if not by_split[split]:

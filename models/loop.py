@@ -21,6 +21,7 @@ from geo.stream import stream
 from models import metrics, model_file, weights
 from models.dataset import Data
 from models.evaluation import evaluate
+from models.labeller import Encoding
 from models.losses import loss
 from models.recipe import Optimizer, Phase, Segmenter
 
@@ -86,7 +87,7 @@ def train_segmenter(
     resume: bool,
     log_dir: Path,
     progress: Callable[..., Iterable],
-) -> tuple[nn.Module, list[dict[str, Any]]]:
+) -> tuple[Encoding, list[dict[str, Any]]]:
     """Train a network; the weights with the best validation F1 are given back.
 
     Everything that chance decides follows from ``seed`` and the number of the epoch and step, so a training
@@ -108,7 +109,8 @@ def train_segmenter(
     """
     made_of = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "chips": data.fingerprint}
     state = checkpoints.read_last(made_of) if resume else None
-    module = start(recipe, data.bands, seed).to(device, memory_format=torch.channels_last)
+    module = start(recipe, data.bands, seed).to(device)
+    module = module.to(memory_format=torch.channels_last)
     if state is None:
         if checkpoints.last.exists():
             log.warning("%s of an earlier training is replaced; --resume would have gone on from it", checkpoints.last)
@@ -163,13 +165,14 @@ def train_segmenter(
     return module.eval().requires_grad_(False), state["history"]
 
 
-def start(recipe: Segmenter, bands: tuple[str, ...], seed: int) -> nn.Module:
+def start(recipe: Segmenter, bands: tuple[str, ...], seed: int) -> Encoding:
     """Build the recipe's network for named bands and load the weights that its encoder starts from."""
     torch.manual_seed(seed)
     module = models.build(recipe.network.name, bands=len(bands), **recipe.network.settings)
+    assert isinstance(module, Encoding)  # the recipe was checked for it
     given = recipe.weights if isinstance(recipe.weights, str) else recipe.weights.model_dump()
     name = models.check(recipe.network.name, recipe.network.settings)["encoder"]
-    weights.initialise(module.encoder, name, bands, given, extra_bands=recipe.extra_bands)  # type: ignore[arg-type]
+    weights.initialise(module.encoder, name, bands, given, extra_bands=recipe.extra_bands)
     return module
 
 
@@ -208,17 +211,17 @@ def learning_rate(schedule: str, peak: float, share: float) -> float:
     return peak * (1e-3 + (1 - 1e-3) * (0.5 + 0.5 * math.cos(math.pi * fallen)))
 
 
-def _freeze(module: nn.Module, phase: Phase) -> None:
-    module.encoder.requires_grad_(phase.freeze != "encoder")  # type: ignore[union-attr]
+def _freeze(module: Encoding, phase: Phase) -> None:
+    module.encoder.requires_grad_(phase.freeze != "encoder")
 
 
-def _set_mode(module: nn.Module, recipe: Segmenter, phase: Phase) -> None:
+def _set_mode(module: Encoding, recipe: Segmenter, phase: Phase) -> None:
     """Training mode, but statistics that are to stay stay: a frozen encoder's, or those of the pre-training."""
     module.train()
     if phase.freeze == "encoder":
-        module.encoder.eval()  # type: ignore[union-attr]
+        module.encoder.eval()
     elif recipe.statistics == "pretrained":
-        for part in module.encoder.modules():  # type: ignore[union-attr]
+        for part in module.encoder.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.eval()
 
@@ -238,7 +241,7 @@ def _epoch(
     phase: Phase,
     epoch: int,
     total: int,
-    module: nn.Module,
+    module: Encoding,
     optimizer: torch.optim.Optimizer,
     data: Data,
     seed: int,

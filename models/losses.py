@@ -9,10 +9,8 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from models.chips import IGNORE
 from models.recipe import Loss
-
-#: Label of pixels that are neither landslide nor background: outside the image, not valid, not looked at.
-IGNORE = 255
 
 
 def loss(logits: torch.Tensor, labels: torch.Tensor, settings: Loss) -> torch.Tensor:

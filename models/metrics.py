@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from models.losses import IGNORE
+from models.chips import IGNORE
 
 #: Steps from probability 0 to 1.
 STEPS = 250

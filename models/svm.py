@@ -14,10 +14,11 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 from pydantic import Field
-from torch import nn
 
+from geo.stream import stream
+from models.chips import IGNORE
 from models.dataset import Chips
-from models.losses import IGNORE
+from models.labeller import Labeller
 from models.metrics import best_threshold, histogram
 from models.recipe import PixelClassifier
 
@@ -25,9 +26,11 @@ log = logging.getLogger(__name__)
 
 #: Kernel values in flight, so few that they stay in the processor's cache.
 _CHUNK = 400_000
+#: Pixels that one thread works on at a time.
+_PART = 32_768
 
 
-class SupportVectors(nn.Module):
+class SupportVectors(Labeller):
     """Decision function of a trained SVM, calibrated to a probability by Platt's logistic.
 
     Parameters
@@ -40,6 +43,12 @@ class SupportVectors(nn.Module):
 
     stride = 1
     reach = 0
+    vectors: torch.Tensor
+    weights: torch.Tensor
+    intercept: torch.Tensor
+    gamma: torch.Tensor
+    slope: torch.Tensor
+    offset: torch.Tensor
 
     def __init__(self, *, bands: int, vectors: Annotated[int, Field(ge=1)] = 16) -> None:
         super().__init__()
@@ -50,16 +59,15 @@ class SupportVectors(nn.Module):
         self.register_buffer("slope", torch.ones(()))
         self.register_buffer("offset", torch.zeros(()))
 
-    @staticmethod
-    def settings_of(state: dict[str, torch.Tensor]) -> dict[str, Any]:
+    @classmethod
+    def settings_of(cls, state: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Read the settings that the training decided off the tensors of a model file."""
         return {"vectors": len(state["vectors"])} if "vectors" in state else {}
 
     def decision(self, pixels: torch.Tensor) -> torch.Tensor:
         """Sum of ``weight_i exp(-gamma |x - v_i|^2)`` plus the intercept.
 
-        The exponent is one matrix product, ``[x, |x|^2, 1] [2 gamma v, -gamma, -gamma |v|^2]``, in pieces
-        that fit the cache.
+        The exponent is one matrix product, ``[x, |x|^2, 1] [2 gamma v, -gamma, -gamma |v|^2]``.
 
         Parameters
         ----------
@@ -71,18 +79,29 @@ class SupportVectors(nn.Module):
         """
         gamma, vectors = self.gamma, self.vectors
         squares = (vectors**2).sum(1, keepdim=True)
-        right = torch.cat(
-            [2 * gamma * vectors, -gamma * torch.ones_like(squares), -gamma * squares], dim=1
-        ).T.contiguous()
-        result = torch.empty(len(pixels), dtype=pixels.dtype, device=pixels.device)
-        step = max(1, _CHUNK // len(vectors))
-        kernel = torch.empty(min(step, len(pixels)), len(vectors), dtype=pixels.dtype, device=pixels.device)
+        columns = [2 * gamma * vectors, -gamma * torch.ones_like(squares), -gamma * squares]
+        right = torch.cat(columns, dim=1).T.contiguous()
+        if pixels.device.type != "cpu":
+            return torch.cat([self._kernel_sums(part, right) for part in pixels.split(_PART)])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # so many small products wait longer for each other's threads than they take
+        try:
+            parts = stream(lambda part: self._kernel_sums(part, right), pixels.split(_PART), workers=threads)
+            return torch.cat([sums for _, sums in parts])
+        finally:
+            torch.set_num_threads(threads)
+
+    def _kernel_sums(self, pixels: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        """Decision values of some pixels, by pieces of the kernel matrix that fit the cache."""
+        result = torch.empty_like(pixels[:, 0])
+        left = torch.cat([pixels, (pixels**2).sum(1, keepdim=True), torch.ones_like(pixels[:, :1])], dim=1)
+        step = max(1, _CHUNK // right.shape[1])
+        kernel = torch.empty(min(step, len(pixels)), right.shape[1], dtype=pixels.dtype, device=pixels.device)
         for start in range(0, len(pixels), step):
-            part = pixels[start : start + step]
-            left = torch.cat([part, (part**2).sum(1, keepdim=True), torch.ones_like(part[:, :1])], dim=1)
-            values = torch.mm(left, right, out=kernel[: len(part)]).exp_()
+            piece = left[start : start + step]
+            values = torch.mm(piece, right, out=kernel[: len(piece)]).exp_()
             torch.mv(values, self.weights, out=result[start : start + step])
-        return result + self.intercept
+        return result.add_(self.intercept)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of normalised ``(n, bands, h, w)``."""

@@ -12,6 +12,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -177,24 +178,25 @@ def _load(
 
 def _read(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of a ``.pth``/``.pt`` file, read without running code in it, or of a ``.safetensors`` file."""
+    content: Any
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            state = load_file(path)
+            content = load_file(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zipfile, pickle and safetensors each raise their own
         raise ModelError(
             f"{path} cannot be read as weights ({type(error).__name__}); "
             "expected a state dict of tensors (.pth, .pt) or .safetensors"
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()) or not state:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    if not isinstance(content, dict) or not content or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise ModelError(f"{path} holds no tensors by name; expected the state dict of an encoder")
-    return dict(state)
+    return dict(content)
 
 
 def _read_checked(path: Path, sha256: str) -> dict[str, torch.Tensor]:

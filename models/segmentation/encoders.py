@@ -56,3 +56,8 @@ def encoder(name: str, *, bands: int, depth: int = 5, output_stride: int = 32) -
         raise ModelError(
             f"unknown encoder '{name}'; {hint} (names of segmentation-models-pytorch, or tu- and a name of timm)"
         ) from None
+
+
+def channels_of(built: nn.Module) -> list[int]:
+    """Channels of an encoder's maps, from its input to its deepest."""
+    return [int(channels) for channels in built.out_channels]  # type: ignore[union-attr]

@@ -13,6 +13,8 @@ from itertools import pairwise
 import torch
 from torch import nn
 
+from models.labeller import Encoding
+from models.segmentation.encoders import channels_of
 from models.segmentation.encoders import encoder as build_encoder
 
 
@@ -42,7 +44,7 @@ def _normalised(convolution: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module,
     return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
 
 
-class LinkNet(nn.Module):
+class LinkNet(Encoding):
     """LinkNet over any encoder.
 
     Parameters
@@ -65,7 +67,7 @@ class LinkNet(nn.Module):
     def __init__(self, *, bands: int, encoder: str = "resnet50", half_skip: bool = False, narrowest: int = 1) -> None:
         super().__init__()
         self.encoder = build_encoder(encoder, bands=bands)
-        channels = list(self.encoder.out_channels)[:0:-1]  # from 1/32 to 1/2 of the size
+        channels = channels_of(self.encoder)[:0:-1]  # from 1/32 to 1/2 of the size
         self.decoder = nn.ModuleList(DecoderBlock(a, b, narrowest) for a, b in pairwise(channels))
         self.half_skip = half_skip
         self.last = nn.Sequential(

@@ -15,10 +15,12 @@ from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
+from models.labeller import Encoding
+from models.segmentation.encoders import channels_of
 from models.segmentation.encoders import encoder as build_encoder
 
 
-class PSPNet(nn.Module):
+class PSPNet(Encoding):
     """PSPNet over any encoder that can be dilated.
 
     Parameters
@@ -54,7 +56,7 @@ class PSPNet(nn.Module):
         from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
 
         self.encoder = build_encoder(encoder, bands=bands, depth=depth, output_stride=output_stride)
-        self.decoder = PSPDecoder(list(self.encoder.out_channels), out_channels=channels, dropout=dropout)
+        self.decoder = PSPDecoder(channels_of(self.encoder), out_channels=channels, dropout=dropout)
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
         for module in (*self.decoder.modules(), self.last):
             if isinstance(module, nn.Conv2d):

@@ -1,0 +1,35 @@
+"""What all models of this package are: networks that give each pixel a logit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+
+class Labeller(nn.Module):
+    """Base of the registered models: ``(n, bands, h, w)`` normalised -> logits ``(n, 1, h, w)``.
+
+    Attributes
+    ----------
+    stride : int
+        Windows whose sides are multiples of it go through without padding.
+    reach : int
+        Pixels of context that a window needs on each side, a multiple of ``stride``; 0 where each pixel
+        stands alone.
+    """
+
+    stride: int
+    reach: int
+
+    @classmethod
+    def settings_of(cls, state: dict[str, torch.Tensor]) -> dict[str, Any]:
+        """Read settings that only the training decided off the tensors of a model file."""
+        return {}
+
+
+class Encoding(Labeller):
+    """A network with an encoder that may start from pre-trained weights."""
+
+    encoder: nn.Module

@@ -1,0 +1,106 @@
+"""Recipes: all that come with geocrack are whole, mistakes are told at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from geo.errors import ConfigError
+from models import recipe
+
+BASE = {"network": {"name": "linknet"}, "phases": [{"epochs": 1, "learning_rate": 0.1}]}
+
+
+@pytest.mark.parametrize("name", recipe.known())
+def test_recipes_that_come_along_are_whole(name):
+    loaded = recipe.load(name)
+    assert loaded.description
+    again = recipe.parse(loaded.model_dump(mode="json"))
+    assert again == loaded  # what a model file keeps says all
+
+
+def test_paper_a_is_as_printed():
+    for layers in (34, 50, 101):
+        loaded = recipe.load(f"linknet-resnet{layers}")
+        assert (loaded.network.name, loaded.network.settings["encoder"]) == ("linknet", f"resnet{layers}")
+        assert not loaded.network.settings.get("half_skip")
+        assert (loaded.optimizer.name, loaded.phases[0].learning_rate, loaded.phases[0].batch) == ("sgd", 0.01, 8)
+        assert (loaded.loss.name, loaded.loss.dice, loaded.loss.reduction) == ("bce+dice", "image", "sum")
+        assert (loaded.size, loaded.weights, loaded.augmentation.stretch) == (256, "imagenet", 0.1)
+
+
+def test_paper_b_is_as_printed():
+    loaded = recipe.load("pspnet-resnet50")
+    assert (loaded.size, loaded.network.settings["output_stride"], loaded.network.settings["depth"]) == (473, 8, 5)
+    assert [(p.epochs, p.learning_rate, p.batch, p.freeze) for p in loaded.phases] == [
+        (50, 1e-4, 8, "encoder"),
+        (100, 1e-5, 4, "nothing"),
+    ]
+    assert (loaded.loss.name, loaded.loss.background_weight, loaded.loss.landslide_weight) == ("focal+dice", 1, 2)
+    assert (loaded.augmentation.rotation_deg, loaded.augmentation.crop) == ([20, 90, -90], 0.7)
+
+
+def test_svm_is_as_printed():
+    loaded = recipe.load("svm")
+    assert (loaded.kind, loaded.c) == ("pixel", 1.0)
+
+
+def test_unknown_recipe_shows_the_nearest():
+    with pytest.raises(ConfigError, match=r"unknown recipe 'linknet-resnet5'; did you mean 'linknet-resnet50'"):
+        recipe.load("linknet-resnet5")
+
+
+def test_missing_file_is_named():
+    with pytest.raises(ConfigError, match="mine.yaml does not exist; expected a YAML file"):
+        recipe.load("mine.yaml")
+
+
+def test_all_mistakes_are_told_at_once():
+    wrong = BASE | {"los": {}, "network": {"name": "linknet", "encoderr": "x"}, "optimizer": {"name": "sdg"}, "size": 8}
+    with pytest.raises(ConfigError) as caught:
+        recipe.parse(wrong, source="mine.yaml")
+    message = str(caught.value)
+    for part in (
+        "mine.yaml: ",
+        "los: unknown key; did you mean 'loss'?",
+        "encoderr: unknown key; did you mean 'encoder'?",
+        "optimizer.name: input should be 'sgd', 'adam' or 'adamw' (found 'sdg')",
+        "size: input should be greater than or equal to 32 (found 8)",
+    ):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "imagnet"}, "weights: expected imagenet, wheel:<name>, none, or a file and its sha256"),
+        ({"weights": {"file": "a.pth", "sha256": "12"}}, "sha256"),
+        ({"kind": "segmentor"}, "unknown kind 'segmentor'; did you mean 'segmenter'"),
+        ({"network": {"name": "svm"}}, "'svm' is trained by a recipe of kind pixel"),
+        ({"statistics": "pretrained", "weights": "none"}, "statistics: pretrained needs weights"),
+        ({"phases": []}, "phases"),
+    ],
+)
+def test_mistakes_have_a_sentence(change, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe.parse(BASE | change)
+
+
+def test_values_can_be_changed_by_key():
+    loaded = recipe.load("linknet-lite0", ["phases.0.epochs=3", "weights=none", "bands=[red, green]", "patience=2"])
+    assert (loaded.phases[0].epochs, loaded.weights, loaded.bands, loaded.patience) == (3, "none", ["red", "green"], 2)
+    assert loaded.phases[0].learning_rate == recipe.load("linknet-lite0").phases[0].learning_rate
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("phases", "expected key=value"),
+        ("phases.4.epochs=2", "'4' is no place in a list of 1"),
+        ("size.x=2", "'size' holds a value"),
+        ("loss.nam=x", "nam: unknown key; did you mean 'name'"),
+        ("bands=[red", "not valid YAML"),
+    ],
+)
+def test_a_wrong_change_is_told(change, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe.load("linknet-lite0", [change])
