@@ -177,7 +177,8 @@ def test_maps_show_the_right_ground_in_the_right_colours(made):
     changed = np.argwhere((drawn != picture).any(axis=2))
     x, y = canvas.affine @ (changed[:, 1] + 0.5, changed[:, 0] + 0.5)
     edge = shapely.union_all(truth.geometry.boundary)
-    assert shapely.distance(shapely.points(x, y), edge).max() < 3.5 * 4.0  # of a line that is 2 pixels wide, and its fringe
+    # of lines that are two pixels wide, and their fringe
+    assert shapely.distance(shapely.points(x, y), edge).max() < 3.5 * 4.0
 
 
 def test_outlines_in_the_page_lie_on_their_pixels():
