@@ -1,6 +1,7 @@
 """The floors of the house: ``pipeline`` stands on ``models`` and ``geo``; ``geo`` stands alone."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,22 @@ def test_no_drawer_for_everything(path):
 @pytest.mark.parametrize("floor", ["geo", "models", "pipeline"])
 def test_types_are_published(floor):
     assert (ROOT / floor / "py.typed").is_file()
+
+
+def test_the_map_of_the_house_is_true():
+    """Every room in CONTRIBUTING.md is there, and every room that is there is on the map."""
+    drawn = re.findall(r"```\n(Snakefile .*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)[0]
+    floor, named = "", set()
+    for line in drawn.splitlines():
+        name = line.split()[0]
+        floor = "" if not line.startswith(" ") else floor
+        named.add(floor + name.rstrip("/"))
+        floor = name if not line.startswith(" ") else floor
+    assert [n for n in sorted(named) if not (ROOT / n).exists()] == []
+    rooms = {
+        f"{floor}/{entry.name}"
+        for floor in ("geo", "models", "pipeline")
+        for entry in (ROOT / floor).iterdir()
+        if (entry.suffix == ".py" and entry.stem != "__init__") or (entry / "__init__.py").is_file()
+    }
+    assert sorted(rooms - named) == []
