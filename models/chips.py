@@ -1,0 +1,430 @@
+"""Chips on disk: small images with their labels, an index, and statistics of the bands.
+
+A folder of chips holds ``images/<id>.tif``, ``labels/<id>.tif`` (0 background, 1 landslide, 255 not known),
+``index.gpkg`` with the footprint, split and shares of each chip in its layer ``chips``, and ``chips.json``
+with what is common to all. Chips have one size where they are cut from a scene, and sizes of their own where
+they come from photographs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pyogrio
+import shapely
+from odc.geo.geobox import GeoBox
+from pyogrio.errors import DataLayerError, DataSourceError
+from rasterio.windows import Window
+
+from geo.errors import LabelError, OutputError, RasterError
+from geo.labels import LANDSLIDE, UNKNOWN, footprint
+from geo.raster import Encoding, GeoTiffWriter, band_numbers, open_raster, read
+from geo.split import SPLITS
+from geo.stream import stream
+
+log = logging.getLogger(__name__)
+
+FORMAT = "geocrack-chips"
+IGNORE = UNKNOWN
+LABEL = Encoding("uint8", nodata=IGNORE)
+#: Pixels of each training chip that go into the quantiles of the bands.
+_SAMPLE = 1024
+_QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
+
+
+@dataclass
+class BandStatistics:
+    """Mean and standard deviation of each band, gathered chip by chip in one pass (Chan et al. 1979).
+
+    Attributes
+    ----------
+    count : int
+        Pixels seen.
+    mean, squares : ndarray of float64, shape (bands,)
+        Mean, and sum of squared distances from it.
+    """
+
+    count: int = 0
+    mean: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    squares: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def add(self, values: np.ndarray, good: np.ndarray) -> None:
+        """Add the good pixels (height, width) of values (bands, height, width)."""
+        pixels = values[:, good].astype(np.float64)
+        if pixels.shape[1]:
+            mean = pixels.mean(axis=1)
+            self.join(BandStatistics(pixels.shape[1], mean, ((pixels - mean[:, None]) ** 2).sum(axis=1)))
+
+    def join(self, other: BandStatistics) -> None:
+        """Add the pixels that another has seen."""
+        if not self.count:
+            self.count, self.mean, self.squares = other.count, other.mean, other.squares
+        elif other.count:
+            total = self.count + other.count
+            apart = other.mean - self.mean
+            self.mean = self.mean + apart * (other.count / total)
+            self.squares = self.squares + other.squares + apart**2 * (self.count * other.count / total)
+            self.count = total
+
+    @property
+    def std(self) -> np.ndarray:
+        """Standard deviation of each band."""
+        return np.sqrt(self.squares / max(1, self.count))
+
+    def summary(self) -> dict[str, Any] | None:
+        """Pixels, mean and standard deviation for JSON; None before any pixel."""
+        if not self.count:
+            return None
+        return {"pixels": self.count, "mean": self.mean.tolist(), "std": self.std.tolist()}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of a chip before it is read.
+
+    Attributes
+    ----------
+    id : str
+        Unique among chips that were opened together.
+    split : {"train", "val", "test"}
+    image, label : Path
+    valid_share : float
+        Share of pixels that are valid and were seen.
+    landslide_share : float
+        Share of landslide among labelled pixels; 0 where none is labelled.
+    source : str
+        Scene or photograph.
+    bands : tuple of str
+        In the order in which ``read_chip`` gives them.
+    """
+
+    id: str
+    split: str
+    image: Path
+    label: Path
+    valid_share: float
+    landslide_share: float
+    source: str
+    bands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chips:
+    """Chips of one or several folders with the same bands; made by ``open_chips``.
+
+    Attributes
+    ----------
+    bands : tuple of str
+    size : int or None
+        Height and width of the chips; None where they differ.
+    records : tuple of Record
+        In the order of the folders, then of the index.
+    statistics : BandStatistics
+        Of the valid training pixels of all folders; ``count`` is 0 where there are none.
+    """
+
+    bands: tuple[str, ...]
+    size: int | None
+    records: tuple[Record, ...]
+    statistics: BandStatistics
+
+    def split(self, name: str) -> list[Record]:
+        """Chips of one split."""
+        return [record for record in self.records if record.split == name]
+
+
+def open_chips(folders: Sequence[str | os.PathLike]) -> Chips:
+    """Join the chips of several folders.
+
+    Bands are matched by name, whatever their order in the files.
+
+    Parameters
+    ----------
+    folders : sequence of path
+        Made by ``geocrack tile`` or ``geocrack chips import``.
+
+    Returns
+    -------
+    Chips
+
+    Raises
+    ------
+    LabelError
+        A folder holds no chips, or other bands than the first; both are named.
+    """
+    if not folders:
+        raise LabelError("no folder of chips was given; make one with `geocrack tile` or `geocrack chips import`")
+    opened = [(Path(folder), *_open(Path(folder))) for folder in folders]
+    first, facts, _ = opened[0]
+    bands = tuple(facts["bands"])
+    records: list[Record] = []
+    pooled = BandStatistics()
+    for number, (folder, facts, index) in enumerate(opened):
+        here = facts["bands"]
+        if sorted(here) != sorted(bands):
+            raise LabelError(
+                f"{folder} has chips of the bands {', '.join(here)}, {first} of {', '.join(bands)}; "
+                "join only chips of images with the same bands"
+            )
+        found = facts["statistics"]
+        if found:
+            order = [here.index(band) for band in bands]
+            mean, std = np.asarray(found["mean"])[order], np.asarray(found["std"])[order]
+            pooled.join(BandStatistics(found["pixels"], mean, std**2 * found["pixels"]))
+        prefix = f"{number}/" if len(opened) > 1 else ""
+        records += [
+            Record(
+                f"{prefix}{row.id}",
+                row.split,
+                folder / row.image,
+                folder / row.label,
+                float(row.valid_share),
+                float(row.landslide_share),
+                row.source,
+                bands,
+            )
+            for row in index.itertuples()
+        ]
+    _warn_of_leaks(opened)
+    sizes = {facts["size"] for _, facts, _ in opened}
+    return Chips(bands, sizes.pop() if len(sizes) == 1 else None, tuple(records), pooled)
+
+
+def _open(folder: Path) -> tuple[dict[str, Any], gpd.GeoDataFrame]:
+    try:
+        facts = json.loads((folder / "chips.json").read_text(encoding="utf-8"))
+        index = pyogrio.read_dataframe(folder / "index.gpkg", layer="chips")
+        whole = facts.get("format") == FORMAT and {"bands", "size", "statistics"} <= facts.keys()
+    except (OSError, ValueError, AttributeError, DataSourceError, DataLayerError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LabelError(
+            f"{folder} is no folder of chips ({reason}); expected chips.json and index.gpkg, as `geocrack tile` and "
+            "`geocrack chips import` write"
+        ) from None
+    if not whole:
+        raise LabelError(f"{folder}/chips.json is not one of geocrack's; cut or import the chips again")
+    return facts, index
+
+
+def _warn_of_leaks(opened: Sequence[tuple[Path, dict[str, Any], gpd.GeoDataFrame]]) -> None:
+    """Say where ground trains in one folder and is tested on in another: they were not split alike."""
+    for number, (folder, facts, index) in enumerate(opened):
+        for other, facts_of_other, index_of_other in opened[number + 1 :]:
+            if facts["crs"] is None or facts["crs"] != facts_of_other["crs"]:
+                continue
+            one, two = np.asarray(index.geometry), np.asarray(index_of_other.geometry)
+            left, right = shapely.STRtree(two).query(one, predicate="intersects")
+            trains, trains_there = index.split == "train", index_of_other.split == "train"
+            differ = np.asarray(trains)[left] != np.asarray(trains_there)[right]
+            left, right = left[differ], right[differ]
+            shared = shapely.area(shapely.intersection(one[left], two[right])) > 1e-6 * shapely.area(one[left])
+            if shared.any():
+                log.warning(
+                    "%d pairs of chips of %s and %s lie on the same ground, one to train on and one not: scores will "
+                    "flatter; cut both with the same size, resolution and split settings",
+                    int(shared.sum()),
+                    folder,
+                    other,
+                )
+
+
+def read_chip(record: Record) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read a chip.
+
+    Returns
+    -------
+    image : ndarray of float32, shape (bands, height, width)
+        Physical values, NaN where not valid.
+    label : ndarray of uint8, shape (height, width)
+        0 background, 1 landslide, 255 not known; always 255 where not valid.
+    valid : ndarray of bool, shape (height, width)
+
+    Raises
+    ------
+    RasterError
+        A file is missing or damaged, or image and label differ in size.
+    """
+    with open_raster(record.image) as src:
+        image, valid = read(src, bands=band_numbers(src, record.bands))
+    with open_raster(record.label) as src:
+        label = src.read(1)
+    if label.shape != valid.shape:
+        raise RasterError(
+            f"{record.label} has {label.shape[0]} x {label.shape[1]} pixels, its image {valid.shape[0]} x "
+            f"{valid.shape[1]}; cut or import these chips again"
+        )
+    return image, np.where(valid, label, IGNORE).astype(np.uint8), valid
+
+
+@dataclass(frozen=True)
+class NewChip:
+    """A chip to be written.
+
+    Attributes
+    ----------
+    id, split, source : str
+    values : ndarray of float32, shape (bands, height, width)
+        Physical values, NaN where not valid.
+    label : ndarray of uint8, shape (height, width)
+        0, 1 or 255.
+    good : ndarray of bool, shape (height, width)
+        Valid, and the ground was seen; elsewhere the label becomes 255.
+    geobox : GeoBox
+        Its grid; without CRS for photographs.
+    encoding : Encoding
+        Of the image on disk; a chip with pixels that are not valid gets a nodata value where it has none.
+    tags : dict
+    """
+
+    id: str
+    split: str
+    source: str
+    values: np.ndarray
+    label: np.ndarray
+    good: np.ndarray
+    geobox: GeoBox
+    encoding: Encoding
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class ChipsWriter:
+    """Write chips into a folder and, at the end, their index and statistics.
+
+    Parameters
+    ----------
+    folder : Path
+        Empty and there; see ``geo.atomic.atomic(folder=True)``.
+    bands : sequence of str
+    crs : str or None
+        None for photographs.
+    """
+
+    def __init__(self, folder: Path, bands: Sequence[str], crs: str | None):
+        self.folder, self.bands, self.crs = folder, list(bands), crs
+        self._rows: list[dict[str, Any]] = []
+        self._footprints: list[shapely.Polygon] = []
+        self._statistics = BandStatistics()
+        self._samples: list[np.ndarray] = []
+        self._counts = {
+            split: {"chips": 0, "with_landslide": 0, "valid_pixels": 0, "landslide_pixels": 0, "background_pixels": 0}
+            for split in SPLITS
+        }
+        (folder / "images").mkdir()
+        (folder / "labels").mkdir()
+
+    def write(self, chips: Iterable[NewChip], *, workers: int | None = None) -> None:
+        """Write chips while the next ones are read.
+
+        Raises
+        ------
+        OutputError
+        """
+        for chip, label in stream(self._write, chips, workers=workers):
+            self._note(chip, label)
+
+    def _write(self, chip: NewChip) -> np.ndarray:
+        encoding = chip.encoding
+        if encoding.nodata is None and np.isnan(chip.values).any():
+            encoding = replace(encoding, nodata=np.iinfo(encoding.dtype).min)
+        label = np.where(chip.good, chip.label, IGNORE).astype(np.uint8)
+        whole = Window(0, 0, label.shape[1], label.shape[0])
+        image, mask = (self.folder / kind / f"{chip.id}.tif" for kind in ("images", "labels"))
+        with GeoTiffWriter(image, chip.geobox, self.bands, encoding, cog=False, tags=chip.tags) as dst:
+            dst.write(chip.values, whole)
+        with GeoTiffWriter(mask, chip.geobox, ["landslide"], LABEL, cog=False, tags=chip.tags) as dst:
+            dst.write_stored(label, whole)
+        return label
+
+    def _note(self, chip: NewChip, label: np.ndarray) -> None:
+        landslide, known = int((label == LANDSLIDE).sum()), int((label != IGNORE).sum())
+        counts = self._counts[chip.split]
+        counts["chips"] += 1
+        counts["with_landslide"] += landslide > 0
+        counts["valid_pixels"] += int(chip.good.sum())
+        counts["landslide_pixels"] += landslide
+        counts["background_pixels"] += known - landslide
+        if chip.split == "train":
+            self._statistics.add(chip.values, chip.good)
+            pixels = chip.values[:, chip.good]
+            self._samples.append(pixels[:, :: max(1, -(-pixels.shape[1] // _SAMPLE))])
+        self._footprints.append(footprint(chip.geobox, Window(0, 0, label.shape[1], label.shape[0])))
+        self._rows.append(
+            {
+                "id": chip.id,
+                "split": chip.split,
+                "image": f"images/{chip.id}.tif",
+                "label": f"labels/{chip.id}.tif",
+                "height": label.shape[0],
+                "width": label.shape[1],
+                "valid_share": round(float(chip.good.mean()), 6),
+                "landslide_share": round(landslide / max(1, known), 6),
+                "source": chip.source,
+            }
+        )
+
+    def finish(self, **facts: Any) -> dict[str, Any]:
+        """Write ``index.gpkg`` and ``chips.json``.
+
+        Parameters
+        ----------
+        **facts
+            More for ``chips.json``: settings of the split, sources.
+
+        Returns
+        -------
+        dict
+            What ``chips.json`` holds.
+
+        Raises
+        ------
+        OutputError
+        """
+        columns = {name: [row[name] for row in self._rows] for name in self._rows[0]}
+        frame = gpd.GeoDataFrame(columns, geometry=self._footprints, crs=self.crs)
+        with _fixed_time():
+            try:
+                pyogrio.write_dataframe(frame, self.folder / "index.gpkg", layer="chips", driver="GPKG")
+            except (DataSourceError, RuntimeError) as error:
+                raise OutputError(
+                    f"the index of the chips could not be written whole ({error}); free some space, or choose another "
+                    "place, and run again"
+                ) from error
+        sides = {side for row in self._rows for side in (row["height"], row["width"])}
+        statistics = self._statistics.summary()
+        if statistics:
+            sample = np.quantile(np.concatenate(self._samples, axis=1).astype(np.float64), _QUANTILES, axis=1)
+            statistics["quantiles"] = {str(q): values.tolist() for q, values in zip(_QUANTILES, sample, strict=True)}
+        content = {
+            "format": FORMAT,
+            "version": 1,
+            "bands": self.bands,
+            "size": sides.pop() if len(sides) == 1 else None,
+            "dtype": "float32",
+            "crs": self.crs,
+            "counts": self._counts,
+            "statistics": statistics,
+            **facts,
+        }
+        (self.folder / "chips.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        return content
+
+
+@contextmanager
+def _fixed_time() -> Iterator[None]:
+    """Let GDAL write the same time of change each time, so that the same chips make the same files."""
+    key = "OGR_CURRENT_DATE"
+    before = pyogrio.get_gdal_config_option(key)
+    pyogrio.set_gdal_config_options({key: "2000-01-01T00:00:00.000Z"})
+    try:
+        yield
+    finally:
+        pyogrio.set_gdal_config_options({key: before})
