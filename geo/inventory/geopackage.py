@@ -24,6 +24,8 @@ from geo.inventory.style import layer_styles
 LANDSLIDES, SEARCHED = "landslides", "searched"
 _GEOMETRY = "geom"
 _GRID, _SETTINGS = "GEOCRACK_GRID", "GEOCRACK_SETTINGS"
+#: Form that GDAL 3.6 and QGIS 3.22 read without a warning.
+_READABLE = {"VERSION": "1.3", "DATETIME_PRECISION": "MILLISECOND"}
 #: GeoPackages say when they changed; the clock would make each one another file.
 _CHANGED = datetime(2000, 1, 1, tzinfo=UTC)
 
@@ -90,9 +92,10 @@ def write(path: str | os.PathLike, inventory: Inventory, *, overwrite: bool = Fa
                     geometry_type="MultiPolygon",
                     dataset_metadata=metadata if name == LANDSLIDES else None,
                     GEOMETRY_NAME=_GEOMETRY,
+                    **_READABLE,
                 )
             styles = layer_styles(frames, geometry_column=_GEOMETRY, updated=_CHANGED)
-            pyogrio.write_dataframe(styles, part, layer="layer_styles", driver="GPKG", FID="id")
+            pyogrio.write_dataframe(styles, part, layer="layer_styles", driver="GPKG", FID="id", **_READABLE)
         except (DataSourceError, RuntimeError) as error:
             raise OutputError(
                 f"{path} could not be written whole ({error}); free some space, or choose another place, and run again"
