@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,9 @@ MAX_RESIDUAL_PX = 0.5
 #: Side of the windows that the first shift is found on.
 _GLOBAL = 384
 _FEWEST = 4
-_MIN_VALID = 0.7
+#: Share of good ground that a tie point needs, and that a window of the first shift needs: these are large, and the
+#: corners of a scene that lies aslant on its grid are empty.
+_MIN_VALID, _GLOBAL_MIN_VALID = 0.7, 0.25
 #: Standard deviation, in cycles per pixel, of the Gaussian weight of frequencies: the finest are aliased.
 _BANDWIDTH = 0.2
 
@@ -241,8 +244,8 @@ class _Estimate:
             f"{self.pair.names} could not be registered: {reason}; look at both images, or fuse with --no-coregister"
         )
 
-    def measure(self, windows: list[Window]) -> tuple[np.ndarray, np.ndarray]:
-        """Measure what is left of the displacement in windows.
+    def measure(self, windows: list[Window], *, least: float = _MIN_VALID) -> tuple[np.ndarray, np.ndarray]:
+        """Measure what is left of the displacement in windows with at least this share of good ground.
 
         Returns
         -------
@@ -250,12 +253,13 @@ class _Estimate:
             Metres; NaN without good ground.
         score : ndarray of float64, shape (n,)
         """
-        found = np.array([result for _, result in stream(self._measure, windows, workers=self.workers)])
+        measure = partial(self._measure, least=least)
+        found = np.array([result for _, result in stream(measure, windows, workers=self.workers)])
         return found[:, :2], found[:, 2]
 
-    def _measure(self, window: Window) -> tuple[float, float, float]:
+    def _measure(self, window: Window, *, least: float) -> tuple[float, float, float]:
         reference, moving, valid = self.pair.patches(window)
-        if valid.mean() < _MIN_VALID:
+        if valid.mean() < least:
             return np.nan, np.nan, 0.0
         dx, dy, score = phase_shift(reference, np.tensordot(self.weights, moving, 1), valid)
         return dx * self.pair.to_map.a, dy * self.pair.to_map.e, score
@@ -265,7 +269,7 @@ class _Estimate:
         overlap, pixel = self.pair.overlap, self.pair.pixel_m
         windows = spread_windows(overlap, min(_GLOBAL, overlap.width, overlap.height), 3)
         for attempt in range(6):
-            left, score = self.measure(windows)
+            left, score = self.measure(windows, least=_GLOBAL_MIN_VALID)
             # far apart and with equal weights even the right shift scores low
             enough = MIN_SCORE if attempt else MIN_SCORE / 2
             if not (score >= enough).any():
