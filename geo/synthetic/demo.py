@@ -95,7 +95,7 @@ def make_demo(
         areas, imaged = _areas(fields, edges)
         with _fixed_date():
             for name, polygon in areas.items():
-                _write_vector(part / "areas.gpkg", name, {"name": [name]}, [polygon])
+                _write_vector(part / f"{name}_area.gpkg", name, {"name": [name]}, [polygon])
             facts: dict[str, Any] = {
                 "crs": CRS, "seed": world.seed, "size_km": list(world.size_km), "bands": list(light.BANDS),
                 "dem": {"cell_m": DEM_M, "heights": "ellipsoidal (WGS 84)", "made_from_m": SURFACE_M},
