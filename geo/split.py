@@ -42,11 +42,14 @@ class Cell:
     split : {"train", "val", "test"}
     block : (int, int)
         Row and column of its block, counted from the origin of the CRS.
+    chip : (int, int)
+        Row and column in its block.
     """
 
     window: Window
     split: str
     block: tuple[int, int]
+    chip: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -115,22 +118,23 @@ class Blocks:
             list(self._starts(start, length, gap))
             for start, length, gap in zip(origin, geobox.shape, self.gap, strict=True)
         )
-        for block_row, row in rows:
-            for block_column, column in columns:
+        for block_row, chip_row, row in rows:
+            for block_column, chip_column, column in columns:
                 yield Cell(
                     Window(column, row, self.size, self.size),
                     self.split(block_row, block_column),
                     (block_row, block_column),
+                    (chip_row, chip_column),
                 )
 
-    def _starts(self, origin: int, length: int, gap: int) -> Iterator[tuple[int, int]]:
-        """Block and first pixel (counted from the scene's) of all chips along one axis that meet the scene."""
+    def _starts(self, origin: int, length: int, gap: int) -> Iterator[tuple[int, int, int]]:
+        """Block, chip and first pixel (counted from the scene's) of chips along one axis that meet the scene."""
         period = self.side + gap
         for block in range(origin // period, (origin + length - 1) // period + 1):
             for chip in range(self.block_chips):
                 start = block * period + chip * self.step - origin
                 if -self.size < start < length:
-                    yield block, start
+                    yield block, chip, start
 
 
 def first_pixel(transform: Affine) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ def stream(
     *,
     workers: int | None = None,
     executor: Executor | None = None,
-) -> Iterator[tuple[Item, Result]]:
+) -> Generator[tuple[Item, Result]]:
     """Compute items in parallel and yield ``(item, result)`` in the order of the items.
 
     At most ``2 * workers`` items are in flight, so memory does not grow with their number. NumPy, OpenCV
