@@ -33,8 +33,8 @@ LARGEST = 64
 MOST = 16
 #: Largest displacement that is searched for, MSS pixels.
 MAX_SHIFT_PX = 32
-#: Correlation of the gradients under which a tie point is no match.
-MIN_SCORE = 0.3
+#: Correlation of the gradients under which a window is no match, at least; see ``least_score``.
+MIN_SCORE = 0.1
 #: Residual of held-out tie points over which the registration has failed, MSS pixels.
 MAX_RESIDUAL_PX = 0.5
 #: Side of the windows that the first shift is found on.
@@ -221,6 +221,16 @@ def phase_shift(reference: np.ndarray, moving: np.ndarray, valid: np.ndarray) ->
     return float(dx), float(dy), float(turned.real / energy)
 
 
+def least_score(side: int) -> float:
+    """Correlation of the gradients that a window of this side must reach to be a match.
+
+    The best of all shifts of two unrelated images correlates too: by ``6 / side`` in the median and ``9 / side``
+    at the 95th percentile (measured on textured images, windows of 24 to 384 pixels). What passes by chance
+    does not agree with the other tie points.
+    """
+    return max(MIN_SCORE, 8 / side)
+
+
 def _texture(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Complex gradient with its amplitude compressed, 0 where not valid, faded out towards the edges."""
     gy, gx = np.gradient(np.where(valid, values, np.nan))
@@ -270,12 +280,11 @@ class _Estimate:
         windows = spread_windows(overlap, min(_GLOBAL, overlap.width, overlap.height), 3)
         for attempt in range(6):
             left, score = self.measure(windows, least=_GLOBAL_MIN_VALID)
-            # far apart and with equal weights even the right shift scores low
-            enough = MIN_SCORE if attempt else MIN_SCORE / 2
+            enough = least_score(windows[0].width)
             if not (score >= enough).any():
                 raise self.failed(
                     f"no large part of them matches within {MAX_SHIFT_PX} pixels (best correlation "
-                    f"{score.max():.2f}, expected {enough})"
+                    f"{score.max():.2f}, expected {enough:.2f})"
                 )
             left = left[score >= enough]
             near = np.hypot(*(left[:, None] - left[None]).T) < 2 * pixel
@@ -311,7 +320,7 @@ class _Estimate:
         for last in (False, False, True):
             left, score = self.measure(windows)
             total = np.column_stack(evaluate(pair.coefficients, pair.origin, x, y)) + left
-            matched = score >= MIN_SCORE
+            matched = score >= least_score(side)
             if not last:
                 fitted = self._agreeing(x, y, total, matched & ~held_out)
                 model = _better_model(x, y, total, fitted, pair.origin)
