@@ -180,7 +180,14 @@ class Polygonizer:
         self._done: list[Regions] = []
 
     def add(self, block: Block) -> None:
-        """Join the next block of rows."""
+        """Join the next block of rows.
+
+        Parameters
+        ----------
+        block : Block
+            Of the same width and sources.
+        """
+        # parts that are carried on have the numbers 1..carried, those of the block follow
         carried, fresh = len(self._region), len(block.counts)
         top = np.where(block.top > 0, block.top + carried, 0)
         seam, inner = _runs(np.stack([self._bottom, top])), block.runs.copy()
@@ -189,23 +196,17 @@ class Polygonizer:
         inner["part"] += carried
         new = np.concatenate([seam, inner])
 
+        # parts that meet at the seam are one
         joined = (self._bottom > 0) & (top > 0)
         part = _united(carried + fresh, self._bottom[joined] - 1, top[joined] - 1)
         new["part"] = part[new["part"] - 1]
         old = self._runs
         old["part"] = part[old["part"]]
 
-        # regions of the parts: those that were one stay one, and at corners new ones may touch
-        first_part = np.full(len(self._counts), -1)
+        first_part = np.full(len(self._counts), -1)  # one part of each region that is carried on
         first_part[self._region[::-1]] = np.arange(carried)[::-1]
-        a, b = part[:carried], part[first_part[self._region]]
-        if self._by_corners:
-            left, right = new[:-1], new[1:]
-            touch = (left["line"] == right["line"]) & (left["end"] == right["start"])
-            a, b = np.append(a, left["part"][touch]), np.append(b, right["part"][touch])
-        region = _united(int(part.max(initial=-1)) + 1, a, b)
+        region = self._regions_of(part, part[:carried], part[first_part[self._region]], new)
         regions = int(region.max(initial=-1)) + 1
-
         owner = np.concatenate([region[part[first_part]], region[part[carried:]]])
         counts = np.zeros((regions, self._sources), np.int64)
         np.add.at(counts, owner, np.concatenate([self._counts, block.counts]))
@@ -214,6 +215,7 @@ class Polygonizer:
         with np.errstate(invalid="ignore"):  # NaN where no values were given
             np.maximum.at(highest, owner, np.concatenate([self._highest, block.highest]))
 
+        # what does not reach the last row is finished; the rest is carried on under new numbers
         runs = np.concatenate([old, new])
         bottom = np.full(self._width, -1)  # parts in the last row
         bottom[block.bottom > 0] = part[block.bottom[block.bottom > 0] + carried - 1]
@@ -231,6 +233,14 @@ class Polygonizer:
         self._region = new_region[region[stays]]
         self._counts, self._total, self._highest = counts[is_open], total[is_open], highest[is_open]
         self._row += block.rows
+
+    def _regions_of(self, part: np.ndarray, a: np.ndarray, b: np.ndarray, runs: np.ndarray) -> np.ndarray:
+        """Region of each part: pairs ``(a, b)`` were one before, others touch at the corners of new runs."""
+        if self._by_corners:
+            left, right = runs[:-1], runs[1:]
+            touch = (left["line"] == right["line"]) & (left["end"] == right["start"])
+            a, b = np.append(a, left["part"][touch]), np.append(b, right["part"][touch])
+        return _united(int(part.max(initial=-1)) + 1, a, b)
 
     def _finish(
         self,
