@@ -209,6 +209,7 @@ def test_invalid_truth_is_repaired_and_counted(tmp_path, mapped):
     assert s["pixels"]["tp"] == pytest.approx(100 + 100, abs=10)  # half of the bow tie's box, and the second polygon
 
 
+@pytest.mark.filterwarnings("ignore:invalid value encountered")
 def test_mended_keeps_polygons_only():
     spike = shapely.from_wkt("POLYGON ((0 0, 10 0, 10 10, 10 20, 10 10, 0 10, 0 0))")
     mixed = shapely.from_wkt("GEOMETRYCOLLECTION (POINT (1 1), POLYGON ((0 0, 1 0, 1 1, 0 0)))")
@@ -281,6 +282,7 @@ def test_truth_raster_with_other_values(tmp_path, mapped, values):
         score(mapped, tmp_path / "t.tif")
 
 
+@pytest.mark.filterwarnings("ignore:'crs' was not provided")
 def test_truth_without_a_crs(tmp_path, mapped):
     vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)], crs=None)
     with pytest.raises(LabelError, match=r"t\.gpkg has no CRS"):
