@@ -74,7 +74,7 @@ class Pushbroom:
         direction = turned(look)
         return start, direction / np.linalg.norm(direction, axis=-1, keepdims=True)
 
-    def ground(self, line: np.ndarray, sample: np.ndarray, height: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def ground(self, line: np.ndarray, sample: np.ndarray, height: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Where rays pass an ellipsoidal height.
 
         Parameters
@@ -89,28 +89,29 @@ class Pushbroom:
         lon, lat : ndarray
             Degrees.
         """
-        line, sample, height = np.broadcast_arrays(line, sample, np.asarray(height, float))
+        line, sample, level = np.broadcast_arrays(line, sample, np.asarray(height, float))
         start, direction = self.rays(line, sample)
-        reach = np.full(line.shape, ALTITUDE_M - height)
+        reach = ALTITUDE_M - level
         for _ in range(6):  # Newton; the first step is nearly exact already
             point = start + reach[..., None] * direction
             lon, lat, there = _to_geodetic.transform(point[..., 0], point[..., 1], point[..., 2])
             up = _up(lon, lat)
-            reach = reach - (there - height) / np.sum(up * direction, axis=-1)
+            reach = reach - (there - level) / np.sum(up * direction, axis=-1)
         point = start + reach[..., None] * direction
         lon, lat, _ = _to_geodetic.transform(point[..., 0], point[..., 1], point[..., 2])
         return lon, lat
 
     def view_angles(self) -> tuple[float, float]:
         """Zenith and azimuth of the satellite seen from the ground at the middle of the image, degrees."""
-        start, direction = self.rays(*((n - 1) / 2 for n in self.shape))
-        lon, lat = self.ground(*((n - 1) / 2 for n in self.shape), 1300.0)
+        line, sample = (np.array((n - 1) / 2) for n in self.shape)
+        _, direction = self.rays(line, sample)
+        lon, lat = self.ground(line, sample, 1300.0)
         up, east, north = _up(lon, lat), _east(lon), np.cross(_up(lon, lat), _east(lon))
         zenith = math.degrees(math.acos(float(-direction @ up)))
         return zenith, math.degrees(math.atan2(float(-direction @ east), float(-direction @ north))) % 360
 
     def shifted(self, offset: tuple[float, float]) -> Pushbroom:
-        """The same camera with its detectors displaced by (lines, samples)."""
+        """Give the same camera with its detectors displaced by (lines, samples)."""
         return replace(self, offset=offset)
 
 
@@ -161,7 +162,7 @@ def aim(
         axes = _attitude(roll_deg, pitch_deg, yaw_deg) @ frame
         reach = np.linalg.norm(goal - position)
         position = goal - reach * axes[2]
-        lon, lat, height = _to_geodetic.transform(*position)
+        lon, lat, _ = _to_geodetic.transform(*position)
         position = np.array(_to_ecef.transform(lon, lat, ALTITUDE_M))
         reach = (goal - position) @ axes[2]
         position = goal - reach * axes[2]
@@ -227,7 +228,7 @@ def footprint_grid(
     row1, col1 = (_bicubic(coarse_l, coarse_s, f, full_l, full_s) for f in (at_high - at_low) / (high - low))
 
     low32 = np.float32(low)
-    height = np.full(row0.shape, (low + high) / 2, np.float32)
+    height: np.ndarray = np.full(row0.shape, (low + high) / 2, np.float32)
     for _ in range(7):
         row = row0 + row1 * (height - low32)
         col = col0 + col1 * (height - low32)
@@ -235,7 +236,9 @@ def footprint_grid(
     return row, col, height
 
 
-def _bicubic(line: np.ndarray, sample: np.ndarray, values: np.ndarray, to_line: np.ndarray, to_sample: np.ndarray) -> np.ndarray:
+def _bicubic(
+    line: np.ndarray, sample: np.ndarray, values: np.ndarray, to_line: np.ndarray, to_sample: np.ndarray
+) -> np.ndarray:
     """Polynomial of degree 3 in each direction, fitted on a grid and evaluated on another."""
 
     def vander(x: np.ndarray, like: np.ndarray) -> np.ndarray:

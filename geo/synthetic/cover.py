@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from geo.synthetic.fields import CELL_M, Fields, finer, strips
-from geo.synthetic.noise import fractal, take, tile
+from geo.synthetic.noise import blocks, fractal, take, tile
 from geo.synthetic.settle import Settlement
 from geo.synthetic.world import World
 
@@ -74,7 +74,7 @@ def make_land(world: World, fields: Fields, settlement: Settlement, streams: lis
         Side streams, (u, v) metres, and widths in metres.
     """
     rng = world.rng("cover")
-    shape = fields.heights.shape
+    shape = fields.heights.shape[0], fields.heights.shape[1]
     drawn = _drawn(fields, settlement, streams, rng)
     noise = {
         "stands": fractal(rng, shape, largest=90, smallest=4, persistence=0.6),
@@ -82,7 +82,7 @@ def make_land(world: World, fields: Fields, settlement: Settlement, streams: lis
         "dry": fractal(rng, shape, largest=80, smallest=4, persistence=0.6),
         "crags": fractal(rng, shape, largest=50, smallest=2, persistence=0.65),
     }
-    fine = {"leaf": tile(rng, 1024, sigma=2.5), "patch": tile(rng, 1024, sigma=9), "block": _blocks(rng, 512)}
+    fine = {"leaf": tile(rng, 1024, sigma=2.5), "patch": tile(rng, 1024, sigma=9), "block": blocks(rng, 512)[0]}
     scores = _scores(fields, noise, settlement)
     cover = np.empty(fields.ground.shape, np.uint8)
     parcel = np.zeros(fields.ground.shape, np.uint16)
@@ -96,9 +96,10 @@ def make_land(world: World, fields: Fields, settlement: Settlement, streams: lis
 
 def _scores(fields: Fields, noise: dict[str, np.ndarray], settlement: Settlement) -> dict[str, np.ndarray]:
     """Fields whose signs decide between classes, in 5 m cells."""
-    village = np.full(fields.heights.shape, 1e4, np.float32)
-    nearest = np.zeros(fields.heights.shape, np.float32)
-    v, u = np.mgrid[0 : village.shape[0], 0 : village.shape[1]].astype(np.float32) * CELL_M
+    rows, cols = fields.heights.shape
+    village = np.full((rows, cols), 1e4, np.float32)
+    nearest = np.zeros((rows, cols), np.float32)
+    v, u = np.mgrid[0:rows, 0:cols].astype(np.float32) * CELL_M
     for number, (x, y) in enumerate(settlement.villages):
         distance = np.hypot(u - x, v - y)
         nearest[distance < village] = number
@@ -111,7 +112,9 @@ def _scores(fields: Fields, noise: dict[str, np.ndarray], settlement: Settlement
         0.12 + 0.55 * noise["stands"] + 1.5 * fields.northness + 0.14 * fields.wet + 0.2 * hollow - 0.25 * height
         - 0.8 * np.maximum(people, 0)
     )  # fmt: skip
-    field = 0.9 * gentle + 0.9 * people + 0.3 * noise["kinds"] - 0.75 - 2.0 * (fields.bed < 8)
+    # fields end where the ground steepens or the way from the village gets long, in smooth lines
+    field = cv2.GaussianBlur(np.minimum(0.9 * gentle, 1.5 * people) - 0.12 + 0.12 * noise["kinds"], (0, 0), 2)
+    field[fields.bed < 8] = -1
     rock = (
         1.2 * np.clip((fields.slope - 0.80) / 0.16, -2.5, 1.8) + 0.05 * np.clip(fields.ridge, -30, 45)
         + 0.65 * noise["crags"] - 1.0 + 0.25 * (fields.rock == 0)
@@ -128,7 +131,7 @@ def _strip(rows, fields, scores, fine, drawn, settlement, river, cover, parcel, 
     width = fields.ground.shape[1]
     v, u = np.arange(rows.start, rows.stop)[:, None], np.arange(width)[None, :]
     leaf, patch = take(fine["leaf"], v, u), take(fine["patch"], v, u + 300)
-    block, joint = (take(f, v, u) for f in fine["block"])
+    block = take(fine["block"], v, u)
     up = {name: finer(score, rows) for name, score in scores.items() if name != "village"}
     out, tall = cover[rows], canopy[rows]
 
@@ -141,7 +144,7 @@ def _strip(rows, fields, scores, fine, drawn, settlement, river, cover, parcel, 
     out[trees & (up["conifer"] + 0.2 * patch > 0.35)] = Cover.CONIFER
     out[up["rock"] + 0.5 * block + 0.2 * leaf > 0] = Cover.ROCK
     # hedges and trees stand on some banks of the fields
-    _parcels(rows, fields, scores, up["field"] + 0.1 * patch, settlement, out, parcel[rows], leaf)
+    _parcels(rows, fields, scores, up["field"], settlement, out, parcel[rows], leaf)
 
     bed = finer(fields.bed, rows)
     inside = bed + 2.5 * patch + leaf < 0
@@ -163,7 +166,6 @@ def _strip(rows, fields, scores, fine, drawn, settlement, river, cover, parcel, 
     for roof in (Cover.TILE_ROOF, Cover.BLUE_ROOF, Cover.RED_ROOF, Cover.CONCRETE):
         heights[roof] = 22
     tall[...] = heights[out]
-    del joint
 
 
 def _parcels(rows, fields, scores, score, settlement, out, parcel, leaf) -> None:
@@ -204,10 +206,14 @@ def _channel(rng: np.random.Generator, fields: Fields) -> tuple[np.ndarray, np.n
     """Two threads of the river: lateral place of each along the chainage, and half width at high water, metres."""
     count = int(fields.chainage.max()) + 40
     s = np.arange(count)
-    swing = sum(np.sin(2 * np.pi * s / wave + rng.uniform(0, 6.3)) * a for wave, a in ((430, 0.62), (190, 0.3), (97, 0.12)))
-    second = sum(np.sin(2 * np.pi * s / wave + rng.uniform(0, 6.3)) * a for wave, a in ((510, 0.6), (230, 0.35)))
-    half = 13 + 4 * np.sin(2 * np.pi * s / 260 + rng.uniform(0, 6.3)) + 2.5 * np.sin(2 * np.pi * s / 71)
-    return swing.astype(np.float32), second.astype(np.float32), half.astype(np.float32)
+
+    def bends(*waves: tuple[float, float]) -> np.ndarray:
+        swing = np.zeros(count, np.float32)
+        for length, swings in waves:
+            swing += (swings * np.sin(2 * np.pi * s / length + rng.uniform(0, 6.3))).astype(np.float32)
+        return swing
+
+    return bends((430, 0.62), (190, 0.3), (97, 0.12)), bends((510, 0.6), (230, 0.35)), 13 + bends((260, 4), (71, 2.5))
 
 
 def _stage(lateral: np.ndarray, chainage: np.ndarray, river, patch: np.ndarray) -> np.ndarray:
@@ -238,7 +244,8 @@ def _drawn(fields: Fields, settlement: Settlement, streams, rng: np.random.Gener
     for road in settlement.roads:
         cells = np.clip((road.line / CELL_M).astype(int), 0, np.array(fields.slope.shape[::-1]) - 1)
         steep = fields.slope[cells[:, 1], cells[:, 0]]
-        cut = np.interp(np.arange(len(cells)) / 8, np.arange(len(cells) // 8 + 2), rng.uniform(-0.6, 1.5, len(cells) // 8 + 2))
+        knots = rng.uniform(-0.6, 1.5, len(cells) // 8 + 2)
+        cut = np.interp(np.arange(len(cells)) / 8, np.arange(len(knots)), knots)
         for k in range(0, len(cells) - 1, 2):
             extra = 13 * np.clip(steep[k] - 0.3, 0, 0.5) * max(cut[k], 0) * (road.width_m / 5)
             if extra > 1:
@@ -255,17 +262,3 @@ def _drawn(fields: Fields, settlement: Settlement, streams, rng: np.random.Gener
     for house in settlement.houses:
         cv2.fillPoly(canvas, [np.rint(house.corners * 16).astype(np.int32)], int(roofs[house.roof]), cv2.LINE_8, 4)
     return canvas
-
-
-def _blocks(rng: np.random.Generator, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Periodic tile of rock faces: a brightness per block, and the joints between blocks (0..1)."""
-    from scipy.spatial import cKDTree
-
-    count = size * size // 90
-    seeds = rng.uniform(0, size, (count, 2)) * (1.0, 1.0)
-    rows, cols = np.mgrid[0:size, 0:size] + 0.5
-    points = np.column_stack([cols.ravel(), rows.ravel()])
-    distance, owner = cKDTree(seeds, boxsize=size).query(points, k=2)
-    face = rng.standard_normal(count)[owner[:, 0]].reshape(size, size)
-    joint = np.clip(1 - (distance[:, 1] - distance[:, 0]) / 1.6, 0, 1).reshape(size, size)
-    return face.astype(np.float32), joint.astype(np.float32)

@@ -88,8 +88,7 @@ def _along(river: np.ndarray, ground: Ground, shape: tuple[int, int]) -> tuple[n
     """Signed distance to a line and chainage along it, per 5 m cell."""
     from scipy.spatial import cKDTree
 
-    col, row = ~ground.transform(CELL_M) * (river[:, 0], river[:, 1])
-    line = np.column_stack([col, row]) * CELL_M
+    line = np.column_stack(ground.to_local(*river.T))
     chain = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(line, axis=0).T))])
     dense_s = np.arange(0, chain[-1], 4.0)
     dense = np.column_stack([np.interp(dense_s, chain, c) for c in line.T])

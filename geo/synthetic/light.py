@@ -77,8 +77,8 @@ def sun_at(moment: datetime, lon: float, lat: float) -> Sun:
 
 
 def sun_on_grid(sun: Sun, fields: Fields) -> tuple[float, float, float]:
-    """Unit vector to the sun along u, v (down the image) and up; true north is turned to the grid's."""
-    # meridian convergence at this place in zone 48
+    """Turn the place of the sun to a unit vector along u, v (down the image) and up."""
+    # meridian convergence in zone 48: the grid's north is not true north
     convergence = (CENTRE[0] - 105.0) * math.sin(math.radians(CENTRE[1]))
     azimuth = math.radians(sun.azimuth - convergence)
     east, north = math.sin(azimuth), math.cos(azimuth)
@@ -107,7 +107,9 @@ class Illumination:
     cloud_shadow: np.ndarray
 
 
-def illuminate(fields: Fields, sun: Sun, this: Pass, rng: np.random.Generator, view: tuple[float, float]) -> Illumination:
+def illuminate(
+    fields: Fields, sun: Sun, this: Pass, rng: np.random.Generator, view: tuple[float, float]
+) -> Illumination:
     """Light on the ground at an overflight.
 
     Parameters
@@ -158,6 +160,34 @@ def cast_shadow(heights: np.ndarray, su: float, sv: float, sz: float) -> np.ndar
         )
         np.maximum(shadow, np.clip((seen - heights - k * step * rise) / 1.5, 0, 1), out=shadow)
     return shadow
+
+
+def canopy_shadow(canopy: np.ndarray, su: float, sv: float, sz: float) -> np.ndarray:
+    """1 where trees and houses shade what stands beside them; crowns shade each other in their texture.
+
+    Parameters
+    ----------
+    canopy : ndarray of uint8
+        Heights in quarters of a metre, 1 m cells.
+    su, sv, sz : float
+        Unit vector to the sun.
+
+    Returns
+    -------
+    ndarray of uint8
+    """
+    flat = math.hypot(su, sv)
+    rise = 4 * sz / flat  # quarters of a metre per metre
+    shade = np.zeros(canopy.shape, np.uint8)
+    rows, cols = canopy.shape
+    for k in range(1, int(int(canopy.max()) / rise) + 1):
+        du, dv = round(su / flat * k), round(sv / flat * k)
+        here = slice(max(0, -dv), rows - max(0, dv)), slice(max(0, -du), cols - max(0, du))
+        there = slice(max(0, dv), rows + min(0, dv)), slice(max(0, du), cols + min(0, du))
+        # saturating: what is not higher gives 0; a crown must be 0.75 m above the ray
+        over = np.maximum(canopy[there], canopy[here]) - canopy[here]
+        np.maximum(shade[here], over > 3 + rise * k, out=shade[here])
+    return shade
 
 
 def _clouds(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 
 def fractal(
@@ -42,9 +43,8 @@ def fractal(
         knots = rng.standard_normal((rows, cols), np.float32)
         dx, dy = rng.uniform(1, 2, 2)
         to_knots = np.array([[1 / spacing, 0, dx], [0, 1 / spacing, dy]], np.float64)
-        field += amplitude * cv2.warpAffine(
-            knots, to_knots, (width, height), flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REFLECT
-        )
+        how = cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP
+        field += amplitude * cv2.warpAffine(knots, to_knots, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT)
         power += amplitude**2
         amplitude *= persistence
         spacing /= 2
@@ -93,3 +93,28 @@ def take(texture: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     if y.ndim == 2 and y.shape[1] == 1 and x.shape[0] == 1:
         return texture[y[:, 0]][:, x[0]]
     return texture[y, x]
+
+
+def blocks(rng: np.random.Generator, size: int, *, cell: float = 9.5) -> tuple[np.ndarray, np.ndarray]:
+    """Periodic tile of jointed rock.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    size : int
+        Height and width in cells.
+    cell : float
+        Mean diameter of a block in cells.
+
+    Returns
+    -------
+    face, joint : ndarray of float32, shape (size, size)
+        Brightness of the block, standard deviation 1; and 0..1, 1 on the joints between blocks.
+    """
+    count = round((size / cell) ** 2)
+    seeds = rng.uniform(0, size, (count, 2))
+    rows, cols = np.mgrid[0:size, 0:size] + 0.5
+    distance, owner = cKDTree(seeds, boxsize=size).query(np.column_stack([cols.ravel(), rows.ravel()]), k=2)
+    face = rng.standard_normal(count)[owner[:, 0]].reshape(size, size)
+    joint = np.clip(1 - (distance[:, 1] - distance[:, 0]) / 1.6, 0, 1).reshape(size, size)
+    return face.astype(np.float32), joint.astype(np.float32)

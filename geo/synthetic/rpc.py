@@ -61,7 +61,7 @@ class Rpc:
 
 
 def _terms(lat: np.ndarray, lon: np.ndarray, height: np.ndarray) -> np.ndarray:
-    """The 20 monomials in RPC00B's order, last axis."""
+    """Stack the 20 monomials in RPC00B's order along the last axis."""
     p, l, h = lat, lon, height  # noqa: E741 (names of the specification)
     one = np.ones_like(p)
     return np.stack(
@@ -93,13 +93,13 @@ def fit_rpc(camera: Pushbroom, *, heights: tuple[float, float], ridge: float = 1
     nominal = camera.shifted((0.0, 0.0))
     lines, samples = camera.shape
     # a little beyond the image, so that its edges are interpolated too
-    line, samp, height = np.meshgrid(
+    grid = np.meshgrid(
         np.linspace(-0.06 * lines, 1.06 * lines, 11),
         np.linspace(-0.06 * samples, 1.06 * samples, 11),
         np.linspace(*heights, 7),
         indexing="ij",
     )
-    line, samp, height = line.ravel(), samp.ravel(), height.ravel()
+    line, samp, height = (axis.ravel() for axis in grid)
     lon, lat = nominal.ground(line, samp, height)
 
     def centre(v: np.ndarray) -> tuple[float, float]:

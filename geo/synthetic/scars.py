@@ -122,7 +122,9 @@ def make_scars(world: World, fields: Fields, *, share: float = 0.115) -> list[Sc
         if int(col >= cols / 2) != half or occupied[row, col]:
             continue
         path = fall_line(gu, gv, fields.bed, (col + 0.5, row + 0.5), length)
-        if CELL_M * (len(path) - 1) < max(55.0, 1.6 * width) or not _fits(*_band(path, width, occupied.shape), occupied):
+        if CELL_M * (len(path) - 1) < max(55.0, 1.6 * width):
+            continue
+        if not _fits(*_band(path, width, occupied.shape), occupied):
             continue
         tongues = [(path, width), *_branches(rng, gu, gv, fields.bed, path, width)]
         scar = _scar(len(scars) + 1, rng, fields.ground.shape, tongues, grain)
@@ -138,7 +140,7 @@ def make_scars(world: World, fields: Fields, *, share: float = 0.115) -> list[Sc
 
 
 def _fits(window: tuple[slice, slice], body: np.ndarray, occupied: np.ndarray) -> bool:
-    """True where a body either keeps clear of the others or clearly runs into one."""
+    """Tell whether a body either keeps clear of the others or clearly runs into one."""
     around = _grown(window, 8, occupied.shape)
     there = occupied[around]
     here = np.zeros_like(there)
@@ -176,7 +178,7 @@ def _band(path: np.ndarray, width: float, shape: tuple[int, int]) -> tuple[tuple
 
 
 def _branches(rng, gu, gv, bed, path: np.ndarray, width: float) -> list[tuple[np.ndarray, float]]:
-    """A second head or a third beside the crown of a wide scar."""
+    """Grow a second head or a third beside the crown of a wide scar."""
     found: list[tuple[np.ndarray, float]] = []
     if width < 24 or rng.uniform() > 0.4:
         return found
@@ -193,8 +195,14 @@ def _branches(rng, gu, gv, bed, path: np.ndarray, width: float) -> list[tuple[np
     return found
 
 
-def _scar(number: int, rng, shape: tuple[int, int], tongues: list[tuple[np.ndarray, float]], grain: Grain) -> Scar | None:
-    """One body of some tongues; None where hardly anything is left of it."""
+def _scar(
+    number: int,
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    tongues: list[tuple[np.ndarray, float]],
+    grain: Grain,
+) -> Scar | None:
+    """Make one body of some tongues; None where hardly anything is left of it."""
     born, years = _birth(rng)
     path, width = tongues[0]
     canvas = Canvas.around(np.vstack([p for p, _ in tongues]) * CELL_M, int(width) + 8, shape)

@@ -26,6 +26,8 @@ MTF_NYQUIST = {"pan": 0.15, "mss": 0.30}
 READ_DN, SHOT = 0.8, 0.006
 #: Standard deviation of a detector's gain error that the ground processing leaves.
 STRIPE = 0.0012
+#: Detectors at the left edge that saw nothing: 0 in the image.
+DARK_SAMPLES = {"PAN": 6, "MSS": 2}
 
 
 def pan_mix(blue: np.ndarray, green: np.ndarray, red: np.ndarray, nir: np.ndarray) -> np.ndarray:
@@ -38,11 +40,13 @@ def pan_mix(blue: np.ndarray, green: np.ndarray, red: np.ndarray, nir: np.ndarra
 
 
 def blur_sigma(gsd_m: float, nyquist: float) -> float:
-    """Standard deviation in metres of the Gaussian whose modulation at 1 / (2 gsd) is ``nyquist``."""
+    """Find the standard deviation in metres of the Gaussian whose modulation at 1 / (2 gsd) is ``nyquist``."""
     return gsd_m * math.sqrt(-2 * math.log(nyquist)) / math.pi
 
 
-def sample(ground: np.ndarray, cell_m: float, row: np.ndarray, col: np.ndarray, *, gsd_m: float, nyquist: float) -> np.ndarray:
+def sample(
+    ground: np.ndarray, cell_m: float, row: np.ndarray, col: np.ndarray, *, gsd_m: float, nyquist: float
+) -> np.ndarray:
     """Blur the ground as the optics do and take its values at the pixels.
 
     Parameters
@@ -82,9 +86,10 @@ def quantise(radiance: np.ndarray, gain: float, bias: float, rng: np.random.Gene
     ndarray of uint16
         1..1023; the brightest are saturated.
     """
-    number = (radiance - np.float32(bias)) / np.float32(gain)
+    number: np.ndarray = (radiance - np.float32(bias)) / np.float32(gain)
     if rng is not None:
         stripe = 1 + STRIPE * rng.standard_normal(radiance.shape[1]).astype(np.float32)
         noise = rng.standard_normal(radiance.shape, np.float32)
         number = number * stripe + noise * np.sqrt(READ_DN**2 + SHOT * np.maximum(number, 0))
-    return np.clip(np.rint(number), 1, MAX_DN).astype(np.uint16)
+    stored: np.ndarray = np.clip(np.rint(number), 1, MAX_DN)
+    return stored.astype(np.uint16)

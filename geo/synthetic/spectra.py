@@ -12,16 +12,18 @@ from datetime import date
 
 import cv2
 import numpy as np
+from scipy.spatial import cKDTree
 
 from geo.synthetic.cover import Cover, Land
 from geo.synthetic.fields import CELL_M, Fields, finer
-from geo.synthetic.light import BANDS
-from geo.synthetic.noise import fractal, take, tile
+from geo.synthetic.noise import blocks, fractal, take, tile
 from geo.synthetic.scars import Scar
 from geo.synthetic.world import Pass, World
 
 #: Debris of the three kinds of rock (grey granite and limestone, dark phyllite, brown sandstone), dry.
-DEBRIS = np.array([[0.165, 0.190, 0.210, 0.250], [0.095, 0.115, 0.140, 0.190], [0.095, 0.130, 0.180, 0.255]], np.float32)
+DEBRIS = np.array(
+    [[0.165, 0.190, 0.210, 0.250], [0.095, 0.115, 0.140, 0.190], [0.095, 0.130, 0.180, 0.255]], np.float32
+)
 
 #: Mean reflectance in blue, green, red, nir; spread by fine texture; spread by soil and site; rock's share.
 TABLE: dict[Cover, tuple[tuple[float, float, float, float], float, float, float]] = {
@@ -72,10 +74,8 @@ class Textures:
 
 def make_textures(world: World, fields: Fields) -> Textures:
     """Textures of a world."""
-    from geo.synthetic.cover import _blocks
-
     rng = world.rng("textures")
-    face, joint = _blocks(rng, 512)
+    face, joint = blocks(rng, 512)
     shape = fields.heights.shape
     return Textures(
         crowns=_crowns(rng, 1024), grain=tile(rng, 1024, sigma=0.8), mottle=tile(rng, 1024, sigma=4.0),
@@ -86,8 +86,6 @@ def make_textures(world: World, fields: Fields) -> Textures:
 
 def _crowns(rng: np.random.Generator, size: int) -> np.ndarray:
     """Periodic tile of tree crowns: heights of rounded domes, 0..1."""
-    from scipy.spatial import cKDTree
-
     spacing = 5.2
     n = int(size / spacing)
     grid = (np.stack(np.meshgrid(np.arange(n), np.arange(n)), -1).reshape(-1, 2) + 0.5) * (size / n)
@@ -132,8 +130,10 @@ def covers_at(land: Land, this: Pass) -> np.ndarray:
     dice = np.arange(65536, dtype=np.uint64)
     dice = ((dice * np.uint64(2654435761) + np.uint64(this.year * 97)) ^ (dice << np.uint64(7))) % np.uint64(1000)
     bare, stubble = (0.30, 0.14) if this.green > 0.9 else (0.46, 0.30)
-    kind = np.where(dice < 1000 * bare, int(Cover.BARE_FIELD), np.where(dice < 1000 * (bare + stubble), int(Cover.STUBBLE), int(Cover.CROP)))
-    cover[field] = kind.astype(np.uint8)[land.parcel[field]]
+    kind = np.full(len(dice), int(Cover.CROP), np.uint8)
+    kind[dice < 1000 * (bare + stubble)] = Cover.STUBBLE
+    kind[dice < 1000 * bare] = Cover.BARE_FIELD
+    cover[field] = kind[land.parcel[field]]
     return cover
 
 
@@ -194,7 +194,7 @@ def _tables(this: Pass) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray,
 
 
 def _padded(table: np.ndarray) -> np.ndarray:
-    """A table of the classes, long enough to be looked up with any uint8."""
+    """Make a table of the classes long enough to be looked up with any uint8."""
     wide = np.zeros((*table.shape[:-1], 256), np.float32)
     wide[..., : table.shape[-1]] = table
     return wide

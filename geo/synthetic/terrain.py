@@ -107,16 +107,14 @@ def _river(rng: np.random.Generator, half_w: float, half_h: float) -> np.ndarray
     reach = min(half_h - 720, 2700)
     phase = rng.uniform(0, 2 * np.pi, 4)
     bends = [0.20, 0.11, 0.06, 0.025]
-    north = sum(
-        a * reach * np.sin(k * np.pi * t * half_w / 2300 + p) for a, k, p in zip(bends, (1.0, 2.1, 3.9, 7.3), phase, strict=True)
-    )
+    north = np.zeros_like(t)
+    for bend, waves, start in zip(bends, (1.0, 2.1, 3.9, 7.3), phase, strict=True):
+        north += bend * reach * np.sin(waves * np.pi * t * half_w / 2300 + start)
     north = north - north[len(t) // 2] - 0.12 * reach
     return np.column_stack([CENTRE_EN[0] + t * half_w, CENTRE_EN[1] + north])
 
 
-def _bed(
-    rng: np.random.Generator, river: np.ndarray, x: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _bed(rng: np.random.Generator, river: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance to the edge of the river's bed (negative inside) and chainage along the river, in metres."""
     from scipy.spatial import cKDTree
 
@@ -216,7 +214,9 @@ def _refine(rng, heights, area, parent, bed_edge, bench, river_height, transform
     return Terrain(transform, surface, np.exp(up(np.log(area), cv2.INTER_LINEAR)), bed, gentle, river, streams)
 
 
-def _streams(area, parent, bed_edge, transform, bend_x, bend_y, *, least: float = 1.6e5) -> list[tuple[np.ndarray, float]]:
+def _streams(
+    area, parent, bed_edge, transform, bend_x, bend_y, *, least: float = 1.6e5
+) -> list[tuple[np.ndarray, float]]:
     """Lines of the side streams: from each head down to a larger stream or the river."""
     from scipy.ndimage import gaussian_filter1d
 

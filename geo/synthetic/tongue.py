@@ -154,7 +154,9 @@ def lay(canvas: Canvas, path: np.ndarray, width_m: float, rng: np.random.Generat
     here = v + box[0].start, u + box[1].start
     canvas.streak[here] = np.where(canvas.mask[here], canvas.streak[here], flow)
     # plants come back from the sides and from above, in patches
-    rank = 1.1 * take(grain.patches, row, col) - 1.3 * distance / np.maximum(limit, 1) - 0.5 * (1 - index / len(station))
+    rank = (
+        1.1 * take(grain.patches, row, col) - 1.3 * distance / np.maximum(limit, 1) - 0.5 * (1 - index / len(station))
+    )
     canvas.rank[here] = np.minimum(canvas.rank[here], rank + 0.35 * flow)
     canvas.mask[here] = True
 

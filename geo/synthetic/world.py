@@ -36,6 +36,8 @@ class Pass:
     yaw_deg: float
     #: PAN-MSS offset that the RPC does not know, MSS pixels (lines, samples).
     offset_px: tuple[float, float]
+    #: Error of the RPCs that both images share, metres along lines and samples.
+    bias_m: tuple[float, float]
     #: Surface state: 1 is as wet as after a week of rain.
     wetness: float
     #: Share of the year's growth: 1 is high summer.
@@ -50,17 +52,17 @@ class Pass:
 PASSES = (
     Pass(
         "GF1_PMS1_E103.5_N31.3_20130812_L1A0000101001", "PMS1", 2013, datetime(2013, 8, 12, 3, 50, 21, tzinfo=UTC),
-        roll_deg=-3.6, pitch_deg=0.02, yaw_deg=0.15, offset_px=(0.8, -0.6),
+        roll_deg=-3.6, pitch_deg=0.02, yaw_deg=0.15, offset_px=(0.8, -0.6), bias_m=(0.7, -0.5),
         wetness=0.5, green=1.0, haze=1.15, clouds=3, water=1.0,
     ),
     Pass(
         "GF1_PMS2_E103.5_N31.3_20141002_L1A0000101002", "PMS2", 2014, datetime(2014, 10, 2, 3, 52, 8, tzinfo=UTC),
-        roll_deg=5.4, pitch_deg=-0.03, yaw_deg=-0.2, offset_px=(-0.5, 0.9),
+        roll_deg=5.4, pitch_deg=-0.03, yaw_deg=-0.2, offset_px=(-0.5, 0.9), bias_m=(-0.6, 0.4),
         wetness=0.3, green=0.8, haze=0.9, clouds=2, water=0.6,
     ),
     Pass(
         "GF1_PMS1_E103.5_N31.3_20150805_L1A0000101003", "PMS1", 2015, datetime(2015, 8, 5, 3, 47, 44, tzinfo=UTC),
-        roll_deg=1.7, pitch_deg=0.04, yaw_deg=0.1, offset_px=(0.6, 0.7),
+        roll_deg=1.7, pitch_deg=0.04, yaw_deg=0.1, offset_px=(0.6, 0.7), bias_m=(0.3, 0.8),
         wetness=0.6, green=1.0, haze=1.0, clouds=4, water=0.9,
     ),
 )  # fmt: skip
@@ -139,6 +141,16 @@ class Ground:
             * Affine.translation(-width / 2, height / 2)
             * Affine.scale(cell_m, -cell_m)
         )
+
+    def to_map(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Easting and northing of local metres."""
+        t = self.transform()
+        return t.a * u + t.b * v + t.c, t.d * u + t.e * v + t.f
+
+    def to_local(self, east: np.ndarray, north: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Local metres of easting and northing."""
+        t = ~self.transform()
+        return t.a * east + t.b * north + t.c, t.d * east + t.e * north + t.f
 
     def cells(self, cell_m: float) -> tuple[int, int]:
         """Rows and columns of coarser cells."""
