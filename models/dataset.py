@@ -8,88 +8,18 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
 
 from geo.errors import LabelError, ModelError
-from geo.stream import stream
 from models.augment import augment
-from models.chips import IGNORE, BandStatistics, open_chips, read_chip
+from models.chips import IGNORE, open_chips, read_chip
 from models.recipe import Augmentation, Recipe
 
-
-class Chip(Protocol):
-    """What is known of a chip before it is read."""
-
-    @property
-    def id(self) -> str:
-        """Name, unique in its folder."""
-
-    @property
-    def split(self) -> str:
-        """``train``, ``val`` or ``test``."""
-
-
-#: Gives ``image`` float32 (bands, h, w) with NaN where not valid, ``label`` uint8 (h, w), ``valid`` bool (h, w).
+#: Reads a chip: ``image`` float32 (bands, h, w) with NaN where not valid, ``label`` uint8, ``valid`` bool (h, w).
 Read = Callable[[Any], tuple[np.ndarray, np.ndarray, np.ndarray]]
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation of each band over labelled, valid training pixels, and counts of these."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    pixels: int
-    landslide_pixels: int
-
-
-def statistics(records: Sequence[Chip], read: Read, columns: Sequence[int]) -> Statistics:
-    """Accumulate statistics of the training chips, one chip in memory at a time for each thread.
-
-    Parameters
-    ----------
-    records : sequence of Chip
-    read : callable
-    columns : sequence of int
-        Bands to use, from 0.
-
-    Raises
-    ------
-    LabelError
-        No valid pixel has a label, or all have the same one.
-    ModelError
-        A band is constant.
-    """
-
-    def pixels(record: Chip) -> tuple[np.ndarray, np.ndarray, int]:
-        image, label, valid = read(record)
-        known = valid & (label != IGNORE)
-        return image[list(columns)], known, int((label[known] == 1).sum())
-
-    gathered, landslide = BandStatistics(), 0
-    for _, (image, known, positive) in stream(pixels, records):
-        gathered.add(image, known)
-        landslide += positive
-    count = gathered.count
-    if count == 0 or landslide in (0, count):
-        found = (
-            "no labelled valid pixel" if count == 0 else ("no landslide" if landslide == 0 else "nothing but landslide")
-        )
-        raise LabelError(
-            f"the {len(records)} training chips show {found}; expected pixels of landslide and of background: "
-            "check that labels and image lie on the same ground, or draw some more"
-        )
-    mean, std = gathered.mean, np.sqrt(gathered.squares / count)
-    if (std <= 1e-6 * np.maximum(np.abs(mean), 1e-6)).any():
-        at = int(np.argmin(std))
-        raise ModelError(
-            f"band {at + 1} of the training chips has one value everywhere ({mean[at]:g}); "
-            "leave it out with the recipe's bands"
-        )
-    return Statistics(tuple(mean.tolist()), tuple(std.tolist()), count, landslide)
 
 
 @dataclass(frozen=True)
@@ -185,7 +115,7 @@ class Memory:
             return True
 
 
-class Chips:
+class FittedChips:
     """Fitted chips of one split, by number; read when first asked for and kept while memory lasts.
 
     A chip that is kept and one that is read again are the same to the last bit, so memory has no influence
@@ -194,7 +124,7 @@ class Chips:
 
     def __init__(
         self,
-        records: Sequence[Chip],
+        records: Sequence[Any],
         read: Read,
         columns: Sequence[int],
         *,
@@ -253,61 +183,86 @@ class Chips:
 
 @dataclass(frozen=True)
 class Data:
-    """Chips of a training, by split, with what was found out about them."""
+    """Chips of a training, by split.
+
+    Attributes
+    ----------
+    bands : tuple of str
+        Input bands, in order.
+    mean, std : tuple of float
+        Of each band over the valid training pixels.
+    train, val, test : FittedChips
+    landslide_share : float
+        Mean share of landslide in the training chips.
+    fingerprint : str
+        Hash of all of this, to know the same chips again.
+    """
 
     bands: tuple[str, ...]
-    statistics: Statistics
-    train: Chips
-    val: Chips
-    test: Chips
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    train: FittedChips
+    val: FittedChips
+    test: FittedChips
+    landslide_share: float
     fingerprint: str
 
 
 def gather(recipe: Recipe, folders: Sequence[str | os.PathLike]) -> Data:
-    """Open chips, find the recipe's bands by name and gather statistics of the training chips.
+    """Open chips, find the recipe's bands by name, and check that there is something to learn.
 
     Raises
     ------
     LabelError
-        No training or validation chips, or none with a landslide.
+        No training or validation chips, or none with a landslide, or nothing but landslide.
     ModelError
-        The chips lack a band of the recipe.
+        The chips lack a band of the recipe, or a band is constant.
     """
     chips = open_chips(folders)
     there = [band.lower() for band in chips.bands]
     bands = tuple(recipe.bands or chips.bands)
-    missing = [band for band in bands if band.lower() not in there]
     where = ", ".join(os.fspath(folder) for folder in folders)
-    if missing:
+    if any(band.lower() not in there for band in bands):
         raise ModelError(
             f"the recipe asks for the bands {', '.join(bands)}, the chips in {where} have {', '.join(chips.bands)}; "
             "change the recipe's bands, or cut chips from an image that has them"
         )
     columns = [there.index(band.lower()) for band in bands]
-    by_split: dict[str, list[Chip]] = {"train": [], "val": [], "test": []}
-    for record in chips.records:
-        if record.split not in by_split:
-            raise LabelError(f"the chip {record.id} is of the split '{record.split}'; expected train, val or test")
-        by_split[record.split].append(record)
     for split, role in (("train", "to train on"), ("val", "to choose the weights and the threshold")):
-        if not by_split[split]:
+        found = chips.split(split)
+        shares = [record.landslide_share for record in found]
+        if not found:
             raise LabelError(
                 f"none of the {len(chips.records)} chips in {where} is of the split '{split}' {role}; "
                 "cut smaller chips or blocks, or label more ground"
             )
-    found = statistics(by_split["train"], read_chip, columns)
+        if not any(shares) or all(share == 1 for share in shares):
+            shown = "a landslide" if not any(shares) else "ground without landslide"
+            raise LabelError(
+                f"none of the {len(found)} chips in {where} of the split '{split}' {role} shows {shown}; "
+                "check that labels and image lie on the same ground, cut smaller blocks, or label more ground"
+            )
+    mean, std = chips.statistics.mean[columns], chips.statistics.std[columns]
+    flat = [band for band, m, s in zip(bands, mean, std, strict=True) if s <= 1e-6 * max(abs(m), 1e-6)]
+    if flat:
+        raise ModelError(
+            f"the band {flat[0]} of the training chips in {where} has one value everywhere; "
+            "leave it out with the recipe's bands"
+        )
     memory = Memory(recipe.cache_mb if recipe.kind == "segmenter" else 0)
     size = recipe.size if recipe.kind == "segmenter" else None
     sets = {
-        split: Chips(records, read_chip, columns, size=size, mean=found.mean, std=found.std, memory=memory)
-        for split, records in by_split.items()
+        split: FittedChips(
+            chips.split(split), read_chip, columns, size=size, mean=mean.tolist(), std=std.tolist(), memory=memory
+        )
+        for split in ("train", "val", "test")
     }
-    named = json.dumps([bands, found.mean, found.std, [[r.id, r.split] for r in chips.records]])
+    named = [bands, mean.tolist(), std.tolist(), [[r.id, r.split, r.landslide_share] for r in chips.records]]
     return Data(
         bands=bands,
-        statistics=found,
-        train=sets["train"],
-        val=sets["val"],
-        test=sets["test"],
-        fingerprint=hashlib.sha256(named.encode()).hexdigest()[:16],
+        mean=tuple(mean.tolist()),
+        std=tuple(std.tolist()),
+        **sets,
+        landslide_share=float(np.mean([record.landslide_share for record in chips.split("train")])),
+        fingerprint=hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16],
     )

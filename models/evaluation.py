@@ -8,18 +8,18 @@ from torch import nn
 
 from geo.stream import stream
 from models import metrics
-from models.dataset import Chips
+from models.dataset import FittedChips
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, chips: Chips, device: torch.device, *, batch: int = 8) -> np.ndarray:
+def evaluate(module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8) -> np.ndarray:
     """Count pixels by class and probability, each chip at its own size.
 
     Parameters
     ----------
     module : nn.Module
         Normalised ``(n, bands, h, w)`` -> logits.
-    chips : Chips
+    chips : FittedChips
     device : torch.device
     batch : int
         Chips that go through together, where they are fitted to one size.

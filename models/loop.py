@@ -16,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 import models
 from geo.atomic import atomic
-from geo.errors import LabelError, ModelError
+from geo.errors import ModelError
 from geo.stream import stream
 from models import metrics, model_file, weights
 from models.dataset import Data
@@ -102,8 +102,6 @@ def train_segmenter(
 
     Raises
     ------
-    LabelError
-        No validation chip shows a landslide.
     ModelError
         The loss is no number (the chips are named), or the checkpoint is of another training.
     """
@@ -136,11 +134,6 @@ def train_segmenter(
                     break
                 row = _epoch(recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks)
                 counted = evaluate(module, data.val, device)
-                if not counted.sum(0)[1].any():
-                    raise LabelError(
-                        f"none of the {len(data.val)} validation chips shows a landslide; the best weights and the "
-                        "threshold cannot be chosen: label more ground, or cut smaller blocks"
-                    )
                 threshold, f1 = metrics.best_threshold(counted.sum(0))
                 found = metrics.summary(counted, threshold)
                 row |= {"phase": number, "threshold": threshold, "f1": f1}

@@ -17,10 +17,11 @@ from pydantic import Field
 
 from geo.stream import stream
 from models.chips import IGNORE
-from models.dataset import Chips
+from models.dataset import FittedChips
 from models.labeller import Labeller
 from models.metrics import best_threshold, histogram
 from models.recipe import PixelClassifier
+from models.threads import limited_threads
 
 log = logging.getLogger(__name__)
 
@@ -83,13 +84,10 @@ class SupportVectors(Labeller):
         right = torch.cat(columns, dim=1).T.contiguous()
         if pixels.device.type != "cpu":
             return torch.cat([self._kernel_sums(part, right) for part in pixels.split(_PART)])
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # so many small products wait longer for each other's threads than they take
-        try:
-            parts = stream(lambda part: self._kernel_sums(part, right), pixels.split(_PART), workers=threads)
+        workers = torch.get_num_threads()
+        with limited_threads(1):  # so many small products would wait longer for each other's threads than they take
+            parts = stream(lambda part: self._kernel_sums(part, right), pixels.split(_PART), workers=workers)
             return torch.cat([sums for _, sums in parts])
-        finally:
-            torch.set_num_threads(threads)
 
     def _kernel_sums(self, pixels: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
         """Decision values of some pixels, by pieces of the kernel matrix that fit the cache."""
@@ -113,8 +111,8 @@ class SupportVectors(Labeller):
 
 def fit(
     recipe: PixelClassifier,
-    train: Chips,
-    val: Chips,
+    train: FittedChips,
+    val: FittedChips,
     *,
     seed: int,
     progress: Callable[..., Iterable] = lambda items, *_: items,
@@ -124,7 +122,7 @@ def fit(
     Parameters
     ----------
     recipe : PixelClassifier
-    train, val : Chips
+    train, val : FittedChips
         At their own sizes, normalised.
     seed : int
         Of the samples.
@@ -155,14 +153,14 @@ def fit(
     return max(tried, key=lambda pair: pair[0])[1], history
 
 
-def sample(chips: Chips, size: int, *, seed: int, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def sample(chips: FittedChips, size: int, *, seed: int, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Draw pixels from all chips, each with the same chance, with one chip in memory at a time.
 
     Every pixel draws a random key and those with the smallest keys are kept.
 
     Parameters
     ----------
-    chips : Chips
+    chips : FittedChips
     size : int
         Pixels to draw; all where there are fewer.
     seed : int

@@ -14,12 +14,12 @@ import torch
 from torch import nn
 
 from geo.atomic import atomic, check_free
-from geo.stream import cpus
 from models import metrics, model_file, svm
 from models.dataset import gather
 from models.evaluation import evaluate
 from models.loop import Checkpoints, train_segmenter
 from models.recipe import PixelClassifier, Recipe
+from models.threads import limited_threads
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def train(
     log_dir : path, optional
         Folder of the TensorBoard log; ``<stem>.log`` beside the model by default.
     threads : int, optional
-        CPUs to use at most.
+        CPUs to use at most; torch's own choice by default.
     device : str, optional
         A device of torch; a GPU where there is one by default.
     overwrite : bool
@@ -87,7 +87,6 @@ def train(
     scores_file = output.with_name(f"{output.stem}.metrics.json")
     for path in (output, scores_file):
         check_free(path, overwrite=overwrite)
-    torch.set_num_threads(cpus(threads))
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     start = time.monotonic()
     data = gather(recipe, folders)
@@ -97,7 +96,7 @@ def train(
         len(data.val),
         len(data.test),
         ", ".join(data.bands),
-        100 * data.statistics.landslide_pixels / data.statistics.pixels,
+        100 * data.landslide_share,
     )
 
     def write(path: Path, module: nn.Module, threshold: float, scores: dict, history: list, **more: Any) -> None:
@@ -106,8 +105,8 @@ def train(
             module,
             recipe,
             bands=data.bands,
-            mean=data.statistics.mean,
-            std=data.statistics.std,
+            mean=data.mean,
+            std=data.std,
             chip_size=data.train[0].image.shape[0] if recipe.kind == "pixel" else recipe.size,
             threshold=threshold,
             metrics=scores,
@@ -115,8 +114,7 @@ def train(
             trained_on={
                 "chips": [os.fspath(folder) for folder in folders],
                 "counts": {"train": len(data.train), "val": len(data.val), "test": len(data.test)},
-                "pixels": data.statistics.pixels,
-                "landslide_share": data.statistics.landslide_pixels / data.statistics.pixels,
+                "landslide_share": data.landslide_share,
                 "seed": seed,
                 "fingerprint": data.fingerprint,
                 **more,
@@ -124,27 +122,26 @@ def train(
             overwrite=True,
         )
 
-    with torch.random.fork_rng(devices=[]):
+    with limited_threads(threads), torch.random.fork_rng(devices=[]):
         module: nn.Module
         if isinstance(recipe, PixelClassifier):
             module, history = svm.fit(recipe, data.train, data.val, seed=seed, progress=progress)
         else:
-            checkpoints = Checkpoints(output.with_name(f"{output.stem}.checkpoints"), write)
             module, history = train_segmenter(
                 recipe,
                 data,
                 seed=seed,
                 device=place,
-                checkpoints=checkpoints,
+                checkpoints=Checkpoints(output.with_name(f"{output.stem}.checkpoints"), write),
                 resume=resume,
                 log_dir=Path(log_dir) if log_dir else output.with_name(f"{output.stem}.log"),
                 progress=progress,
             )
-    counted = evaluate(module, data.val, place)
-    threshold, _ = metrics.best_threshold(counted.sum(0))
-    scores: dict[str, Any] = {"validation": metrics.summary(counted, threshold)}
-    if len(data.test):
-        scores["test"] = metrics.summary(evaluate(module, data.test, place), threshold)
+        counted = evaluate(module, data.val, place)
+        threshold, _ = metrics.best_threshold(counted.sum(0))
+        scores: dict[str, Any] = {"validation": metrics.summary(counted, threshold)}
+        if len(data.test):
+            scores["test"] = metrics.summary(evaluate(module, data.test, place), threshold)
     seconds = round(time.monotonic() - start, 1)
     write(output, module, threshold, scores, history, seconds=seconds)
     found = {"threshold": threshold, **scores, "seconds": seconds, "history": history}

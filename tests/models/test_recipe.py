@@ -50,7 +50,7 @@ def test_unknown_recipe_shows_the_nearest():
 
 
 def test_missing_file_is_named():
-    with pytest.raises(ConfigError, match="mine.yaml does not exist; expected a YAML file"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml does not exist; expected a YAML file"):
         recipe.load("mine.yaml")
 
 

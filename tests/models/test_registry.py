@@ -27,7 +27,7 @@ def test_unknown_name_shows_the_nearest():
 
 
 def test_taken_name_raises_at_once():
-    with pytest.raises(ValueError, match="'svm' is taken by models.svm"):
+    with pytest.raises(ValueError, match=r"'svm' is taken by models\.svm"):
         models.register("svm", "somewhere:Else")
 
 

@@ -1,0 +1,117 @@
+"""The SVM: our kernel sums are scikit-learn's, samples are fair, gamma and threshold come from validation."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from made_chips import chip
+from sklearn.svm import SVC
+
+from models import recipe, svm
+from models.chips import IGNORE
+from models.dataset import FittedChips, Memory
+
+RECIPE = recipe.load("svm", ["sample=400", "validation_sample=3000", "gamma=[0.25, 1.0]"])
+
+
+def chips(numbers, *, label=None):
+    records = []
+    for number in numbers:
+        image, truth = chip(number, wedge=number % 2 == 0)
+        records.append(
+            SimpleNamespace(id=str(number), split="train", image=image, label=truth if label is None else label)
+        )
+    read = lambda r: (r.image, r.label, np.isfinite(r.image).all(axis=0))  # noqa: E731
+    mean, std = [0.08, 0.1, 0.09, 0.28], [0.02, 0.03, 0.05, 0.05]
+    return FittedChips(records, read, range(4), size=None, mean=mean, std=std, memory=Memory(0))
+
+
+@pytest.mark.parametrize("gamma", [0.1, 1.0])
+def test_decision_is_that_of_scikit_learn(gamma):
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((1500, 4)).astype(np.float32)
+    labels = (pixels[:, 0] + 0.5 * pixels[:, 1] ** 2 + rng.standard_normal(1500) > 0.5).astype(int)
+    seen = (3 * rng.standard_normal((2000, 4))).astype(np.float32)
+    oracle = SVC(C=1, gamma=gamma).fit(pixels.astype(np.float64), labels).decision_function(seen.astype(np.float64))
+    ours = svm._solve(pixels, labels, 1.0, gamma).decision(torch.from_numpy(seen)).numpy()
+    assert np.abs(ours - oracle).max() < 1e-4
+
+
+def test_pieces_do_not_matter(monkeypatch):
+    torch.manual_seed(0)
+    import models
+
+    model = models.build("svm", bands=3, vectors=50)
+    pixels = torch.randn(1000, 3)
+    whole = model.decision(pixels)
+    monkeypatch.setattr(svm, "_CHUNK", 70)
+    monkeypatch.setattr(svm, "_PART", 130)
+    assert torch.allclose(model.decision(pixels), whole, atol=1e-4)
+
+
+def test_threads_are_given_back():
+    import models
+
+    before = torch.get_num_threads()
+    models.build("svm", bands=3)(torch.randn(1, 3, 20, 20))
+    assert torch.get_num_threads() == before
+
+
+def test_sample_is_of_known_pixels_and_seeded():
+    some = chips(range(6))
+    pixels, labels = svm.sample(some, 300, seed=1)
+    assert pixels.shape == (300, 4)
+    assert set(labels) <= {0, 1}
+    again = svm.sample(some, 300, seed=1)[0]
+    assert (pixels == again).all()
+    assert not (pixels == svm.sample(some, 300, seed=2)[0]).all()
+
+
+def test_sample_of_a_class_is_of_that_class():
+    some = chips(range(6))
+    for value in (0, 1):
+        pixels, labels = svm.sample(some, 200, seed=0, label=value)
+        assert (labels == value).all()
+        assert len(pixels) == 200
+
+
+def test_sample_takes_all_where_there_are_few():
+    label = np.full((64, 64), IGNORE, dtype=np.uint8)
+    label[10, 10:17] = 1
+    pixels, labels = svm.sample(chips([1], label=label), 100, seed=0)
+    assert len(pixels) == 7
+    assert (labels == 1).all()
+
+
+def test_sample_is_even_over_chips():
+    """Every pixel has the same chance, also where pieces had to be merged on the way."""
+    records = []
+    for number in range(40):
+        image = np.full((1, 16, 16), float(number), dtype=np.float32)
+        records.append(SimpleNamespace(id=str(number), split="train", image=image, label=np.zeros((16, 16), np.uint8)))
+    read = lambda r: (r.image, r.label, np.ones((16, 16), bool))  # noqa: E731
+    many = FittedChips(records, read, [0], size=None, mean=[0.0], std=[1.0], memory=Memory(0))
+    drawn = np.bincount(svm.sample(many, 400, seed=0)[0][:, 0].astype(int), minlength=40)
+    assert drawn.sum() == 400
+    assert drawn.max() < 25
+    assert drawn[:20].sum() == pytest.approx(200, abs=50)
+
+
+def test_fit_learns_and_says_what_it_tried():
+    model, history = svm.fit(RECIPE, chips(range(6)), chips(range(6, 9)), seed=0)
+    assert [row["gamma"] for row in history] == [0.25, 1.0]
+    assert float(model.gamma) == max(history, key=lambda row: row["f1"])["gamma"]
+    assert max(row["f1"] for row in history) > 0.8
+    assert float(model.slope) > 0
+
+
+def test_platt_makes_probabilities():
+    val = chips(range(6, 9))
+    model, _ = svm.fit(RECIPE, chips(range(6)), val, seed=0)
+    pixels, labels = svm.sample(val, 3000, seed=5)
+    logits = model.slope * model.decision(torch.from_numpy(pixels)) + model.offset
+    probability = torch.sigmoid(logits).numpy()
+    assert probability.mean() == pytest.approx(labels.mean(), abs=0.02)
