@@ -64,7 +64,7 @@ class Inventory:
                     "area": area(float(square)),
                     "probability": row.get("mean_probability"),
                     "date": day(row.get("acquired")),
-                    "place": f"{abs(at.y):.5f}° {'NS'[at.y < 0]}, {abs(at.x):.5f}° {'EW'[at.x < 0]}",
+                    "place": f"{abs(at.y):.4f}° {'NS'[at.y < 0]}, {abs(at.x):.4f}° {'EW'[at.x < 0]}",
                 }
             )
         return rows

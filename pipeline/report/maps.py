@@ -47,8 +47,8 @@ class Shapes:
     """Polygons of one kind on a map."""
 
     kind: str
-    geometry: Sequence[shapely.Geometry]
-    titles: Sequence[str] = ()
+    geometry: Sequence[shapely.Geometry] | np.ndarray
+    titles: Sequence[str] | np.ndarray = ()
 
 
 def canvas_over(bounds: tuple[float, float, float, float], crs: Any, finest_m: float, longest: int) -> GeoBox:

@@ -18,13 +18,15 @@ NAMES = {"f1": "F1", "iou": "IoU", "miou": "mIoU"}
 def scores(run: RunResults) -> list[dict[str, Any]]:
     """List the scores of each scene: one row per model, and the best single threshold to compare with."""
     tables = []
+    if run.inventory_score.get("pixels"):
+        whole = _score_row("all scenes", run.inventory_score)
+        tables.append({"title": "The inventory", "scene": False, "rows": [whole], "best": whole["pixels"].get("f1")})
     for scene in reversed(run.scenes):
         rows = [_score_row(r.recipe, r.score) for r in scene.results if r.score.get("pixels")]
         if not rows:
             continue
-        row = _baseline_row(scene)
-        best = max(r["pixels"].get("f1") or 0.0 for r in rows)
-        tables.append({"scene": scene, "rows": rows + ([row] if row else []), "best": best})
+        best = max(row["pixels"].get("f1") or 0.0 for row in rows)
+        tables.append({"title": scene.name, "scene": True, "rows": rows + _baseline_rows(scene), "best": best})
     return tables
 
 
@@ -34,15 +36,15 @@ def _score_row(name: str, score: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "pixels": score["pixels"], "objects": objects, "distance": distance, "baseline": False}
 
 
-def _baseline_row(scene: SceneResults) -> dict[str, Any] | None:
+def _baseline_rows(scene: SceneResults) -> list[dict[str, Any]]:
     """Give the best that a single threshold on one index could reach; the truth itself was asked for it."""
     baseline = next((r.score["threshold_baseline"] for r in scene.results if r.score.get("threshold_baseline")), None)
     if not baseline or baseline.get("f1") is None:
-        return None
+        return []
     index = baseline["best"]
     found = baseline[index]
     name = f"{index.upper() if index == 'ndvi' else index} {found['landslide_is']} {found['threshold']:.3g}"
-    return {"name": name, "pixels": found, "objects": {}, "distance": {}, "baseline": True}
+    return [{"name": name, "pixels": found, "objects": {}, "distance": {}, "baseline": True}]
 
 
 def precision_recall(run: RunResults) -> list[dict[str, Any]]:
@@ -67,13 +69,14 @@ def score_figure(tables: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     if not tables or tables[0]["rows"][0]["pixels"].get("f1") is None:
         return []
     row = tables[0]["rows"][0]
-    return [(f"{row['pixels']['f1']:.2f}", "F1", f"{row['name']}, {tables[0]['scene'].day}")]
+    return [(f"{row['pixels']['f1']:.2f}", "F1", f"{row['name']}, {tables[0]['title']}")]
 
 
 def headline(tables: list[dict[str, Any]]) -> str:
     """Say in one sentence how the models compare, from their worst to their best scene."""
     by_name: dict[str, list[float]] = {}
-    for table in tables:
+    scenes = [table for table in tables if table["scene"]]
+    for table in scenes:
         for row in table["rows"]:
             name = "the best single threshold" if row["baseline"] else row["name"]
             if row["pixels"].get("f1") is not None:
@@ -84,7 +87,7 @@ def headline(tables: list[dict[str, Any]]) -> str:
     for name, values in by_name.items():
         low, high = min(values), max(values)
         parts.append(f"{name} {low:.2f}" + (f" to {high:.2f}" if high - low >= 0.005 else ""))
-    where = f" over {len(tables)} scenes" if len(tables) > 1 else ""
+    where = f" over {len(scenes)} scenes" if len(scenes) > 1 else ""
     return f"Pixel F1 against the truth{where}: " + "; ".join(parts) + "."
 
 

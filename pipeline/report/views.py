@@ -50,6 +50,11 @@ class Map:
         return self.canvas.shape[1]
 
     @property
+    def upright(self) -> bool:
+        """Whether it is so much higher than wide that there is room beside it."""
+        return self.height > 1.1 * self.width
+
+    @property
     def scale(self) -> tuple[float, str]:
         """Length of the scale bar in pixels, and its words."""
         return maps.scale_bar(self.canvas)
@@ -90,83 +95,86 @@ def main_map(run: RunResults, inventory: Inventory, album: Album) -> Map | None:
         canvas=canvas,
         shapes=_svg([*outline, *layers], canvas),
         title="The inventory over the scenes in true colours",
-        caption=f"{_scene_days(run.searched)}. Grid north is up; {_crs_name(canvas)}.",
+        caption=f"{_scene_days(_deciding(run, ground))}. Grid north is up; {_crs_name(canvas)}.",
         legend=(("found", "landslide"), *((("searched", "searched ground"),) if outline else ())),
     )
 
 
 def scene_view(run: RunResults, scene: SceneResults, album: Album) -> dict[str, Any]:
-    """Gather facts and maps of one scene."""
-    view: dict[str, Any] = {
-        "scene": scene,
-        "maps": [],
-        "more": [],
-        "calibration": calibration(scene),
-    }
-    if not scene.fused:
-        return view
-    first = scene.results[0] if scene.results else None
-    ground = maps.read_polygons(first.polygons, "searched", None) if first and first.polygons else None
-    ground = ground if ground is not None and len(ground) else None
-    canvas = _canvas(scene.fused, ground, ground.crs if ground is not None else None, SMALL)
-    colour = maps.true_colour([scene.fused], canvas)
-    image = album.add(f"true_colour_{scene.name}", colour)
-    outline = _outline(ground, canvas)
-    truth = _truth(scene.truth, canvas) if scene.truth else None
-    layers = [*outline, *([Shapes("truth", truth)] if truth is not None else [])]
-    legend = [("truth", "true landslide")] if truth is not None else []
-    view["maps"].append(Map(image, canvas, _svg(layers, canvas), "True colour", "", tuple(legend)))
-    for number, result in enumerate(scene.results):
-        made = _result_maps(scene, result, truth, canvas, colour, image, outline, album)
-        if number == 0:
-            view["maps"] += made
-        elif made:
-            view["more"].append({"recipe": result.recipe, "pixels": result.score.get("pixels"), "maps": made})
+    """Gather facts and maps of one scene: true colours and the models' polygons, and their probabilities."""
+    view: dict[str, Any] = {"scene": scene, "maps": [], "probabilities": [], "calibration": calibration(scene)}
+    if scene.fused:
+        drawer = _SceneMaps(scene, scene.fused, album)
+        view["maps"] = [drawer.true_colour(), *(drawer.polygons(r) for r in scene.results if r.polygons)]
+        view["probabilities"] = [drawer.probability(r) for r in scene.results if r.probability]
+        view["scored"] = any(r.score.get("pixels") for r in scene.results)
     return view
 
 
-def _result_maps(
-    scene: SceneResults,
-    result: Result,
-    truth: np.ndarray | None,
-    canvas: GeoBox,
-    colour: np.ndarray,
-    image: str,
-    outline: list[Shapes],
-    album: Album,
-) -> list[Map]:
-    made = []
-    if result.probability:
-        name = f"probability_{scene.name}_{result.recipe}"
-        picture = maps.probability_picture(result.probability, canvas)
-        title = f"{result.recipe}: probability"
-        made.append(Map(album.add(name, picture), canvas, _svg(outline, canvas), title, "", ramp=True))
-    frame = maps.read_polygons(result.polygons, "landslides", str(canvas.crs)) if result.polygons else None
-    if frame is not None:
-        layers, legend = _compared(frame, truth, outline)
-        album.quicklooks[f"polygons_{scene.name}_{result.recipe}.png"] = maps.drawn_over(colour, layers, canvas)
-        made.append(Map(image, canvas, _svg(layers, canvas), f"{result.recipe}: polygons", "", tuple(legend)))
-    return made
+class _SceneMaps:
+    """Draws the maps of a scene, all on one canvas."""
+
+    def __init__(self, scene: SceneResults, fused: Path, album: Album) -> None:
+        self.scene, self.album = scene, album
+        ground = _first_ground(scene)
+        self.canvas = _canvas(fused, ground, ground.crs if ground is not None else None, SMALL)
+        self.outline = _outline(ground, self.canvas)
+        self.colour = maps.true_colour([fused], self.canvas)
+        self.image = album.add(f"true_colour_{scene.name}", self.colour)
+        self.truth = _truth(scene.truth, self.canvas) if scene.truth else None
+        with open_raster(fused) as src:
+            self.pixel_m2 = abs(src.transform.determinant)
+
+    def _map(self, image: str, title: str, layers: list[Shapes], **more: Any) -> Map:
+        return Map(image, self.canvas, _svg(layers, self.canvas), title, "", **more)
+
+    def true_colour(self) -> Map:
+        """Draw the image, with the truth where it is known."""
+        if self.truth is None:
+            return self._map(self.image, "True colour", self.outline)
+        layers = [*self.outline, Shapes("truth", self.truth)]
+        return self._map(self.image, "True colour", layers, legend=(("truth", "true landslide"),))
+
+    def probability(self, result: Result) -> Map:
+        """Draw how likely a model takes the ground for landslide."""
+        assert result.probability
+        picture = maps.probability_picture(result.probability, self.canvas)
+        name = self.album.add(f"probability_{self.scene.name}_{result.recipe}", picture)
+        return self._map(name, f"{result.recipe}: probability", self.outline, ramp=True)
+
+    def polygons(self, result: Result) -> Map:
+        """Draw what a model found, told apart by whether it meets the truth where that is known."""
+        assert result.polygons
+        frame = maps.read_polygons(result.polygons, "landslides", str(self.canvas.crs))
+        found = np.zeros(0, dtype=object) if frame is None else np.asarray(frame.geometry)
+        titles = np.array([] if frame is None else _titles(frame), dtype=object)
+        layers, legend = self._compared(found, titles)
+        name = f"polygons_{self.scene.name}_{result.recipe}.png"
+        self.album.quicklooks[name] = maps.drawn_over(self.colour, layers, self.canvas)
+        return self._map(self.image, f"{result.recipe}: polygons", layers, legend=legend)
+
+    def _compared(self, found: np.ndarray, titles: np.ndarray) -> tuple[list[Shapes], tuple[tuple[str, str], ...]]:
+        if self.truth is None:
+            return [*self.outline, Shapes("found", found, titles)], (("found", "landslide"),)
+        true = self.truth
+        if self.outline:  # as in the scores: only searched ground counts, and slivers at its edge do not
+            true = shapely.intersection(true, shapely.union_all(self.outline[0].geometry))
+            true = true[shapely.area(true) >= self.pixel_m2]
+        hit, false_alarm = judged(found, true)
+        layers = [
+            *self.outline,
+            Shapes("miss", true[~hit], ["missed"] * int((~hit).sum())),
+            Shapes("hit", found[~false_alarm], titles[~false_alarm]),
+            Shapes("false_alarm", found[false_alarm], titles[false_alarm]),
+        ]
+        return layers, (("hit", "on a true landslide"), ("miss", "missed"), ("false_alarm", "false alarm"))
 
 
-def _compared(
-    frame: gpd.GeoDataFrame, truth: np.ndarray | None, outline: list[Shapes]
-) -> tuple[list[Shapes], list[tuple[str, str]]]:
-    """Polygons of a model, told apart by whether they meet the truth where that is known."""
-    titles = _titles(frame)
-    if truth is None:
-        return [*outline, Shapes("found", list(frame.geometry), titles)], [("found", "landslide")]
-    inside = shapely.union_all([g for shapes in outline for g in shapes.geometry]) if outline else None
-    true = truth if inside is None else truth[shapely.intersects(truth, inside)]
-    here = true if inside is None else shapely.intersection(true, inside)
-    hit, false_alarm = judged(np.asarray(frame.geometry), here)
-    layers = [
-        *outline,
-        Shapes("miss", true[~hit], ["missed"] * int((~hit).sum())),
-        Shapes("hit", list(frame.geometry[~false_alarm]), list(np.asarray(titles, dtype=object)[~false_alarm])),
-        Shapes("false_alarm", list(frame.geometry[false_alarm]), list(np.asarray(titles, dtype=object)[false_alarm])),
-    ]
-    return layers, [("hit", "on a true landslide"), ("miss", "missed"), ("false_alarm", "false alarm")]
+def _first_ground(scene: SceneResults) -> gpd.GeoDataFrame | None:
+    """Ground that was searched in a scene, from the first model's polygons."""
+    path = next((r.polygons for r in scene.results if r.polygons), None)
+    ground = maps.read_polygons(path, "searched", None) if path else None
+    return ground if ground is not None and len(ground) else None
 
 
 def _truth(path: Path, canvas: GeoBox) -> np.ndarray:
@@ -206,6 +214,12 @@ def _titles(frame: gpd.GeoDataFrame) -> list[str]:
         area(float(square)) + (f", probability {mean:.2f}" if mean is not None and math.isfinite(mean) else "")
         for square, mean in zip(areas, means, strict=True)
     ]
+
+
+def _deciding(run: RunResults, ground: gpd.GeoDataFrame | None) -> list[SceneResults]:
+    """Scenes whose view decides somewhere, as far as the inventory tells."""
+    names = set() if ground is None or "scene" not in ground else set(ground["scene"])
+    return [s for s in run.searched if s.facts.get("id") in names] or run.searched
 
 
 def _scene_days(scenes: Sequence[SceneResults]) -> str:
