@@ -26,7 +26,6 @@ from geo.fusion.pair import Pair, spread_windows
 from geo.fusion.statistics import Statistics
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho import Progress, band_names
-from geo.ortho.dem import apply
 from geo.ortho.warp import encoding_of, one_thread_each, reach, resample, resample_flags
 from geo.raster import Encoding, GeoTiffWriter, geobox_of, open_raster
 from geo.stream import cpus, stream
@@ -175,7 +174,7 @@ class _Sharpen:
     ):
         self.pair, self.method = pair, chosen
         self.pan_shape, self.mss_shape = pan_src.shape, mss_src.shape
-        self.to_mss = ~mss_src.transform * _displaced(registration) * pan_src.transform
+        self.to_mss = _composed(~mss_src.transform, _displaced(registration), pan_src.transform)
         self.order, self.bands = _order(band_names(mss_src))
 
     def stored(self, window: Window, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
@@ -195,11 +194,12 @@ class _Sharpen:
         values, valid, flags = self.pair.moving.read(source)
         if not (pan_valid.any() and valid.any()):
             return encoding.encode(nothing), missing
-        local = (col - left).astype(np.float32), (row - top).astype(np.float32)
-        mss, good = resample(values[self.order], valid, *local, "cubic")
+        local_col = np.ascontiguousarray(np.broadcast_to((col - left).astype(np.float32), shape))
+        local_row = np.ascontiguousarray(np.broadcast_to((row - top).astype(np.float32), shape))
+        mss, good = resample(values[self.order], valid, local_col, local_row, "cubic")
         good &= pan_valid
         fused = self.method.fuse(mss, pan, pan_low, self._ordered)
-        return encoding.encode(fused, good), resample_flags(flags, *local, good) | pan_flags
+        return encoding.encode(fused, good), resample_flags(flags, local_col, local_row, good) | pan_flags
 
     @property
     def _ordered(self) -> Statistics:
@@ -209,14 +209,14 @@ class _Sharpen:
         return Statistics(s.count, s.mean[index], s.covariance[np.ix_(index, index)])
 
     def _positions(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Where a PAN window's pixels lie in MSS, GDAL pixel coordinates."""
+        """Where a PAN window's pixels lie in MSS, GDAL pixel coordinates, to be broadcast to the window."""
         u = (window.col_off + 0.5 + np.arange(window.width))[None, :]
         v = (window.row_off + 0.5 + np.arange(window.height))[:, None]
         a = self.to_mss
-        # 0.5 is a multiple of the step, so positions counted from pixel centres are rounded alike
-        col, row = (np.round(p * _STEPS) / _STEPS for p in apply(a, u, v))
-        shape = (window.height, window.width)
-        return np.broadcast_to(col, shape), np.broadcast_to(row, shape)
+        # unless the model turns or shears, a column depends on u alone and a row on v alone
+        col = a.a * u + a.c + (a.b * v if a.b else 0)
+        row = a.e * v + a.f + (a.d * u if a.d else 0)
+        return np.round(col * _STEPS) / _STEPS, np.round(row * _STEPS) / _STEPS
 
     def _pan(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """PAN, blurred PAN where the method looks at it, where it is good, and its flags."""
@@ -228,6 +228,12 @@ class _Sharpen:
             low = lowpass(values[0], valid, self.pair.sigma)
         at = slices(window, wide)
         return pan[at], low[at], valid[at], flags[at]
+
+
+def _composed(*affines: Affine) -> Affine:
+    """Affine that applies the last one first."""
+    product = np.linalg.multi_dot([np.array(tuple(a)).reshape(3, 3) for a in affines])
+    return Affine(*product[:2].ravel())
 
 
 def _displaced(registration: Registration | None) -> Affine:

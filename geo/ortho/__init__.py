@@ -66,6 +66,8 @@ class Ortho:
     ----------
     geobox : GeoBox
         The output grid.
+    crs : str
+        Its CRS, such as ``EPSG:32648``.
     dem_share : float
         Share of the image whose ground has a height in the DEM; 1 where none is needed.
     valid_share : float
@@ -73,6 +75,7 @@ class Ortho:
     """
 
     geobox: GeoBox
+    crs: str
     dem_share: float
     valid_share: float
 
@@ -182,7 +185,8 @@ def orthorectify(
                 raise RasterError(
                     f"{image} holds no valid pixel on ground with a height; expected an image that is not all nodata"
                 )
-    return Ortho(geobox, share, good / (height * width))
+    code = target.to_epsg()
+    return Ortho(geobox, f"EPSG:{code}" if code else target.to_wkt(), share, good / (height * width))
 
 
 def centre_of(image: str | os.PathLike) -> tuple[float, float]:

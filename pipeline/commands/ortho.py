@@ -82,7 +82,7 @@ def command(
         record["results"] = {
             "width": width,
             "height": height,
-            "crs": str(made.geobox.crs),
+            "crs": made.crs,
             "dem_share": made.dem_share,
             "valid_share": made.valid_share,
         }
@@ -92,7 +92,7 @@ def command(
         width,
         height,
         resolution_m,
-        made.geobox.crs,
+        made.crs,
         100 * made.valid_share,
     )
 

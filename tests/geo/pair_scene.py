@@ -33,6 +33,7 @@ def write_pair(
     noise: float = 0.0,
     cloud: float = 0.0,
     seed: int = 0,
+    pan_mix: np.ndarray = PAN_MIX,
 ) -> tuple[Path, Path, np.ndarray]:
     """PAN and MSS orthos, and the bands that MSS would have at PAN's resolution.
 
@@ -48,12 +49,14 @@ def write_pair(
         Standard deviation of reflectance.
     cloud : float
         Share of the ground under bright patches that lie elsewhere in MSS than in PAN.
+    pan_mix : ndarray
+        Shares of visible and infrared light in PAN.
     """
     fine = landscape(size * RATIO, seed)
     rng = np.random.default_rng(seed + 100)
     dx, dy = (RATIO * s for s in shift_px)
     slope = stretch / size
-    pan = np.tensordot(PAN_MIX, fine, 1)
+    pan = np.tensordot(pan_mix, fine, 1)
     bands = np.tensordot(BAND_MIX, fine, 1)
     mss = np.stack([displaced(b, size, lambda x, _: x - dx - slope * x, lambda _, y: y - dy) for b in bands])
     if cloud:

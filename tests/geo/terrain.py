@@ -113,7 +113,10 @@ def look(rpcs: RPC, shape: tuple[int, int], height_at) -> tuple[np.ndarray, np.n
     height = np.full(shape, HEIGHT)
     for _ in range(30):
         lon, lat = camera.to_ground(col, row, height)
-        height = 0.5 * height + 0.5 * height_at(lon, lat)
+        change = 0.7 * (height_at(lon, lat) - height)
+        height = height + change
+        if np.abs(change).max() < 1e-3:
+            break
     return Transformer.from_crs("EPSG:4326", UTM, always_xy=True).transform(lon, lat)
 
 
