@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -119,9 +119,10 @@ def read(path: str | os.PathLike) -> Inventory:
     else:
         found = f"the polygon layers {', '.join(names)}" if names else "no layer of polygons"
         raise RasterError(f"{file} has {found}; expected a layer 'landslides', as `geocrack vectorize` writes")
-    landslides = pyogrio.read_dataframe(file, layer=chosen)
-    searched = pyogrio.read_dataframe(file, layer=SEARCHED) if SEARCHED in names and chosen == LANDSLIDES else None
-    metadata = pyogrio.read_info(file, layer=chosen)["dataset_metadata"] or {}
+    with without_side_files():
+        landslides = pyogrio.read_dataframe(file, layer=chosen)
+        searched = pyogrio.read_dataframe(file, layer=SEARCHED) if SEARCHED in names and chosen == LANDSLIDES else None
+        metadata = pyogrio.read_info(file, layer=chosen)["dataset_metadata"] or {}
     grid = None
     if _GRID in metadata:
         content = json.loads(metadata[_GRID])
@@ -140,7 +141,8 @@ def polygon_layers(file: Path) -> list[str]:
     if not file.exists():
         raise RasterError(f"{file} does not exist; expected a vector file such as a GeoPackage")
     try:
-        found = pyogrio.list_layers(file)
+        with without_side_files():
+            found = pyogrio.list_layers(file)
     except DataSourceError as error:
         raise RasterError(
             f"{file} cannot be read as a vector file ({error}); expected a GeoPackage or the like"
@@ -148,12 +150,21 @@ def polygon_layers(file: Path) -> list[str]:
     return [name for name, kind in found if kind and ("Polygon" in kind or kind in ("Unknown", "GeometryCollection"))]
 
 
-@contextmanager
-def _fixed_time() -> Iterator[None]:
+def without_side_files() -> AbstractContextManager[None]:
+    """Keep GDAL from writing ``.aux.xml`` beside a GeoPackage with metadata that is only read."""
+    return _option("GDAL_PAM_ENABLED", "NO")
+
+
+def _fixed_time() -> AbstractContextManager[None]:
     """Let GDAL write the same time of change each time."""
-    key = "OGR_CURRENT_DATE"
+    return _option("OGR_CURRENT_DATE", _CHANGED.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
+
+
+@contextmanager
+def _option(key: str, value: str) -> Iterator[None]:
+    """Set an option of the GDAL that reads and writes vectors, and set it back."""
     before = pyogrio.get_gdal_config_option(key)
-    pyogrio.set_gdal_config_options({key: _CHANGED.strftime("%Y-%m-%dT%H:%M:%S.000Z")})
+    pyogrio.set_gdal_config_options({key: value})
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 
-from pipeline.report import maps
+from geo.inventory import geopackage
 from pipeline.report.numbers import area, area_parts, day, number, percent
 from pipeline.report.run import RunResults
 
@@ -16,11 +16,9 @@ class Inventory:
     """Key figures of the merged inventory."""
 
     def __init__(self, run: RunResults) -> None:
-        self.path = run.inventory
-        self.polygons = self.searched = None
-        if run.inventory:
-            self.polygons = maps.read_polygons(run.inventory, "landslides", None)
-            self.searched = maps.read_polygons(run.inventory, "searched", None)
+        found = geopackage.read(run.inventory) if run.inventory else None
+        self.polygons = known(found.landslides) if found else None
+        self.searched = found.searched if found else None
         frame = self.polygons
         self.areas: np.ndarray = np.zeros(0)
         if frame is not None:
@@ -68,6 +66,11 @@ class Inventory:
                 }
             )
         return rows
+
+
+def known(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    """Leave out features without a geometry."""
+    return frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
 
 
 def _searched_km2(searched: gpd.GeoDataFrame | None) -> float:

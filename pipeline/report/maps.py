@@ -15,9 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import geopandas as gpd
 import numpy as np
-import pyogrio
 import rasterio
 import shapely
 from odc.geo.geobox import GeoBox
@@ -182,33 +180,6 @@ def probability_ramp(steps: int = 12) -> list[str]:
     """Colours of the probability maps from 0 to 1, as ``#rrggbb``."""
     ramp = cv2.applyColorMap(np.linspace(0, 255, steps).astype(np.uint8)[None], cv2.COLORMAP_INFERNO)[0]
     return [f"#{r:02x}{g:02x}{b:02x}" for b, g, r in ramp]
-
-
-def read_polygons(path: Path, layer: str | None, crs: Any) -> gpd.GeoDataFrame | None:
-    """Read polygons in the CRS of a map.
-
-    Parameters
-    ----------
-    path : Path
-    layer : str, optional
-        By default the file's first.
-    crs : CRS or None
-        To which they are turned; None leaves them.
-
-    Returns
-    -------
-    GeoDataFrame or None
-        None where the file has no such layer.
-    """
-    try:
-        layers = pyogrio.list_layers(path)[:, 0].tolist()
-    except pyogrio.errors.DataSourceError as error:
-        raise GridError(f"{path} cannot be read as vectors ({error}); expected a GeoPackage") from None
-    if layer is not None and layer not in layers:
-        return None
-    frame = gpd.read_file(path, layer=layer or layers[0])
-    frame = frame[~(frame.geometry.isna() | frame.geometry.is_empty)]
-    return frame.to_crs(crs) if crs is not None and frame.crs is not None else frame
 
 
 def svg_paths(shapes: Shapes, canvas: GeoBox) -> str:

@@ -15,11 +15,12 @@ import shapely
 from markupsafe import Markup
 from odc.geo.geobox import GeoBox
 
+from geo.inventory import geopackage
 from geo.inventory import truth as truth_of
 from geo.inventory.matching import judged
 from geo.raster import open_raster
 from pipeline.report import maps
-from pipeline.report.inventory import Inventory
+from pipeline.report.inventory import Inventory, known
 from pipeline.report.maps import Shapes
 from pipeline.report.numbers import area
 from pipeline.report.run import Result, RunResults, SceneResults
@@ -145,10 +146,8 @@ class _SceneMaps:
     def polygons(self, result: Result) -> Map:
         """Draw what a model found, told apart by whether it meets the truth where that is known."""
         assert result.polygons
-        frame = maps.read_polygons(result.polygons, "landslides", str(self.canvas.crs))
-        found = np.zeros(0, dtype=object) if frame is None else np.asarray(frame.geometry)
-        titles = np.array([] if frame is None else _titles(frame), dtype=object)
-        layers, legend = self._compared(found, titles)
+        frame = known(geopackage.read(result.polygons).landslides).to_crs(str(self.canvas.crs))
+        layers, legend = self._compared(np.asarray(frame.geometry), np.array(_titles(frame), dtype=object))
         name = f"polygons_{self.scene.name}_{result.recipe}.png"
         self.album.quicklooks[name] = maps.drawn_over(self.colour, layers, self.canvas)
         return self._map(self.image, f"{result.recipe}: polygons", layers, legend=legend)
@@ -173,7 +172,7 @@ class _SceneMaps:
 def _first_ground(scene: SceneResults) -> gpd.GeoDataFrame | None:
     """Ground that was searched in a scene, from the first model's polygons."""
     path = next((r.polygons for r in scene.results if r.polygons), None)
-    ground = maps.read_polygons(path, "searched", None) if path else None
+    ground = geopackage.read(path).searched if path else None
     return ground if ground is not None and len(ground) else None
 
 

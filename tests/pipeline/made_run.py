@@ -139,7 +139,7 @@ def _polygons(path, shapes, grid, acquired):
         geometry=shapes,
         crs=CRS,
     )
-    frame.to_file(path, layer="landslides")
+    frame.to_file(path, layer="landslides", dataset_metadata={"GEOCRACK_SETTINGS": "{}"})
     box = grid.boundingbox
     ground = shapely.box(box.left, box.bottom, box.right, box.top - (box.top - box.bottom) / 8)
     searched = gpd.GeoDataFrame({"area_km2": [ground.area / 1e6]}, geometry=[ground], crs=CRS)

@@ -359,3 +359,8 @@ def test_curves_keep_to_their_axes():
 )
 def test_how_numbers_are_written(written, expected):
     assert written == expected
+
+
+def test_reading_leaves_nothing_beside_the_inventories(made):
+    run, _, _ = made
+    assert list(run.rglob("*.aux.xml")) == []
