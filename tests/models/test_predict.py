@@ -1,0 +1,335 @@
+"""Whole-scene prediction with models whose answer is known: nothing is added, lost, shifted or seen."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import rasterio.shutil
+import scipy.ndimage
+import shapely
+from affine import Affine
+from rio_cogeo.cogeo import cog_validate
+
+from geo.errors import GridError, ModelError, OutputExistsError, RasterError
+from geo.masks import Quality
+from models.predict import Windows, _mirrored, predict
+
+PLACE = Affine(2, 0, 357_240, 0, -2, 3_464_000)
+
+
+@dataclass
+class Fake:
+    """A model that computes a known function of its bands; by default the first band itself."""
+
+    bands: tuple = ("red", "nir")
+    chip_size: int = 64
+    reach: int = 8
+    stride: int = 16
+    mean: tuple = (0.5, 0.5)
+    std: tuple = (0.3, 0.3)
+    function: object = lambda values: values[:, 0]
+    calls: list = field(default_factory=list)
+
+    def probability(self, images):
+        self.calls.append(images.shape)
+        return np.nan_to_num(self.function(images), nan=0.5).astype(np.float32)
+
+
+def mean_filter(images):
+    """5 x 5 mean with zeros past the window, as convolutions have them."""
+    return np.stack([scipy.ndimage.uniform_filter(x[0], 5, mode="constant") for x in images])
+
+
+def ramp(shape):
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return ((rows * 3 + columns * 2) / (3 * shape[0] + 2 * shape[1])).astype(np.float32)
+
+
+def write(path, red, *, invalid=None, transform=PLACE, crs="EPSG:32648", names=("nir", "red"), tags=None):
+    """Two float bands with NaN as nodata; nir is red turned around."""
+    stack = np.stack([1 - red, red]).astype(np.float32)
+    if invalid is not None:
+        stack[:, invalid] = np.nan
+    height, width = red.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=2, height=height, width=width, dtype="float32", nodata=np.nan, crs=crs,
+        transform=transform, tiled=True, blockxsize=64, blockysize=64,
+    ) as dst:  # fmt: skip
+        dst.write(stack)
+        if names:
+            dst.descriptions = names
+        dst.update_tags(**tags or {})
+    return path
+
+
+def run(path, model, output, **options):
+    settings = {"overlap": 16, "batch": 3, "dtype": "float32", **options}
+    found = predict(path, model, output, **settings)
+    with rasterio.open(output) as dst:
+        return dst.read(1), found
+
+
+@pytest.mark.parametrize("shape", [(150, 211), (64, 64), (17, 17), (17, 300), (1, 1), (65, 49)])
+@pytest.mark.parametrize("overlap", [0, 16, 32, 40])
+def test_a_ramp_is_reproduced_without_seams_at_any_size(tmp_path, shape, overlap):
+    truth = ramp(shape)
+    found, _ = run(write(tmp_path / "a.tif", truth), Fake(), tmp_path / "p.tif", overlap=overlap)
+    np.testing.assert_allclose(found, truth, atol=1e-6, rtol=0)
+
+
+def test_a_constant_stays_what_it_is(tmp_path):
+    model = Fake(function=lambda x: np.full((len(x), *x.shape[2:]), 0.3, np.float32))
+    found, told = run(write(tmp_path / "a.tif", ramp((150, 211))), model, tmp_path / "p.tif")
+    np.testing.assert_allclose(found, 0.3, atol=1e-6, rtol=0)
+    assert told["mean_probability"] == pytest.approx(0.3, abs=1e-6)
+    assert {shape[1:] for shape in model.calls} == {(2, 64, 64)}
+    assert max(shape[0] for shape in model.calls) == 3
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_output_lies_on_exactly_the_grid_of_the_input(tmp_path, dtype):
+    path = write(tmp_path / "a.tif", ramp((150, 211)), tags={"GEOCRACK_SCENE": "s1", "OTHER": "x"})
+    run(path, Fake(), tmp_path / "p.tif", dtype=dtype, tags={"GEOCRACK_MODEL": "abc"})
+    with rasterio.open(path) as src, rasterio.open(tmp_path / "p.tif") as dst:
+        assert (dst.crs, dst.transform, dst.shape, dst.count) == (src.crs, src.transform, src.shape, 1)
+        assert dst.descriptions == ("probability",)
+        assert {k: v for k, v in dst.tags().items() if k.startswith(("GEOCRACK", "OTHER"))} == {
+            "GEOCRACK_SCENE": "s1",
+            "GEOCRACK_MODEL": "abc",
+        }
+        assert dst.dtypes[0] == dtype
+        if dtype == "uint8":
+            assert (dst.scales[0], dst.nodata) == (0.004, 255)
+            np.testing.assert_allclose(dst.read(1) * 0.004, ramp((150, 211)), atol=0.0021)
+    assert cog_validate(tmp_path / "p.tif")[0]
+
+
+@pytest.mark.parametrize("turn", [13.4, 90])
+def test_turned_grids_stay_turned(tmp_path, turn):
+    transform = PLACE @ Affine.rotation(turn) @ Affine.scale(1, 0.5)
+    truth = ramp((70, 90))
+    found, _ = run(write(tmp_path / "a.tif", truth, transform=transform), Fake(), tmp_path / "p.tif")
+    np.testing.assert_allclose(found, truth, atol=1e-6)
+    with rasterio.open(tmp_path / "p.tif") as dst:
+        assert dst.transform.almost_equals(transform, precision=1e-9)
+
+
+def test_an_image_that_lies_nowhere_is_mapped_too(tmp_path):
+    found, _ = run(write(tmp_path / "a.tif", ramp((70, 90)), crs=None, transform=None), Fake(), tmp_path / "p.tif")
+    np.testing.assert_allclose(found, ramp((70, 90)), atol=1e-6)
+
+
+@pytest.mark.parametrize(("shape", "step"), [((200, 230), 48), ((130, 150), 48)])
+def test_the_result_does_not_depend_on_the_crop(tmp_path, shape, step):
+    """A model that looks at its neighbours, on an image and on a part of it that begins on the grid."""
+    red = np.random.default_rng(0).random(shape).astype(np.float32)
+    model = Fake(function=mean_filter)
+    whole, _ = run(write(tmp_path / "a.tif", red), model, tmp_path / "p.tif")
+    part, _ = run(
+        write(tmp_path / "b.tif", red[step:, step:], transform=PLACE @ Affine.translation(step, step)),
+        model,
+        tmp_path / "q.tif",
+    )
+    np.testing.assert_array_equal(part[48:, 48:], whole[step + 48 :, step + 48 :])
+
+
+def test_neighbours_past_the_edge_are_mirrored(tmp_path):
+    """A 5 x 5 mean near the edge is that of the mirrored image, where windows reach past it far enough."""
+    red = np.random.default_rng(1).random((100, 120)).astype(np.float32)
+    model = Fake(function=mean_filter)
+    found, _ = run(write(tmp_path / "a.tif", red), model, tmp_path / "p.tif", overlap=32)
+    expected = scipy.ndimage.uniform_filter(red, 5, mode="mirror")
+    np.testing.assert_allclose(found[:60, :60], expected[:60, :60], atol=0.02)
+    np.testing.assert_allclose(found[0, 20:40], expected[0, 20:40], atol=1e-6)
+    np.testing.assert_allclose(found[-1, 20:40], expected[-1, 20:40], atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 2, 17, 64])
+def test_mirrored_places_are_those_of_numpy(length):
+    places = np.pad(np.arange(length), (100, 120), mode="reflect" if length > 1 else "edge")
+    np.testing.assert_array_equal(_mirrored(-100, length + 220, length), places)
+
+
+@pytest.mark.parametrize("chip_size", [64, 100, 473])
+@pytest.mark.parametrize("overlap", [0, 7, 16, 33])
+@pytest.mark.parametrize("length", [1, 40, 64, 65, 500])
+def test_windows_lie_at_multiples_of_the_stride_and_cover_the_axis(chip_size, overlap, length):
+    windows = Windows.of(Fake(chip_size=chip_size), overlap=overlap)
+    starts = windows.starts(length)
+    assert windows.size >= chip_size
+    assert all(value % 16 == 0 for value in (windows.size, windows.step, *starts))
+    assert windows.overlap >= overlap
+    assert starts[0] <= 0
+    assert starts[-1] < length <= starts[-1] + windows.size
+    assert (windows.weight_sums(length, np.ones(windows.size)) >= 1).all()
+
+
+def test_windows_that_do_not_fit_the_model_are_refused():
+    with pytest.raises(ModelError, match="overlap of 60 pixels leaves no step between windows of 64; give 48 or less"):
+        Windows.of(Fake(), overlap=60)
+    with pytest.raises(ModelError, match="windows of 32 pixels are smaller than the chips of 64"):
+        Windows.of(Fake(), overlap=0, window=32)
+    assert Windows.of(Fake(), overlap=16, window=100) == Windows(112, 96, 0)
+    assert Windows.of(Fake(reach=0, stride=1), overlap=64) == Windows(512, 512, 0)
+
+
+def test_models_of_single_pixels_see_each_pixel_once(tmp_path):
+    model = Fake(reach=0, stride=1)
+    truth = ramp((530, 40))
+    found, _ = run(write(tmp_path / "a.tif", truth), model, tmp_path / "p.tif", window=256)
+    np.testing.assert_allclose(found, truth, atol=1e-6)
+    assert sum(shape[0] for shape in model.calls) == 3
+
+
+def test_what_is_not_valid_or_not_seen_is_nodata_and_changes_nothing_around(tmp_path):
+    truth = ramp((150, 211))
+    invalid = np.zeros(truth.shape, bool)
+    invalid[40:90, 100:160] = True
+    path = write(tmp_path / "a.tif", truth, invalid=invalid)
+    flags = np.zeros(truth.shape, np.uint8)
+    flags[:20], flags[20:30], flags[30:35] = Quality.CLOUD, Quality.SATURATED, Quality.SHADOW
+    with rasterio.open(
+        tmp_path / "a.quality.tif", "w", driver="GTiff", count=1, height=150, width=211, dtype="uint8",
+        crs="EPSG:32648", transform=PLACE,
+    ) as dst:  # fmt: skip
+        dst.write(flags, 1)
+    found, told = run(path, Fake(), tmp_path / "p.tif")
+    hidden = invalid.copy()
+    hidden[:20] = hidden[30:35] = True
+    np.testing.assert_array_equal(np.isnan(found), hidden)
+    np.testing.assert_allclose(found[~hidden], truth[~hidden], atol=1e-6)
+    assert told["valid_share"] == pytest.approx((~hidden).mean())
+
+
+def test_windows_without_valid_pixels_are_passed_over(tmp_path):
+    truth = ramp((300, 300))
+    invalid = np.ones(truth.shape, bool)
+    invalid[130:150, 140:160] = False
+    model = Fake()
+    found, told = run(write(tmp_path / "a.tif", truth, invalid=invalid), model, tmp_path / "p.tif")
+    assert told["windows"] == sum(shape[0] for shape in model.calls) <= 4
+    assert told["windows_skipped"] > 25
+    np.testing.assert_array_equal(np.isnan(found), invalid)
+    np.testing.assert_allclose(found[~invalid], truth[~invalid], atol=1e-6)
+
+
+def area(path, *boxes, crs="EPSG:4326"):
+    shapes = [shapely.transform(shapely.box(*b), lambda p: np.column_stack(PLACE @ (p[:, 0], p[:, 1]))) for b in boxes]
+    gpd.GeoDataFrame(geometry=shapes, crs="EPSG:32648").to_crs(crs).to_file(path)
+    return path
+
+
+def test_only_the_area_is_searched(tmp_path):
+    truth = ramp((300, 300))
+    polygons = area(tmp_path / "area.gpkg", (10.2, 20.1, 60.4, 50.3), (200.1, 210.4, 250.2, 290.3))
+    model = Fake()
+    found, told = run(write(tmp_path / "a.tif", truth), model, tmp_path / "p.tif", area=polygons)
+    inside = np.zeros(truth.shape, bool)
+    inside[20:50, 10:60] = inside[210:290, 200:250] = True
+    np.testing.assert_array_equal(np.isfinite(found), inside)
+    np.testing.assert_allclose(found[inside], truth[inside], atol=1e-6)
+    assert told["windows_skipped"] > 20
+    assert sum(shape[0] for shape in model.calls) < 20
+
+
+def test_an_area_elsewhere_or_without_valid_pixels_leaves_no_output(tmp_path):
+    truth = ramp((100, 100))
+    invalid = np.zeros(truth.shape, bool)
+    invalid[:50] = True
+    path = write(tmp_path / "a.tif", truth, invalid=invalid)
+    with pytest.raises(GridError, match="lies outside the image"):
+        run(path, Fake(), tmp_path / "p.tif", area=area(tmp_path / "far.gpkg", (5000, 0, 5010, 9)))
+    with pytest.raises(RasterError, match=r"has no valid pixel inside .*empty\.gpkg"):
+        run(path, Fake(), tmp_path / "p.tif", area=area(tmp_path / "empty.gpkg", (0, 0, 90, 40)))
+    with pytest.raises(RasterError, match="has no valid pixel: all is nodata, cloud or shadow"):
+        run(write(tmp_path / "b.tif", truth, invalid=truth >= 0), Fake(), tmp_path / "p.tif")
+    assert not list(tmp_path.glob("*p.tif*"))
+
+
+def test_bands_are_found_by_name_and_others_are_told(tmp_path):
+    truth = ramp((70, 90))
+    path = write(tmp_path / "a.tif", truth, names=None)
+    found, _ = run(path, Fake(), tmp_path / "p.tif", bands=("NIR", "Red"))
+    np.testing.assert_allclose(found, truth, atol=1e-6)
+    with pytest.raises(ModelError, match=r"trained on the bands red, swir, .*a\.tif has nir, red; name .* --bands"):
+        run(path, Fake(bands=("red", "swir")), tmp_path / "q.tif", bands=("nir", "red"))
+    with pytest.raises(RasterError, match="give --bands"):
+        run(path, Fake(), tmp_path / "q.tif")
+
+
+def test_values_of_another_unit_are_told(tmp_path, caplog):
+    path = write(tmp_path / "a.tif", ramp((70, 90)) * 1000)
+    run(path, Fake(function=lambda x: x[:, 0] / 1e4), tmp_path / "p.tif")
+    assert "other values than the model was trained on, on average red 50" in caplog.text
+    caplog.clear()
+    run(write(tmp_path / "b.tif", ramp((70, 90))), Fake(), tmp_path / "q.tif")
+    assert not caplog.records
+
+
+def test_a_model_that_gives_no_number_is_told(tmp_path):
+    class Broken(Fake):
+        def probability(self, images):
+            return np.full((len(images), 64, 64), np.nan, np.float32)
+
+    with pytest.raises(ModelError, match="gives no number"):
+        run(write(tmp_path / "a.tif", ramp((70, 90))), Broken(), tmp_path / "p.tif")
+    assert not (tmp_path / "p.tif").exists()
+
+
+def test_a_truncated_image_leaves_no_output(tmp_path):
+    whole = write(tmp_path / "whole.tif", np.random.default_rng(0).random((300, 300)))
+    path = tmp_path / "a.tif"
+    rasterio.shutil.copy(whole, path, driver="COG", overviews="NONE")  # its directory comes first
+    path.write_bytes(path.read_bytes()[:300_000])
+    whole.unlink()
+    with pytest.raises(RasterError, match=r"a\.tif is truncated or damaged"):
+        run(path, Fake(), tmp_path / "p.tif")
+    assert {p.name for p in tmp_path.iterdir()} == {"a.tif"}
+
+
+def test_an_output_that_is_there_stays(tmp_path):
+    path = write(tmp_path / "a.tif", ramp((70, 90)))
+    (tmp_path / "p.tif").write_text("mine")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        run(path, Fake(), tmp_path / "p.tif")
+    assert (tmp_path / "p.tif").read_text() == "mine"
+    run(path, Fake(), tmp_path / "p.tif", overwrite=True)
+
+
+TALL = """
+import sys
+sys.path.insert(0, sys.argv[3])
+from test_predict import Fake
+from models.predict import predict
+predict(sys.argv[1], Fake(chip_size=256, stride=32), sys.argv[2], overlap=64, batch=4)
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak of a process is read from /proc")
+def test_memory_does_not_grow_with_the_scene(tmp_path):
+    peaks = []
+    for height in (5_000, 20_000):
+        path = tmp_path / f"{height}.tif"
+        with rasterio.open(
+            path, "w", driver="GTiff", count=2, height=height, width=1024, dtype="uint16", nodata=0, crs="EPSG:32648",
+            transform=PLACE, tiled=True, compress="zstd",
+        ) as dst:  # fmt: skip
+            dst.descriptions = ("red", "nir")
+            dst.scales = (1e-4, 1e-4)
+            row = np.random.default_rng(0).integers(1, 9999, (2, 500, 1024)).astype(np.uint16)
+            for top in range(0, height, 500):
+                dst.write(row, window=rasterio.windows.Window(0, top, 1024, 500))
+        command = [sys.executable, "-c", TALL, str(path), str(tmp_path / "p.tif"), os.path.dirname(__file__)]
+        # GDAL's cache is capped in bytes; a small one is full in both
+        environment = {**os.environ, "GDAL_CACHEMAX": "8", "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
+        peaks.append(int(done.stdout.split()[-1]))
+        (tmp_path / "p.tif").unlink()
+    assert peaks[1] < 1.1 * peaks[0], peaks
