@@ -47,7 +47,9 @@ def verbosity(command: Callable) -> Callable:
         ctx.meta["quiet"] = value
         _configure(ctx)
 
-    verbose = click.option("-v", "--verbose", count=True, expose_value=False, callback=more, help="Say more.")
+    verbose = click.option(
+        "-v", "--verbose", count=True, expose_value=False, callback=more, show_default=False, help="Say more."
+    )
     quiet = click.option("-q", "--quiet", is_flag=True, expose_value=False, callback=less, help="Only warnings.")
     return verbose(quiet(command))
 

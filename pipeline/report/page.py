@@ -38,6 +38,7 @@ class Content:
     precision_recall: list[dict[str, Any]]
     scenes: list[dict[str, Any]]
     registration: list[dict[str, Any]]
+    chips: list[dict[str, Any]]
     training: list[dict[str, Any]]
     steps: list[dict[str, Any]]
     versions: dict[str, str]
@@ -67,6 +68,7 @@ def content(run: RunResults) -> Content:
         scenes=scenes,
         precision_recall=tables.precision_recall(run),
         registration=tables.registration(run),
+        chips=tables.chips(run),
         training=[tables.training(recipe, metrics) for recipe, metrics in run.models.items()],
         steps=tables.steps(run),
         versions=tables.versions(run),

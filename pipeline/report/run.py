@@ -32,6 +32,7 @@ class SceneResults:
     facts: dict[str, Any]
     fused: Path | None
     coregistration: dict[str, Any]
+    chips: dict[str, Any]
     searched: bool
     truth: Path | None
     results: tuple[Result, ...]
@@ -129,6 +130,7 @@ def _scene(paths: RunPaths, name: str, settings: dict[str, Any], declared: dict[
         facts=_json(paths.scene_facts.format(scene=name)),
         fused=_there(paths.fused.format(scene=name)),
         coregistration=_json(paths.coregistration.format(scene=name)),
+        chips=_json(Path(paths.chips.format(scene=name)) / "chips.json"),
         searched=bool(declared.get("map", True)),
         truth=_given(declared.get("truth"), Path(paths.folder)),
         results=tuple(results),

@@ -91,6 +91,18 @@ def headline(tables: list[dict[str, Any]]) -> str:
     return f"Pixel F1 against the truth{where}: " + "; ".join(parts) + "."
 
 
+def chips(run: RunResults) -> list[dict[str, Any]]:
+    """Count the chips of all scenes by what they are for."""
+    rows = []
+    for split, words in (("train", "training"), ("val", "validation"), ("test", "test")):
+        counts = [s.chips["counts"][split] for s in run.scenes if split in (s.chips.get("counts") or {})]
+        known = sum(c.get("valid_pixels", 0) for c in counts)
+        if counts:
+            share = sum(c.get("landslide_pixels", 0) for c in counts) / known if known else None
+            rows.append({"split": words, "chips": sum(c["chips"] for c in counts), "share": share})
+    return rows
+
+
 def training(recipe: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """Give the curves and scores of one model's training."""
     history = [row for row in metrics.get("history") or [] if isinstance(row, dict)]

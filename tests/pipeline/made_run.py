@@ -90,6 +90,9 @@ def _scene(folder, scene, acquired, grid, scars, number, truth, recipes):
         "warnings": ["the XML gives no gains; the table of 2015 was used"] if number else [],
     }
     (folder / "reflectance/scene.json").write_text(json.dumps(facts))
+    (folder / "chips").mkdir()
+    counts = {"chips": 30, "valid_pixels": 1000, "landslide_pixels": 80}
+    (folder / "chips/chips.json").write_text(json.dumps({"counts": dict.fromkeys(("train", "val", "test"), counts)}))
     shift = {
         "shift_x_m": 6.31,
         "shift_y_m": -3.02,

@@ -14,6 +14,19 @@ HEAVY = ("numpy", "rasterio", "torch", "scipy", "sklearn", "skimage", "cv2", "ge
 HEAVY += ("pyproj", "matplotlib", "dask", "snakemake", "jinja2")
 
 
+def leaves():
+    """Every command that does something: of a group its members, such as ``chips import``."""
+    for name in cli.COMMANDS:
+        command = cli.geocrack.get_command(click.Context(cli.geocrack), name)
+        if isinstance(command, click.Group):
+            yield from ((f"{name} {member}", leaf) for member, leaf in command.commands.items())
+        else:
+            yield name, command
+
+
+LEAVES = dict(leaves())
+
+
 def geocrack(*arguments, **more):
     """Run the command line in a process of its own."""
     return subprocess.run(
@@ -26,9 +39,9 @@ def helps():
     """Help of every command, and the heavy packages that were loaded for it, from one fresh interpreter."""
     script = f"""
 import contextlib, io, json, sys
-from pipeline.cli import COMMANDS, geocrack
+from pipeline.cli import geocrack
 answers = {{}}
-for name in ["", *COMMANDS]:
+for name in {["", *dict.fromkeys([*cli.COMMANDS, *LEAVES])]!r}:
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         geocrack([*name.split(), "--help"], standalone_mode=False, prog_name="geocrack")
@@ -40,7 +53,7 @@ print(json.dumps(answers))
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", [*cli.COMMANDS, *(n for n in LEAVES if " " in n)])
 def test_help_is_instant_because_it_loads_nothing_heavy(helps, name):
     text, loaded = helps[name]
     assert loaded == []
@@ -48,7 +61,7 @@ def test_help_is_instant_because_it_loads_nothing_heavy(helps, name):
     assert "-h, --help" in text
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", LEAVES)
 def test_every_command_says_what_it_does_and_takes_v_and_q(helps, name):
     text, _ = helps[name]
     assert "-v, --verbose" in text
@@ -58,9 +71,9 @@ def test_every_command_says_what_it_does_and_takes_v_and_q(helps, name):
         assert "--overwrite" in text
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
+@pytest.mark.parametrize("name", LEAVES)
 def test_every_option_has_a_help_text(name):
-    for parameter in cli.geocrack.get_command(click.Context(cli.geocrack), name).params:
+    for parameter in LEAVES[name].params:
         if isinstance(parameter, click.Option):
             assert parameter.help, f"{name} {parameter.opts}"
 

@@ -129,6 +129,7 @@ def test_registration_angles_calibration_and_warnings(made):
 def test_training_curves_steps_versions_and_settings(made):
     _, page, _ = made
     assert page.count('class="line') == 1 + 3
+    assert "Chips: 60 training (8 % landslide), 60 validation (8 % landslide), 60 test (8 % landslide)." in page
     assert "Tried on validation chips: gamma 0.25, f1 0.6" in page
     steps = rows_of(page, "How it was made")
     assert [row[0] for row in steps[1:]] == ["vectorize", "fuse", "fuse", "train", "train"]
