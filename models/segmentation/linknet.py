@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from models.labeller import Encoding
 from models.segmentation.encoders import channels_of
@@ -58,14 +59,25 @@ class LinkNet(Encoding):
         added to; light encoders, whose stem keeps full detail there, gain from it.
     narrowest : int
         Least channels in the middle of a decoder block (1: a quarter of what comes, as printed).
+    pool : int
+        The network looks at means of ``pool`` x ``pool`` pixels and its logits are interpolated back: a step
+        costs ``pool**2`` times less and sees as much more ground, borders are as much coarser (1: as printed).
     """
 
-    stride = 32
-    #: Context on each side after which the centre's probability hardly changes any more.
-    reach = 64
-
-    def __init__(self, *, bands: int, encoder: str = "resnet50", half_skip: bool = False, narrowest: int = 1) -> None:
+    def __init__(
+        self,
+        *,
+        bands: int,
+        encoder: str = "resnet50",
+        half_skip: bool = False,
+        narrowest: int = 1,
+        pool: int = 1,
+    ) -> None:
         super().__init__()
+        self.pool = pool
+        self.stride = 32 * pool
+        #: Context on each side after which the centre's probability hardly changes any more.
+        self.reach = 64 * pool
         self.encoder = build_encoder(encoder, bands=bands)
         channels = channels_of(self.encoder)[:0:-1]  # from 1/32 to 1/2 of the size
         self.decoder = nn.ModuleList(DecoderBlock(a, b, narrowest) for a, b in pairwise(channels))
@@ -83,6 +95,8 @@ class LinkNet(Encoding):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
+        if self.pool > 1:
+            images = functional.avg_pool2d(images, self.pool)
         _, half, *maps = self.encoder(images)
         skips = [*maps[-2::-1], half if self.half_skip else None]
         decoded = maps[-1]
@@ -90,4 +104,7 @@ class LinkNet(Encoding):
             decoded = block(decoded)
             if skip is not None:
                 decoded = decoded + skip
-        return self.last(decoded)
+        logits = self.last(decoded)
+        if self.pool > 1:
+            logits = functional.interpolate(logits, scale_factor=self.pool, mode="bilinear", align_corners=False)
+        return logits

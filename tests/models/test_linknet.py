@@ -93,3 +93,17 @@ def test_every_stage_gets_a_gradient():
     network = models.build("linknet", bands=3, encoder="resnet18", half_skip=True)
     network(torch.randn(2, 3, 64, 64)).sum().backward()
     assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
+
+
+def test_pool_sees_means_and_gives_logits_of_the_full_size():
+    """The pooled network on an image is the plain one on the image's 2 x 2 means, interpolated back."""
+    torch.manual_seed(0)
+    pooled = LinkNet(bands=4, encoder="resnet18", pool=2).eval()
+    plain = LinkNet(bands=4, encoder="resnet18").eval()
+    plain.load_state_dict(pooled.state_dict())
+    image = torch.rand(1, 4, 128, 192)
+    means = image.reshape(1, 4, 64, 2, 96, 2).mean((3, 5))
+    with torch.inference_mode():
+        expected = torch.nn.functional.interpolate(plain(means), scale_factor=2, mode="bilinear")
+        assert torch.allclose(pooled(image), expected, atol=1e-5)
+    assert (pooled.stride, pooled.reach) == (64, 128)
