@@ -98,8 +98,8 @@ def test_every_stage_gets_a_gradient():
 def test_pool_sees_means_and_gives_logits_of_the_full_size():
     """The pooled network on an image is the plain one on the image's 2 x 2 means, interpolated back."""
     torch.manual_seed(0)
-    pooled = LinkNet(bands=4, encoder="resnet18", pool=2).eval()
-    plain = LinkNet(bands=4, encoder="resnet18").eval()
+    pooled = models.build("linknet", bands=4, encoder="resnet18", pool=2).eval()
+    plain = models.build("linknet", bands=4, encoder="resnet18").eval()
     plain.load_state_dict(pooled.state_dict())
     image = torch.rand(1, 4, 128, 192)
     means = image.reshape(1, 4, 64, 2, 96, 2).mean((3, 5))
