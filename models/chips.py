@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -390,7 +391,8 @@ class ChipsWriter:
         """
         columns = {name: [row[name] for row in self._rows] for name in self._rows[0]}
         frame = gpd.GeoDataFrame(columns, geometry=self._footprints, crs=self.crs)
-        with _fixed_time():
+        with _fixed_time(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'crs' was not provided")  # photographs lie nowhere
             try:
                 pyogrio.write_dataframe(frame, self.folder / "index.gpkg", layer="chips", driver="GPKG")
             except (DataSourceError, RuntimeError) as error:

@@ -1,0 +1,348 @@
+"""Import folders of photographs and masks as chips: their sizes stay, and duplicates stay together."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import Affine
+from rasterio.windows import Window
+
+from geo.atomic import atomic
+from geo.errors import LabelError, RasterError
+from geo.image import open_image
+from geo.labels import BACKGROUND, UNKNOWN
+from geo.raster import open_raster
+from geo.stream import stream
+from models.chips import ChipsWriter, NewChip
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[Iterable, str, int], Iterable]
+
+SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Photograph:
+    """One image and its mask; without a mask all of it is background."""
+
+    id: str
+    image: Path
+    mask: Path | None
+
+
+def import_photographs(
+    images: str | os.PathLike,
+    masks: str | os.PathLike,
+    output: str | os.PathLike,
+    *,
+    bands: Sequence[str] = ("red", "green", "blue"),
+    negatives: str | os.PathLike | None = None,
+    test_list: str | os.PathLike | None = None,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.0,
+    seed: int = 0,
+    black_px: int = 100,
+    overwrite: bool = False,
+    threads: int | None = None,
+    progress: Progress = lambda items, label, total: items,
+) -> dict[str, Any]:
+    """Write a folder of chips.
+
+    Parameters
+    ----------
+    images, masks : path
+        Folders; an image and its mask have the same name but for the suffix. Masks are 0 and 1, or 0 and 255.
+    output : path
+        Folder to make; it appears whole or not at all.
+    bands : sequence of str
+        Names of the bands, in the order of the files.
+    negatives : path, optional
+        Folder of images without landslide, which have no masks.
+    test_list : path, optional
+        Text file with a name in each line: these are only tested on.
+    val_fraction, test_fraction : float
+        Shares drawn, by hashes of names, among those not in the list; the same of images and of negatives.
+    seed : int
+        Another one draws others.
+    black_px : int
+        Areas of purely black pixels that touch the border and have at least as many pixels show no ground:
+        they are not valid, see ``wedges``. 0 keeps them all.
+    overwrite : bool
+    threads : int, optional
+    progress : callable
+
+    Returns
+    -------
+    dict
+        What ``chips.json`` holds.
+
+    Raises
+    ------
+    LabelError
+        A mask is missing, has other values or another size; a name of the list is unknown; an image is both
+        among those with a mask and among the negatives.
+    RasterError
+        An image cannot be read, or has other bands.
+    OutputExistsError, OutputError
+    """
+    photographs = _paired(Path(images), Path(masks), Path(negatives) if negatives else None)
+    listed = _listed(Path(test_list), photographs) if test_list else set()
+    with warnings.catch_warnings(), atomic(output, overwrite=overwrite, folder=True) as part:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        looked_at = progress(stream(_content, photographs, workers=threads), "Comparing images", len(photographs))
+        contents = {photograph.id: digest for photograph, digest in looked_at}
+        splits, moved, copies = deal(
+            photographs, contents, listed, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
+        )
+        if copies:
+            log.warning("%d images are copies of others; copies stay in the split of the first", copies)
+        if moved:
+            log.warning(
+                "%d copies of images of the test list were not in it and are tested on too: %s",
+                len(moved),
+                _some(moved),
+            )
+        writer = ChipsWriter(part, [band.lower() for band in bands], crs=None)
+
+        def chips() -> Iterator[NewChip]:
+            for photograph in progress(photographs, "Importing images", len(photographs)):
+                yield _chip(photograph, splits[photograph.id], bands, black_px)
+
+        writer.write(chips(), workers=threads)
+        return writer.finish(
+            resolution_m=None,
+            sources=[
+                {
+                    "image": str(images),
+                    "labels": str(masks),
+                    "negatives": str(negatives) if negatives else None,
+                    "test_list": str(test_list) if test_list else None,
+                }
+            ],
+            split={"val_fraction": val_fraction, "test_fraction": test_fraction, "seed": seed, "black_px": black_px},
+            copies=copies,
+        )
+
+
+def _files(folder: Path, what: str) -> dict[str, Path]:
+    """Images of a folder by their names without suffix."""
+    if not folder.is_dir():
+        raise RasterError(f"{folder} is no folder; expected one of {what}")
+    files: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            if path.stem in files:
+                raise LabelError(f"{folder} holds both {files[path.stem].name} and {path.name}; keep one of them")
+            files[path.stem] = path
+    if not files:
+        raise RasterError(f"{folder} holds no {what}; expected files such as .png, .jpg, .webp or .tif")
+    return files
+
+
+def _paired(images: Path, masks: Path, negatives: Path | None) -> list[Photograph]:
+    """All photographs in the order of their names, negatives last."""
+    there, masked = _files(images, "images"), _files(masks, "masks")
+    missing = [path.name for stem, path in there.items() if stem not in masked]
+    if missing:
+        raise LabelError(
+            f"{len(missing)} of {len(there)} images in {images} have no mask of the same name in {masks}: "
+            f"{_some(missing)}; add the masks, or put images without landslide into a folder for --negatives"
+        )
+    alone = len(masked.keys() - there.keys())
+    if alone:
+        log.warning("%d masks in %s have no image and are left out", alone, masks)
+    found = [Photograph(_safe(stem), path, masked[stem]) for stem, path in there.items()]
+    taken = {photograph.id for photograph in found}
+    for stem, path in (_files(negatives, "images") if negatives else {}).items():
+        name = _safe(stem) if _safe(stem) not in taken else f"negative_{_safe(stem)}"
+        found.append(Photograph(name, path, None))
+    ids = [photograph.id for photograph in found]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise LabelError(f"two images would both become the chip '{twice}'; rename one of them")
+    return found
+
+
+def _safe(stem: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", stem)
+
+
+def _some(names: Sequence[str]) -> str:
+    """Show the first few names of a list."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _listed(file: Path, photographs: Sequence[Photograph]) -> set[str]:
+    """Chips named in a list, with or without suffix; empty lines and those beginning with # are passed over."""
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError(
+            f"{file} cannot be read as a list of names ({error}); expected one name in each line"
+        ) from None
+    known = {name: p.id for p in photographs for name in (p.image.stem, p.image.name)}
+    names = [line for line in lines if line and not line.startswith("#")]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise LabelError(f"{file} names images that are not there: {_some(unknown)}; correct the list or the folder")
+    return {known[name] for name in names}
+
+
+def _content(photograph: Photograph) -> str:
+    """Hash of the pixels: two files of one picture have the same."""
+    with open_raster(photograph.image) as src:
+        pixels = src.read()
+    return hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode() + pixels.tobytes()).hexdigest()
+
+
+def deal(
+    photographs: Sequence[Photograph],
+    contents: dict[str, str],
+    listed: set[str],
+    *,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+) -> tuple[dict[str, str], list[str], int]:
+    """Deal photographs to the splits; those with the same pixels go together.
+
+    Parameters
+    ----------
+    photographs : sequence of Photograph
+    contents : dict
+        Hash of the pixels of each.
+    listed : set of str
+        Chips to be tested on.
+    val_fraction, test_fraction : float
+        Of the others.
+    seed : int
+
+    Returns
+    -------
+    splits : dict
+        Split of each chip.
+    moved : list of str
+        Chips that are tested on only because a copy of theirs is.
+    copies : int
+        Chips whose pixels an earlier one has too.
+
+    Raises
+    ------
+    LabelError
+        One picture is there with a mask and as a negative.
+    """
+    groups: dict[str, list[Photograph]] = {}
+    for photograph in photographs:
+        groups.setdefault(contents[photograph.id], []).append(photograph)
+    for group in groups.values():
+        if len({photograph.mask is None for photograph in group}) > 1:
+            raise LabelError(
+                f"{_some([str(p.image) for p in group])} show the same picture, once with a mask and once as a "
+                "negative; keep one of them"
+            )
+    splits: dict[str, str] = {}
+    moved: list[str] = []
+    for kind in (False, True):
+        free = []
+        for group in (g for g in groups.values() if (g[0].mask is None) == kind):
+            if any(p.id in listed for p in group):
+                splits |= {p.id: "test" for p in group}
+                moved += [p.id for p in group if p.id not in listed]
+            else:
+                free.append(group)
+        free.sort(key=lambda group: hashlib.sha256(f"{seed} {group[0].id}".encode()).digest())
+        count = sum(map(len, free))
+        wanted = {"val": round(val_fraction * count), "test": round(test_fraction * count)}
+        for group in free:
+            split = next((name for name, left in wanted.items() if left > 0), "train")
+            if split != "train":
+                wanted[split] -= len(group)
+            splits |= {p.id: split for p in group}
+    return splits, moved, len(photographs) - len(groups)
+
+
+def _chip(photograph: Photograph, split: str, bands: Sequence[str], black_px: int) -> NewChip:
+    with open_image(photograph.image, bands) as image:
+        height, width = image.shape
+        values, valid = image.read(Window(0, 0, width, height))
+        encoding = image.encoding
+    valid &= ~wedges(values, black_px)
+    if photograph.mask is None:
+        label = np.full((height, width), BACKGROUND, dtype=np.uint8)
+    else:
+        label = _mask(photograph.mask)
+        if label.shape != (height, width):
+            raise LabelError(
+                f"{photograph.mask} has {label.shape[0]} x {label.shape[1]} pixels, its image {photograph.image} "
+                f"{height} x {width}; give masks of the size of their images"
+            )
+    return NewChip(
+        id=photograph.id,
+        split=split,
+        source=photograph.image.name,
+        values=np.where(valid, values, np.float32(np.nan)),
+        label=label,
+        good=valid,
+        geobox=GeoBox((height, width), Affine.identity(), None),
+        encoding=encoding,
+    )
+
+
+def wedges(values: np.ndarray, least_px: int) -> np.ndarray:
+    """Areas of purely black pixels that touch the border, as warped images have beyond their ground.
+
+    Black is 0 in all bands, or 1 in all, as tools make it that keep 0 for nodata. Deep shadow is a little
+    brighter and not as even.
+
+    Parameters
+    ----------
+    values : ndarray, shape (bands, height, width)
+        Whole numbers.
+    least_px : int
+        Smaller areas are kept: shadows and black cars. 0 finds none.
+
+    Returns
+    -------
+    ndarray of bool, shape (height, width)
+    """
+    black = (values == 0).all(axis=0) | (values == 1).all(axis=0)
+    if not least_px or not black.any():
+        return np.zeros(black.shape, dtype=bool)
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(black.view(np.uint8), connectivity=4)
+    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    large = np.flatnonzero(statistics[:, cv2.CC_STAT_AREA] >= least_px)
+    chosen = [number for number in np.intersect1d(border, large) if number != 0]
+    return np.isin(parts, chosen)
+
+
+def _mask(path: Path) -> np.ndarray:
+    """Label of a mask file: 0, 1, or 255 where it is nodata."""
+    with open_raster(path) as src:
+        bands = [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
+        stored = src.read(bands)
+        nodata = src.nodata
+    if (stored != stored[:1]).any():
+        raise LabelError(f"{path} is a picture in colours; expected a mask of 0 and 1, or 0 and 255")
+    values = stored[0]
+    unknown = np.zeros(values.shape, dtype=bool) if nodata in (None, 0) else values == nodata
+    found = np.unique(values[~unknown])
+    if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
+        shown = ", ".join(f"{v:g}" for v in found[:8]) + (" ..." if len(found) > 8 else "")
+        raise LabelError(
+            f"{path} holds the values {shown}; expected 0 and 1, or 0 and 255 (a JPEG blurs masks: save them as PNG)"
+        )
+    return np.where(unknown, UNKNOWN, values > 0).astype(np.uint8)

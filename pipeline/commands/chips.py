@@ -1,0 +1,104 @@
+"""``geocrack chips``: chips from elsewhere than a scene."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import options
+
+log = logging.getLogger(__name__)
+
+
+@click.group("chips")
+def command() -> None:
+    """Import folders of images and masks as chips."""
+
+
+@command.command("import", short_help="Import folders of images and masks.")
+@click.argument("images", type=options.PATH)
+@click.argument("masks", type=options.PATH)
+@options.output("Folder of chips to make: images/, labels/, index.gpkg, chips.json.")
+@click.option("--negatives", type=options.PATH, help="Folder of images without landslide, which need no masks.")
+@click.option("--test-list", type=options.PATH, help="Text file that names, one in a line, images only to test on.")
+@click.option(
+    "--val-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.1,
+    show_default=True,
+    help="Share of the other images that validates.",
+)
+@click.option(
+    "--test-fraction",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the other images that tests, where no list does.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other images.")
+@click.option("--bands", default="red,green,blue", show_default=True, help="Names of the bands, in their order.")
+@click.option(
+    "--black-px",
+    type=click.IntRange(min=0),
+    default=100,
+    show_default=True,
+    help="Black areas at the border with at least as many pixels show no ground and are not valid; 0 keeps them.",
+)
+@options.threads
+@options.overwrite
+@options.verbosity
+def import_command(
+    images: Path,
+    masks: Path,
+    output: Path,
+    negatives: Path | None,
+    test_list: Path | None,
+    val_fraction: float,
+    test_fraction: float,
+    seed: int,
+    bands: str,
+    black_px: int,
+    threads: int | None,
+    overwrite: bool,
+) -> None:
+    """Import photographs in IMAGES and their masks in MASKS, which have the same names but for the suffix.
+
+    Images keep their sizes; masks are 0 and 1, or 0 and 255. Images with the same pixels go into the same
+    split.
+    """
+    if test_list is not None and test_fraction:
+        raise click.UsageError("give either --test-list or --test-fraction")
+    if val_fraction + test_fraction > 1:
+        raise click.UsageError(f"--val-fraction {val_fraction:g} and --test-fraction {test_fraction:g} exceed 1")
+
+    from geo.atomic import check_free
+    from models.photographs import import_photographs
+    from pipeline.commands.tile import log_counts
+    from pipeline.provenance import track
+
+    check_free(output, overwrite=overwrite)
+    settings: dict[str, Any] = {
+        "val_fraction": val_fraction,
+        "test_fraction": test_fraction,
+        "seed": seed,
+        "black_px": black_px,
+    }
+    inputs = [images, masks, negatives, test_list]
+    with track("chips import", output, inputs=inputs, settings={**settings, "bands": bands}) as record:
+        found = import_photographs(
+            images,
+            masks,
+            output,
+            bands=[name.strip() for name in bands.split(",")],
+            negatives=negatives,
+            test_list=test_list,
+            overwrite=overwrite,
+            threads=threads,
+            progress=options.progress,
+            **settings,
+        )
+        record["results"] = {"counts": found["counts"], "copies": found["copies"]}
+    log_counts(output, found["counts"])
