@@ -99,7 +99,7 @@ def make_demo(
         ground = truth.areas(valley.fields, imaged)
         for name, polygon in ground.items():
             frame = gpd.GeoDataFrame({"name": [name]}, geometry=[polygon], crs=CRS)
-            truth.write_vector(part / "areas.gpkg", name, frame)
+            truth.write_vector(part / f"{name}_area.gpkg", name, frame)
         facts: dict[str, Any] = {
             "crs": CRS,
             "seed": world.seed,
@@ -107,6 +107,7 @@ def make_demo(
             "dem": {"cell_m": DEM_M, "heights": "ellipsoidal (WGS 84)", "made_from_m": SURFACE_M},
             "vegetation_limit": VEGETATION_LIMIT,
             "areas_km2": {name: round(polygon.area / 1e6, 4) for name, polygon in ground.items()},
+            "cover_share": truth.cover_shares(valley.land.cover, valley.fields, ground),
             "scenes": {},
         }
         (part / "truth").mkdir()
@@ -336,7 +337,7 @@ def _write_dem(path: Path, terrain: Terrain) -> None:
         count=1,
         dtype="float32",
         crs=CRS,
-        transform=terrain.transform * Affine.scale(factor),
+        transform=Affine(DEM_M, 0, terrain.transform.c, 0, -DEM_M, terrain.transform.f),
         compress="DEFLATE",
         predictor=3,
         tiled=True,

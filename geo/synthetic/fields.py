@@ -9,7 +9,7 @@ import numpy as np
 
 from geo.synthetic.noise import fractal
 from geo.synthetic.terrain import Terrain
-from geo.synthetic.world import Ground, World
+from geo.synthetic.world import Ground, World, moved
 
 CELL_M = 5
 #: Rows of 1 m cells that are worked on at a time; a multiple of the cell.
@@ -55,9 +55,8 @@ def make_fields(world: World, terrain: Terrain) -> Fields:
     ground = world.ground
     rng = world.rng("fields")
     rows, cols = ground.cells(CELL_M)
-    to_terrain = ~terrain.transform * ground.transform(CELL_M)
     col, row = np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
-    tx, ty = to_terrain * (col, row)
+    tx, ty = moved(~terrain.transform, *ground.to_map(col * CELL_M, row * CELL_M))
     map_x, map_y = (tx - 0.5).astype(np.float32), (ty - 0.5).astype(np.float32)
 
     def sample(field: np.ndarray, how: int = cv2.INTER_CUBIC) -> np.ndarray:

@@ -55,7 +55,10 @@ class Scar:
         Order in which cells are overgrown: a cell is green when its rank is below 255 times the fraction.
     tone : float
         Brightness of this scar's debris relative to its rock's.
-    length_m, width_m : float
+    path : ndarray, shape (n, 2)
+        Fall line of its main tongue, (u, v) in metres.
+    width_m : float
+        Where the main tongue is widest.
     """
 
     number: int
@@ -67,7 +70,7 @@ class Scar:
     streak: np.ndarray
     rank: np.ndarray
     tone: float
-    length_m: float
+    path: np.ndarray
     width_m: float
 
     @property
@@ -217,8 +220,7 @@ def _scar(
     order[mask] = (np.argsort(np.argsort(canvas.rank[mask])) * (255.0 / mask.sum())).astype(np.uint8)
     streak = np.clip(32 * canvas.streak, -127, 127).astype(np.int8)
     tone = float(np.exp(0.14 * rng.standard_normal()))
-    length = CELL_M * (len(path) - 1)
-    return Scar(number, born, years, canvas.top, canvas.left, mask, streak, order, tone, length, width)
+    return Scar(number, born, years, canvas.top, canvas.left, mask, streak, order, tone, path * CELL_M, width)
 
 
 def _coarse(scar: Scar) -> tuple[tuple[slice, slice], np.ndarray]:

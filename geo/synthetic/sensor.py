@@ -86,10 +86,9 @@ def quantise(radiance: np.ndarray, gain: float, bias: float, rng: np.random.Gene
     ndarray of uint16
         1..1023; the brightest are saturated.
     """
-    number: np.ndarray = (radiance - np.float32(bias)) / np.float32(gain)
+    number = (radiance - np.float32(bias)) / np.float32(gain)
     if rng is not None:
-        stripe = 1 + STRIPE * rng.standard_normal(radiance.shape[1]).astype(np.float32)
+        stripe = 1 + np.float32(STRIPE) * rng.standard_normal((radiance.shape[1],), np.float32)
         noise = rng.standard_normal(radiance.shape, np.float32)
         number = number * stripe + noise * np.sqrt(READ_DN**2 + SHOT * np.maximum(number, 0))
-    stored: np.ndarray = np.clip(np.rint(number), 1, MAX_DN)
-    return stored.astype(np.uint16)
+    return np.clip(np.rint(number), 1, MAX_DN).astype(np.uint16)

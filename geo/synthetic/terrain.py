@@ -18,7 +18,7 @@ from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import dijkstra
 
 from geo.synthetic.noise import fractal
-from geo.synthetic.world import CENTRE_EN, World
+from geo.synthetic.world import CENTRE_EN, World, moved
 
 #: Cell of the drainage network and of the finished surface, metres.
 NETWORK_M = 20.0
@@ -71,7 +71,7 @@ def make_terrain(world: World) -> Terrain:
     west, north = CENTRE_EN[0] - half_w, CENTRE_EN[1] + half_h
     rows, cols = int(2 * half_h / NETWORK_M), int(2 * half_w / NETWORK_M)
 
-    river = _river(rng, half_w, half_h)
+    river = _river(rng, world)
     x = west + (np.arange(cols) + 0.5) * NETWORK_M
     y = north - (np.arange(rows) + 0.5) * NETWORK_M
     bed_edge, along = _bed(rng, river, x, y)
@@ -101,8 +101,9 @@ def make_terrain(world: World) -> Terrain:
     return _refine(rng, heights, area, parent, bed_edge, bench, river_height, place, river)
 
 
-def _river(rng: np.random.Generator, half_w: float, half_h: float) -> np.ndarray:
-    """Centre line of the main river, west to east, wandering about the middle of the world."""
+def _river(rng: np.random.Generator, world: World) -> np.ndarray:
+    """Centre line of the main river, west to east, wandering south of the middle of the world."""
+    half_w, half_h = world.map_half_m
     t = np.linspace(-1.15, 1.15, 400)
     reach = min(half_h - 720, 2700)
     phase = rng.uniform(0, 2 * np.pi, 4)
@@ -110,7 +111,7 @@ def _river(rng: np.random.Generator, half_w: float, half_h: float) -> np.ndarray
     north = np.zeros_like(t)
     for bend, waves, start in zip(bends, (1.0, 2.1, 3.9, 7.3), phase, strict=True):
         north += bend * reach * np.sin(waves * np.pi * t * half_w / 2300 + start)
-    north = north - north[len(t) // 2] - 0.12 * reach
+    north = north - north[len(t) // 2] - min(324.0, 330.0 * world.size_km[1])
     return np.column_stack([CENTRE_EN[0] + t * half_w, CENTRE_EN[1] + north])
 
 
@@ -246,6 +247,6 @@ def _streams(
         x, y = x - bend_x[at], y - bend_y[at]
         steps = np.linspace(0, len(way) - 1, 5 * len(way))
         x, y = (gaussian_filter1d(np.interp(steps, np.arange(len(way)), c), 4, mode="nearest") for c in (x, y))
-        east, north = transform * (x + 0.5, y + 0.5)
+        east, north = moved(transform, x + 0.5, y + 0.5)
         lines.append((np.column_stack([east, north]), float(flat[way[-2]])))
     return lines

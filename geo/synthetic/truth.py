@@ -12,7 +12,9 @@ import geopandas as gpd
 import numpy as np
 import rasterio.features
 import shapely
+from affine import Affine
 
+from geo.synthetic.cover import Cover
 from geo.synthetic.difficulty import threshold_oracle
 from geo.synthetic.fields import CELL_M, Fields
 from geo.synthetic.scars import VEGETATION_LIMIT, Scar
@@ -75,12 +77,10 @@ def true_polygons(
             continue
         u, v = fields.ground.to_local(*np.array(polygon.exterior.coords).T)
         box = slice(max(int(v.min()), 0), int(v.max()) + 1), slice(max(int(u.min()), 0), int(u.max()) + 1)
-        inside = rasterio.features.geometry_mask(
-            [polygon],
-            number[box].shape,
-            fields.ground.transform() * fields.ground.transform().translation(box[1].start, box[0].start),
-            invert=True,
-        )
+        t = fields.ground.transform()
+        corner = fields.ground.to_map(np.array(box[1].start), np.array(box[0].start))
+        place = Affine(t.a, t.b, float(corner[0]), t.d, t.e, float(corner[1]))
+        inside = rasterio.features.geometry_mask([polygon], number[box].shape, place, invert=True)
         mine = number[box][inside & (number[box] > 0)]
         found.append((round(float(vegetation[mine].mean()), 3), polygon))
     found.sort(key=lambda item: (-item[1].bounds[3], item[1].bounds[0]))
@@ -174,6 +174,26 @@ def measure(
     small = np.stack([cv2.resize(b, shape[::-1], interpolation=cv2.INTER_AREA) for b in reflectance])
     oracle = threshold_oracle(small.astype(np.float32), slid, inside["map"] & clear)
     return oracle, {name: round(float(slid[where].mean()), 4) for name, where in inside.items()}
+
+
+def cover_shares(cover: np.ndarray, fields: Fields, ground: dict[str, shapely.Geometry]) -> dict[str, dict[str, float]]:
+    """Share of each class of cover (``Cover``, scars left aside) in each area, from every fourth cell.
+
+    Parameters
+    ----------
+    cover : ndarray of uint8
+        In 1 m cells.
+    fields : Fields
+    ground : dict
+        ``areas``.
+    """
+    thin = cover[::4, ::4]
+    shares = {}
+    for name, polygon in ground.items():
+        inside = rasterio.features.geometry_mask([polygon], thin.shape, fields.ground.transform(4), invert=True)
+        counts = np.bincount(thin[inside], minlength=len(Cover)) / inside.sum()
+        shares[name] = {kind.name.lower(): round(float(counts[kind]), 4) for kind in Cover}
+    return shares
 
 
 def write_vector(path: Path, layer: str, frame: gpd.GeoDataFrame) -> None:

@@ -135,23 +135,24 @@ class Ground:
     def transform(self, cell_m: float = 1.0) -> Affine:
         """From (col, row) of cells of this size to easting and northing."""
         height, width = self.shape
-        return (
-            Affine.translation(*CENTRE_EN)
-            * Affine.rotation(-TURN_DEG)
-            * Affine.translation(-width / 2, height / 2)
-            * Affine.scale(cell_m, -cell_m)
-        )
+        c, s = math.cos(math.radians(TURN_DEG)), math.sin(math.radians(TURN_DEG))
+        east = CENTRE_EN[0] - (c * width - s * height) / 2
+        north = CENTRE_EN[1] + (s * width + c * height) / 2
+        return Affine(c * cell_m, -s * cell_m, east, -s * cell_m, -c * cell_m, north)
 
     def to_map(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Easting and northing of local metres."""
-        t = self.transform()
-        return t.a * u + t.b * v + t.c, t.d * u + t.e * v + t.f
+        return moved(self.transform(), u, v)
 
     def to_local(self, east: np.ndarray, north: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Local metres of easting and northing."""
-        t = ~self.transform()
-        return t.a * east + t.b * north + t.c, t.d * east + t.e * north + t.f
+        return moved(~self.transform(), east, north)
 
     def cells(self, cell_m: float) -> tuple[int, int]:
         """Rows and columns of coarser cells."""
         return round(self.shape[0] / cell_m), round(self.shape[1] / cell_m)
+
+
+def moved(transform: Affine, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates of arrays of points after a transform."""
+    return transform.a * x + transform.b * y + transform.c, transform.d * x + transform.e * y + transform.f
