@@ -117,10 +117,11 @@ def _concerns(error: OSError, hidden: Path, target: Path) -> bool:
 def _remove_leftovers(target: Path) -> None:
     """Remove hidden parts of this target whose process is gone."""
     pattern = re.compile(rf"\.part-(\d+)-\d+-{re.escape(target.name)}")
-    for entry in target.parent.absolute().iterdir():
-        match = pattern.fullmatch(entry.name)
-        if match and entry not in _ours and not _runs_elsewhere(int(match[1])):
-            _remove(entry)
+    parent = target.parent.absolute()
+    for name in os.listdir(parent):  # plain names: a folder of chips has thousands
+        match = pattern.fullmatch(name) if name.startswith(".part-") else None
+        if match and parent / name not in _ours and not _runs_elsewhere(int(match[1])):
+            _remove(parent / name)
 
 
 def _runs_elsewhere(pid: int) -> bool:
