@@ -264,7 +264,7 @@ def deal(
                 moved += [p.id for p in group if p.id not in listed]
             else:
                 free.append(group)
-        free.sort(key=lambda group: hashlib.sha256(f"{seed} {group[0].id}".encode()).digest())
+        free.sort(key=lambda group: hashlib.sha256(f"{seed} {min(p.id for p in group)}".encode()).digest())
         count = sum(map(len, free))
         wanted = {"val": round(val_fraction * count), "test": round(test_fraction * count)}
         for group in free:
