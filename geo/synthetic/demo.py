@@ -216,12 +216,21 @@ def _one_pass(
         "view_zenith": round(zenith, 3),
         "view_azimuth": round(azimuth, 3),
         "pan_mss_offset_mss_px": {"lines": this.offset_px[0], "samples": this.offset_px[1]},
+        "mss_lies_off_pan_m": _displacement(cameras["MSS"], this),
         "rpc_bias_m": {"lines": this.bias_m[0], "samples": this.bias_m[1]},
         "landslides": len(frame),
         "landslide_share": shares,
         "cloud_share": round(cloud_share, 4),
         "threshold_f1": oracle,
     }
+
+
+def _displacement(mss: cam.Pushbroom, this: Pass) -> dict[str, float]:
+    """Metres by which MSS orthos lie off PAN orthos: where the RPC puts a pixel, less where it looked."""
+    line, sample = (np.array((n - 1) / 2) for n in mss.shape)
+    said = _to_utm.transform(*mss.shifted((0.0, 0.0)).ground(line, sample, 1200.0))
+    looked = _to_utm.transform(*mss.shifted(this.offset_px).ground(line, sample, 1200.0))
+    return {"east": round(float(said[0] - looked[0]), 2), "north": round(float(said[1] - looked[1]), 2)}
 
 
 def render(

@@ -165,6 +165,14 @@ class TestImages:
         assert reflectance[good].mean() == pytest.approx(true[good].mean(), rel=0.02)
 
 
+def test_the_stated_displacement_is_the_offset_on_the_ground(made):
+    """0.8 lines (8 m, flown to azimuth 193) and -0.6 samples (azimuth 103), against the way they were seen."""
+    facts = json.loads((made / "demo.json").read_text())["scenes"][PASSES[0].product]["mss_lies_off_pan_m"]
+    flight, across = (np.array([np.sin(a), np.cos(a)]) for a in np.radians([192.9, 102.9]))
+    expected = -8 * (0.8 * flight - 0.6 * across)
+    assert (facts["east"], facts["north"]) == pytest.approx(tuple(expected), abs=0.15)
+
+
 @pytest.mark.realdata
 def test_metadata_have_the_form_of_a_real_product(made):
     real = REALDATA / "gf_metadata" / "GF1_PMS1_E69.4_N33.3_20220624_L1A0006547030"
