@@ -107,7 +107,7 @@ def make_demo(
             "dem": {"cell_m": DEM_M, "heights": "ellipsoidal (WGS 84)", "made_from_m": SURFACE_M},
             "vegetation_limit": VEGETATION_LIMIT,
             "areas_km2": {name: round(polygon.area / 1e6, 4) for name, polygon in ground.items()},
-            "cover_share": truth.cover_shares(valley.land.cover, valley.fields, ground),
+            "cover_share": truth.cover_shares(spectra.covers_at(valley.land, world.passes[0]), valley.fields, ground),
             "scenes": {},
         }
         (part / "truth").mkdir()
