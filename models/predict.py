@@ -84,6 +84,9 @@ class Windows:
     def of(cls, model: Model, *, overlap: int, window: int | None = None) -> Windows:
         """Windows for a model: of the size of its chips or larger, with at least this overlap.
 
+        Where no size is asked for and the chips are smaller than twice the overlap, windows are that large:
+        then each pixel lies well inside one of them.
+
         Raises
         ------
         ModelError
@@ -98,7 +101,7 @@ class Windows:
                 f"windows of {window} pixels are smaller than the chips of {model.chip_size} that the model was "
                 "trained on; give as many or more"
             )
-        size = -(-(window or model.chip_size) // stride) * stride
+        size = -(-(window or max(model.chip_size, 2 * overlap)) // stride) * stride
         step = (size - overlap) // stride * stride
         if step < stride:
             raise ModelError(
@@ -183,7 +186,7 @@ def predict(
     dtype : {"uint8", "float32"}
         ``geo.raster.PROBABILITY`` or ``PROBABILITY_FLOAT``.
     window : int, optional
-        Side of the windows; the model's chips by default, larger ones need less overlap.
+        Side of the windows, see ``Windows.of``; larger ones repeat less work.
     area : path, optional
         Polygons to which the search is confined.
     area_layer : str, optional

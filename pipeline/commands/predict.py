@@ -23,7 +23,9 @@ log = logging.getLogger(__name__)
 @options.setting(config.Prediction, "batch")
 @options.setting(config.Prediction, "dtype")
 @click.option(
-    "--window", type=click.IntRange(min=32), help="Side of the windows in pixels.  [default: the model's chips]"
+    "--window",
+    type=click.IntRange(min=32),
+    help="Side of the windows in pixels.  [default: the model's chips, or twice the overlap]",
 )
 @click.option("--bands", help="Names of the image's bands in the order of the file, such as red,green,blue.")
 @options.threads

@@ -171,9 +171,10 @@ def test_windows_lie_at_multiples_of_the_stride_and_cover_the_axis(chip_size, ov
 
 def test_windows_that_do_not_fit_the_model_are_refused():
     with pytest.raises(ModelError, match="overlap of 60 pixels leaves no step between windows of 64; give 48 or less"):
-        Windows.of(Fake(), overlap=60)
+        Windows.of(Fake(), overlap=60, window=64)
     with pytest.raises(ModelError, match="windows of 32 pixels are smaller than the chips of 64"):
         Windows.of(Fake(), overlap=0, window=32)
+    assert Windows.of(Fake(), overlap=60) == Windows(128, 64, 32), "small chips do not forbid a large overlap"
     assert Windows.of(Fake(), overlap=16, window=100) == Windows(112, 96, 0)
     assert Windows.of(Fake(reach=0, stride=1), overlap=64) == Windows(512, 512, 0)
 

@@ -1,0 +1,181 @@
+"""``geocrack predict`` with real networks: tags, grid, bands, and the same answer for a part as for the whole."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import rasterio
+import shapely
+import torch
+from affine import Affine
+from click.testing import CliRunner
+
+import models
+from geo.errors import GridError, ModelError, OutputExistsError, RasterError
+from models import model_file, recipe
+from pipeline.cli import geocrack
+
+PLACE = Affine(2, 0, 357_240, 0, -2, 3_464_000)
+BANDS = ("blue", "green", "red", "nir")
+SEGMENTER = {
+    "network": {"name": "linknet", "encoder": "tu-test_efficientnet"},
+    "weights": "none",
+    "size": 64,
+    "phases": [{"epochs": 1, "learning_rate": 1}],
+}
+
+
+def run(*arguments):
+    result = CliRunner().invoke(geocrack, [str(a) for a in ("predict", *arguments)])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def save(path, settings, module, **facts):
+    defaults = {"bands": ["red", "nir"], "mean": [0.2, 0.3], "std": [0.1, 0.1], "chip_size": 64, "threshold": 0.37}
+    model_file.save(path, module, recipe.parse(settings), metrics={}, **{**defaults, **facts})
+    return path
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    torch.manual_seed(0)
+    module = models.build("linknet", bands=2, encoder="tu-test_efficientnet")
+    for layer in module.modules():  # random weights give 0.5 everywhere; make them say something
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(layer.weight, 1, 0.5)
+    return save(tmp_path_factory.mktemp("model") / "net.pt", SEGMENTER, module)
+
+
+def write(path, stored, *, names=BANDS, transform=PLACE):
+    count, height, width = stored.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=count, height=height, width=width, dtype=stored.dtype, crs="EPSG:32648",
+        transform=transform, nodata=0,
+    ) as dst:  # fmt: skip
+        dst.write(stored)
+        if names:
+            dst.descriptions = names
+        dst.scales, dst.offsets = (1e-4,) * count, (-0.1,) * count
+        dst.update_tags(GEOCRACK_SCENE="s1", GEOCRACK_ACQUIRED="2015-08-05T03:50:02+00:00")
+    return path
+
+
+def ground(shape=(200, 200), seed=0):
+    rng = np.random.default_rng(seed)
+    smooth = rng.normal(size=(4, shape[0] // 10 + 1, shape[1] // 10 + 1)).repeat(10, 1).repeat(10, 2)
+    values = 3500 + 700 * smooth[:, : shape[0], : shape[1]] + 100 * rng.normal(size=(4, *shape))
+    return np.clip(values, 1001, 9999).astype(np.uint16)
+
+
+@pytest.fixture
+def image(tmp_path):
+    return write(tmp_path / "fused.tif", ground())
+
+
+def test_the_probability_carries_scene_and_model(tmp_path, image, network):
+    output = tmp_path / "p.tif"
+    result = run(image, "--model", network, "-o", output, "--overlap", 32, "--threads", 1)
+    assert "100.0 % of the image was searched" in result.output
+    with rasterio.open(output) as dst, rasterio.open(image) as src:
+        assert (dst.shape, dst.transform, dst.crs) == (src.shape, src.transform, src.crs)
+        tags = dst.tags()
+        stored = dst.read(1)
+    assert tags["GEOCRACK_MODEL"] == hashlib.sha256(network.read_bytes()).hexdigest()[:12]
+    assert tags["GEOCRACK_RECIPE"] == "linknet tu-test_efficientnet"
+    assert float(tags["GEOCRACK_THRESHOLD"]) == 0.37
+    assert (tags["GEOCRACK_SCENE"], tags["GEOCRACK_ACQUIRED"]) == ("s1", "2015-08-05T03:50:02+00:00")
+    assert stored.max() <= 250
+    record = json.loads((tmp_path / "p.tif.provenance.json").read_text())
+    assert record["results"]["landslide_share"] == pytest.approx((stored * 0.004 >= 0.37).mean(), abs=0.02)
+    assert record["settings"]["overlap"] == 32
+
+
+def test_a_window_is_what_the_network_says_of_it(tmp_path, image, network):
+    run(image, "--model", network, "-o", tmp_path / "p.tif", "--overlap", 0, "--dtype", "float32")
+    with rasterio.open(tmp_path / "p.tif") as dst, rasterio.open(image) as src:
+        found = dst.read(1)
+        values = src.read((3, 4)).astype(np.float32) * np.float32(1e-4) + np.float32(-0.1)
+    direct = model_file.load(network).probability(values[None, :, 64:128, 128:192])[0]
+    np.testing.assert_allclose(found[64:128, 128:192], direct, atol=1e-5)
+    assert np.ptp(direct) > 0.05, "the network says something"
+
+
+def test_a_part_gives_what_the_whole_gives(tmp_path, image, network):
+    """A crop that begins on the grid of windows: equal, but for the window nearest to the new edge."""
+    options = ("--overlap", 32, "--dtype", "float32")
+    run(image, "--model", network, "-o", tmp_path / "p.tif", *options)
+    part = write(tmp_path / "part.tif", ground()[:, 64:, 32:], transform=PLACE @ Affine.translation(32, 64))
+    run(part, "--model", network, "-o", tmp_path / "q.tif", *options, "--batch", 3)
+    with rasterio.open(tmp_path / "p.tif") as whole, rasterio.open(tmp_path / "q.tif") as crop:
+        np.testing.assert_allclose(crop.read(1)[64:, 64:], whole.read(1)[128:, 96:], atol=1e-5)
+
+
+def test_the_svm_sees_pixels_one_by_one(tmp_path, image):
+    torch.manual_seed(0)
+    module = models.build("svm", bands=2)
+    for value in module.state_dict().values():
+        if value.is_floating_point():
+            value.copy_(torch.rand_like(value) + 0.5)
+    model = save(tmp_path / "svm.pt", {"kind": "pixel"}, module)
+    run(image, "--model", model, "-o", tmp_path / "p.tif", "--dtype", "float32")
+    with rasterio.open(tmp_path / "p.tif") as dst, rasterio.open(image) as src:
+        values = src.read((3, 4)).astype(np.float32) * np.float32(1e-4) + np.float32(-0.1)
+        np.testing.assert_allclose(dst.read(1), model_file.load(model).probability(values[None])[0], atol=1e-6)
+
+
+def test_an_area_of_any_layer_confines_the_search(tmp_path, image, network):
+    box = shapely.transform(shapely.box(20, 30, 90, 110), lambda p: np.column_stack(PLACE @ (p[:, 0], p[:, 1])))
+    frame = gpd.GeoDataFrame(geometry=[box], crs="EPSG:32648").to_crs("EPSG:4326")
+    frame.to_file(tmp_path / "areas.gpkg", layer="map")
+    frame.translate(1.0).to_file(tmp_path / "areas.gpkg", layer="train")
+    options = ("--model", network, "-o", tmp_path / "p.tif", "--area", tmp_path / "areas.gpkg", "--overlap", 32)
+    run(image, *options, "--area-layer", "map")
+    with rasterio.open(tmp_path / "p.tif") as dst:
+        searched = dst.read(1) != 255
+    assert searched[30:110, 20:90].all()
+    assert searched.sum() == 80 * 70
+    with pytest.raises(GridError, match="lies outside the image"):
+        run(image, *options, "--area-layer", "train", "--overwrite")
+
+
+def test_bands_and_files_that_do_not_fit(tmp_path, image, network):
+    output = tmp_path / "p.tif"
+    rgb = write(tmp_path / "rgb.tif", ground()[:3], names=("red", "green", "blue"))
+    with pytest.raises(ModelError, match=r"trained on the bands red, nir, .*rgb\.tif has red, green, blue"):
+        run(rgb, "--model", network, "-o", output)
+    with pytest.raises(
+        ModelError, match="an overlap of 64 pixels leaves no step between windows of 64; give 32 or less"
+    ):
+        run(image, "--model", network, "-o", output, "--window", 64)
+    with pytest.raises(ModelError, match=r"fused\.tif is a TIFF; expected a model"):
+        run(image, "--model", image, "-o", output)
+    with pytest.raises(RasterError, match=r"none\.tif does not exist"):
+        run(tmp_path / "none.tif", "--model", network, "-o", output, "--overlap", 32)
+    unnamed = write(tmp_path / "unnamed.tif", ground(), names=None)
+    with pytest.raises(RasterError, match="give --bands in the order of the file"):
+        run(unnamed, "--model", network, "-o", output, "--overlap", 32)
+    assert not output.exists()
+    run(unnamed, "--model", network, "-o", output, "--overlap", 32, "--bands", "blue,green,red,nir")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        run(image, "--model", network, "-o", output)
+
+
+def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, network):
+    dark = write(tmp_path / "dark.tif", np.zeros((4, 70, 80), np.uint16))
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", "predict", dark, "--model", network, "-o", tmp_path / "p.tif",
+         "--overlap", "32"],
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.strip() == (
+        f"geocrack: {dark} has no valid pixel: all is nodata, cloud or shadow; expected an image with data"
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["dark.tif"]
