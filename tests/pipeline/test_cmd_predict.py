@@ -47,9 +47,8 @@ def save(path, settings, module, **facts):
 def network(tmp_path_factory):
     torch.manual_seed(0)
     module = models.build("linknet", bands=2, encoder="tu-test_efficientnet")
-    for layer in module.modules():  # random weights give 0.5 everywhere; make them say something
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            torch.nn.init.normal_(layer.weight, 1, 0.5)
+    *_, last = (layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d))
+    torch.nn.init.normal_(last.weight)  # random weights give 0.5 everywhere; make them say something
     return save(tmp_path_factory.mktemp("model") / "net.pt", SEGMENTER, module)
 
 
@@ -104,7 +103,7 @@ def test_a_window_is_what_the_network_says_of_it(tmp_path, image, network):
         values = src.read((3, 4)).astype(np.float32) * np.float32(1e-4) + np.float32(-0.1)
     direct = model_file.load(network).probability(values[None, :, 64:128, 128:192])[0]
     np.testing.assert_allclose(found[64:128, 128:192], direct, atol=1e-5)
-    assert np.ptp(direct) > 0.05, "the network says something"
+    assert np.ptp(direct) > 0.3, "the network says something"
 
 
 def test_a_part_gives_what_the_whole_gives(tmp_path, image, network):
