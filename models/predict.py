@@ -117,7 +117,7 @@ class Windows:
     def starts(self, length: int) -> range:
         """First pixels of the windows along an axis."""
         count = 1 + max(0, -(-(length + 2 * self.margin - self.size) // self.step))
-        return range(-self.margin, -self.margin + count * self.step, self.step)
+        return range(-self.margin, count * self.step - self.margin, self.step)
 
     def weight_sums(self, length: int, ramp: np.ndarray) -> np.ndarray:
         """Sum of the weights of all windows at each pixel of an axis."""
@@ -271,8 +271,9 @@ def predict(
 def _check_bands(image: Image, model: Model) -> None:
     missing = [band for band in model.bands if band.lower() not in image.bands]
     if missing:
+        name = getattr(model, "path", None) or "the model"
         raise ModelError(
-            f"the model was trained on the bands {', '.join(model.bands)}, {image.path} has {', '.join(image.bands)}; "
+            f"{name} was trained on the bands {', '.join(model.bands)}, {image.path} has {', '.join(image.bands)}; "
             "name the image's bands with --bands, or take a model trained on these bands"
         )
 

@@ -147,7 +147,7 @@ def test_an_area_of_any_layer_confines_the_search(tmp_path, image, network):
 def test_bands_and_files_that_do_not_fit(tmp_path, image, network):
     output = tmp_path / "p.tif"
     rgb = write(tmp_path / "rgb.tif", ground()[:3], names=("red", "green", "blue"))
-    with pytest.raises(ModelError, match=r"trained on the bands red, nir, .*rgb\.tif has red, green, blue"):
+    with pytest.raises(ModelError, match=r"net\.pt was trained on the bands red, nir, .*rgb\.tif has red, green, blue"):
         run(rgb, "--model", network, "-o", output)
     with pytest.raises(
         ModelError, match="an overlap of 64 pixels leaves no step between windows of 64; give 32 or less"
