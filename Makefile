@@ -22,7 +22,7 @@ check: $(READY) ## format, lint and types
 	ruff format --check .
 	ruff check .
 	mypy
-	snakefmt --check Snakefile
+	snakefmt -l 120 --check Snakefile
 
 qgis-check: ## open the default's inventory in QGIS and render results/demo/qgis.png (needs QGIS with its Python)
 	@tests/qgis/check.sh results/demo

@@ -330,7 +330,7 @@ rule score:
     message:
         "Scoring {wildcards.recipe} on {wildcards.scene}"
     shell:
-        "geocrack score {input.polygons} --truth {input.truth} --image {input.image} "
+        "geocrack score {input.polygons} --truth {input.truth} --image {input.image} --probability {input.probability} "
         "-o {output.score} --overwrite > {log} 2>&1"
 
 

@@ -65,7 +65,9 @@ def recipes(run: Run) -> dict[str, str]:
     """Models of a run: name (folder of its results) -> recipe, or the model file where one is given."""
     if run.training.model:
         return {run.training.model.stem: str(run.training.model)}
-    return {Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe: recipe for recipe in run.training.recipes}
+    return {
+        Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe: recipe for recipe in run.training.recipes
+    }
 
 
 def vectorize_options(run: Run) -> str:
