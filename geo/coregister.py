@@ -314,6 +314,10 @@ class _Estimate:
         side = int(np.clip(min(pair.overlap.width, pair.overlap.height) // 5, SMALLEST, LARGEST))
         windows = spread_windows(pair.overlap, side, MOST)
         held_out = _held_out(windows)
+        ground = self.measure(windows)[1] > 0
+        windows, held_out = [w for w, there in zip(windows, ground, strict=True) if there], held_out[ground]
+        if not windows:
+            raise self.failed("no tie point lies on clear ground with texture")
         middles = np.array([(w.col_off + w.width / 2, w.row_off + w.height / 2) for w in windows])
         x, y = apply(pair.to_map, middles[:, 0], middles[:, 1])
         model, fitted = "shift", np.zeros(len(windows), bool)

@@ -248,9 +248,12 @@ class _Warp:
         if source is None:
             nothing = np.full((self.bands, *shape), np.nan, np.float32)
             return encoding.encode(nothing), np.full(shape, int(Quality.NODATA), np.uint8)
-        factor = np.float32(self.factor)
-        col = (positions.col + np.float32(positions.origin[0] - source.col_off)) / factor
-        row = (positions.row + np.float32(positions.origin[1] - source.row_off)) / factor
+        col, row = positions.col, positions.row  # ours alone: changed in place
+        col += np.float32(positions.origin[0] - source.col_off)
+        row += np.float32(positions.origin[1] - source.row_off)
+        if self.factor > 1:
+            col /= np.float32(self.factor)
+            row /= np.float32(self.factor)
         values, valid, flags = self.image.read(source)
         if self.factor > 1:
             values, valid = shrink(values, valid, self.factor)
