@@ -112,8 +112,9 @@ PLATEAU = 0.99
 def best_threshold(pooled: np.ndarray) -> tuple[float, float]:
     """Threshold in the middle of those with a high F1, and its F1.
 
-    Networks trained with Dice give probabilities near 0 and 1, over which F1 hardly changes with the threshold;
-    the very highest value on a few validation chips is then chance and may lie at either end. The middle of the thresholds within a hundredth of it carries over better.
+    Networks trained with Dice give probabilities near 0 and 1, over which F1 hardly changes with the
+    threshold; the very highest value on a few validation chips is then chance and may lie at either end. The
+    middle of the thresholds within a hundredth of it carries over better.
     """
     thresholds, f1 = f1_by_threshold(pooled)
     good = np.flatnonzero(f1 >= PLATEAU * f1.max())
