@@ -30,6 +30,10 @@ from geo.errors import OutputError, RasterError
 from geo.stream import cpus
 from geo.windows import clip, slices
 
+# Products in sensor geometry have no geotransform, by nature. The warning is silenced once and for all threads:
+# silencing it around single calls, as rasterio does itself, does not hold while another thread does the same.
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
+
 
 @dataclass(frozen=True)
 class Encoding:
@@ -100,9 +104,7 @@ def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
     if file.is_file() and file.stat().st_size == 0:
         raise RasterError(f"{file} is empty (0 bytes); expected a raster: copy or download it again")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            src = rasterio.open(file)
+        src = rasterio.open(file)
     except RasterioError as error:
         raise RasterError(f"{file} cannot be read as a raster ({_first(error)}); expected a GeoTIFF") from error
     with src:
@@ -305,38 +307,36 @@ class GeoTiffWriter:
         self._strips = self._part.with_name(self._part.name + ".strips.tif") if self._cog else self._part
         height, width = self._geobox.shape
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._dst = rasterio.open(
-                    self._strips,
-                    "w",
-                    driver="GTiff",
-                    height=height,
-                    width=width,
-                    count=len(self._bands),
-                    dtype=self.encoding.dtype,
-                    nodata=self.encoding.nodata,
-                    crs=self._geobox.crs.to_wkt() if self._geobox.crs else None,
-                    transform=self._geobox.affine if self._geobox.crs else None,
-                    rpcs=self._rpcs,
-                    tiled=True,
-                    blockxsize=_block(width),
-                    blockysize=_block(height),
-                    compress="ZSTD",
-                    zstd_level=1 if self._cog else 9,
-                    predictor=self._predictor,
-                    interleave="pixel" if self._cog else "band",
-                    photometric="MINISBLACK",  # or GDAL takes four bands of bytes for RGB with alpha
-                    alpha="NO",
-                    bigtiff="IF_SAFER",
-                    num_threads=cpus(),
-                )
-                for number, name in enumerate(self._bands, 1):
-                    self._dst.set_band_description(number, name)
-                self._dst.scales = [self.encoding.scale] * len(self._bands)
-                self._dst.offsets = [self.encoding.offset] * len(self._bands)
-                self._dst.colorinterp = [COLOURS.get(name.lower(), ColorInterp.undefined) for name in self._bands]
-                self._dst.update_tags(**self._tags)
+            self._dst = rasterio.open(
+                self._strips,
+                "w",
+                driver="GTiff",
+                height=height,
+                width=width,
+                count=len(self._bands),
+                dtype=self.encoding.dtype,
+                nodata=self.encoding.nodata,
+                crs=self._geobox.crs.to_wkt() if self._geobox.crs else None,
+                transform=self._geobox.affine if self._geobox.crs else None,
+                rpcs=self._rpcs,
+                tiled=True,
+                blockxsize=_block(width),
+                blockysize=_block(height),
+                compress="ZSTD",
+                zstd_level=1 if self._cog else 9,
+                predictor=self._predictor,
+                interleave="pixel" if self._cog else "band",
+                photometric="MINISBLACK",  # or GDAL takes four bands of bytes for RGB with alpha
+                alpha="NO",
+                bigtiff="IF_SAFER",
+                num_threads=cpus(),
+            )
+            for number, name in enumerate(self._bands, 1):
+                self._dst.set_band_description(number, name)
+            self._dst.scales = [self.encoding.scale] * len(self._bands)
+            self._dst.offsets = [self.encoding.offset] * len(self._bands)
+            self._dst.colorinterp = [COLOURS.get(name.lower(), ColorInterp.undefined) for name in self._bands]
+            self._dst.update_tags(**self._tags)
         except _GDAL_ERRORS as error:
             failed = self._failed(error)
             self.__exit__(OutputError, failed, None)
@@ -405,6 +405,7 @@ class GeoTiffWriter:
                 self._part,
                 driver="COG",
                 compress="ZSTD",
+                level=1,  # level 9 takes five times as long for a file an eighth smaller
                 predictor="YES",
                 blocksize=512,
                 overview_resampling=self._resampling,

@@ -6,7 +6,6 @@ import hashlib
 import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ import cv2
 import numpy as np
 from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
@@ -101,8 +99,7 @@ def import_photographs(
     """
     photographs = _paired(Path(images), Path(masks), Path(negatives) if negatives else None)
     listed = _listed(Path(test_list), photographs) if test_list else set()
-    with warnings.catch_warnings(), atomic(output, overwrite=overwrite, folder=True) as part:
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    with atomic(output, overwrite=overwrite, folder=True) as part:
         looked_at = progress(stream(_content, photographs, workers=threads), "Comparing images", len(photographs))
         contents = {photograph.id: digest for photograph, digest in looked_at}
         splits, moved, copies = deal(

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from geo.errors import ModelError, RasterError
@@ -217,9 +215,6 @@ def predict(
     windows = Windows.of(model, overlap=overlap, window=window)
     found = _Found()
     with ExitStack() as stack:
-        # rasterio silences this warning for itself, which does not hold while other threads do the same
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         image = stack.enter_context(open_image(path, bands))
         _check_bands(image, model)
         polygons = read_area(area, image.geobox, layer=area_layer) if area else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from geo.atomic import atomic
@@ -117,9 +115,6 @@ def tile(
     OutputExistsError, OutputError
     """
     with ExitStack() as stack:
-        # rasterio silences this warning for itself, which does not hold while other threads do the same
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
         image = stack.enter_context(open_image(path, bands))
         blocks = cut.blocks(image.geobox)
         area = read_area(areas, image.geobox, layer=areas_layer) if areas else None
