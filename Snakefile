@@ -1,7 +1,7 @@
 """From raw products to an inventory of landslides; each rule calls one `geocrack` command.
 
 snakemake --cores 8 inventory                                # the embedded default
-snakemake --cores 8 --configfile my.yaml inventory           # your own scenes
+snakemake --cores 8 inventory --configfile my.yaml           # your own scenes
 """
 
 import re

@@ -148,6 +148,8 @@ class Run(Section):
         if self.training.model is None and not any(s.labels for s in self.scenes):
             wrong.append("scenes: none has `labels`, and `training.model` is not given; a model needs one of them")
         for scene in self.scenes:
+            if isinstance(scene.product, Generic) and scene.product.pan is None:
+                wrong.append(f"scenes: '{scene.name}' has no `pan`; the flow maps fused images, so give one")
             if scene.dem is None and self.ortho.dem is None:
                 wrong.append(f"scenes: '{scene.name}' has no `dem` and `ortho.dem` is not given; give one of them")
         if abs(sum(self.tiling.fractions) - 1) > 1e-6:

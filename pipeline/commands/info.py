@@ -15,10 +15,12 @@ if TYPE_CHECKING:
 
 @click.command("info")
 @click.argument("product", type=options.PATH, required=False)
-@click.option("--generic", type=options.PATH, help="YAML that describes another image pair, instead of PRODUCT.")
+@click.option(
+    "--generic", metavar="YAML", help="Another image pair, instead of PRODUCT: a YAML file, or its text {mss: ...}."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @options.verbosity
-def command(product: Path | None, generic: Path | None, as_json: bool) -> None:
+def command(product: Path | None, generic: str | None, as_json: bool) -> None:
     """Print what was understood of PRODUCT, a product folder or its .tar.gz.
 
     Time in UTC, angles, sizes, calibration with its source, and all that is odd. The images need not be whole.

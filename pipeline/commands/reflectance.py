@@ -16,12 +16,14 @@ log = logging.getLogger(__name__)
 
 @click.command("reflectance")
 @click.argument("product", type=options.PATH, required=False)
-@click.option("--generic", type=options.PATH, help="YAML that describes another image pair, instead of PRODUCT.")
+@click.option(
+    "--generic", metavar="YAML", help="Another image pair, instead of PRODUCT: a YAML file, or its text {mss: ...}."
+)
 @options.output("Folder for mss.tif, pan.tif, their quality rasters and scene.json.")
 @options.threads
 @options.overwrite
 @options.verbosity
-def command(product: Path | None, generic: Path | None, output: Path, threads: int | None, overwrite: bool) -> None:
+def command(product: Path | None, generic: str | None, output: Path, threads: int | None, overwrite: bool) -> None:
     """Calibrate PRODUCT, a product folder or its .tar.gz, to top-of-atmosphere reflectance.
 
     Images stay in the geometry of the sensor and keep their RPC, for `geocrack ortho`.
@@ -43,7 +45,8 @@ def command(product: Path | None, generic: Path | None, output: Path, threads: i
         check_free(facts, overwrite=overwrite)
         for warning in scene.warnings:
             log.warning("%s: %s", scene.id, warning)
-        inputs = [product] if product else [generic, *(image.path for image in scene.images.values())]
+        described_in = [generic] if generic and not is_text(generic) else []
+        inputs = [product] if product else [*described_in, *(image.path for image in scene.images.values())]
         settings = {"threads": threads, "generic": described if isinstance(described, Mapping) else None}
         with track("reflectance", facts, inputs=inputs, settings=settings) as record:
             findings = write_reflectance(scene, output, overwrite=overwrite, threads=threads, progress=options.progress)
@@ -68,17 +71,27 @@ def command(product: Path | None, generic: Path | None, output: Path, threads: i
             )
 
 
-def product_of(product: Path | None, generic: Path | None) -> Path | dict[str, Any]:
+def is_text(generic: str) -> bool:
+    """Whether ``--generic`` holds the description itself, not the name of its file."""
+    return generic.lstrip().startswith("{")
+
+
+def product_of(product: Path | None, generic: str | None) -> Path | dict[str, Any]:
     """Give what ``open_product`` takes: the path, or the fields of the YAML that describes another image pair."""
     if product is not None and generic is None:
         return product
     if product is not None or generic is None:
         raise click.UsageError("give either PRODUCT, a folder or .tar.gz, or --generic FILE.yaml")
+    import yaml
     from pydantic import ValidationError
 
     from geo.errors import ConfigError
 
     try:
-        return config.Generic.model_validate(config.read_yaml(generic)).model_dump()
+        fields = yaml.safe_load(generic) if is_text(generic) else config.read_yaml(generic)
+        return config.Generic.model_validate(fields).model_dump()
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--generic is not valid YAML ({' '.join(str(error).split())})") from None
     except ValidationError as error:
-        raise ConfigError(f"{generic}: " + "; ".join(config.explain(error, config.Generic))) from None
+        source = "--generic" if is_text(generic) else generic
+        raise ConfigError(f"{source}: " + "; ".join(config.explain(error, config.Generic))) from None

@@ -117,6 +117,18 @@ def test_a_generic_image(generic, tmp_path):
     assert [i["path"] for i in record["inputs"]] == [str(generic), str(tmp_path / "image.tif")]
 
 
+def test_a_generic_image_described_in_the_command_gives_the_same(generic, tmp_path):
+    text = json.dumps(yaml.safe_load(generic.read_text()))
+    assert call("reflectance", "--generic", generic, "-o", tmp_path / "file").exit_code == 0
+    assert call("reflectance", "--generic", text, "-o", tmp_path / "text").exit_code == 0
+    with rasterio.open(tmp_path / "file" / "mss.tif") as file, rasterio.open(tmp_path / "text" / "mss.tif") as said:
+        assert (file.read() == said.read()).all()
+    with pytest.raises(ConfigError, match=r"--generic: band: unknown key; did you mean 'bands'\?"):
+        failed("reflectance", "--generic", "{mss: a.tif, band: [red]}", "-o", tmp_path / "wrong")
+    with pytest.raises(ConfigError, match="--generic is not valid YAML"):
+        failed("info", "--generic", "{mss: [}", "--json")
+
+
 def test_the_configuration_describes_what_the_reader_takes():
     from dataclasses import fields
 
