@@ -104,7 +104,10 @@ def _one_to_one(mapped: np.ndarray, true: np.ndarray, m: np.ndarray, t: np.ndarr
             used_m.add(m[pair])
             used_t.add(t[pair])
             pairs.append(pair)
-    distance = shapely.distance(shapely.centroid(mapped[m[pairs]]), shapely.centroid(true[t[pairs]]))
+    ours, theirs = shapely.centroid(mapped[m[pairs]]), shapely.centroid(true[t[pairs]])
+    distance = shapely.distance(ours, theirs)
+    # single centroids also move when a toe is missed; their median shows whether the map as a whole lies aside
+    east, north = (np.median(of(ours) - of(theirs)) if len(pairs) else 0.0 for of in (shapely.get_x, shapely.get_y))
     some = len(pairs) > 0
     return {
         "matches": len(pairs),
@@ -113,5 +116,9 @@ def _one_to_one(mapped: np.ndarray, true: np.ndarray, m: np.ndarray, t: np.ndarr
             "median": round(float(np.median(distance)), 3) if some else None,
             "max": round(float(distance.max()), 3) if some else None,
             "share_within_10_m": float((distance <= NEAR_M).mean()) if some else None,
+        },
+        "offset_m": {
+            "east": round(float(east), 3) if some else None,
+            "north": round(float(north), 3) if some else None,
         },
     }

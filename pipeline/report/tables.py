@@ -32,8 +32,11 @@ def scores(run: RunResults) -> list[dict[str, Any]]:
 
 def _score_row(name: str, score: dict[str, Any]) -> dict[str, Any]:
     objects = score.get("objects") or {}
-    distance = (objects.get("one_to_one") or {}).get("centroid_distance_m") or {}
-    return {"name": name, "pixels": score["pixels"], "objects": objects, "distance": distance, "baseline": False}
+    pairs = objects.get("one_to_one") or {}
+    distance, offset = pairs.get("centroid_distance_m") or {}, pairs.get("offset_m") or {}
+    aside = math.hypot(offset["east"], offset["north"]) if offset.get("east") is not None else None
+    row = {"name": name, "pixels": score["pixels"], "objects": objects, "baseline": False}
+    return row | {"distance": distance, "aside": aside}
 
 
 def _baseline_rows(scene: SceneResults) -> list[dict[str, Any]]:
@@ -44,7 +47,7 @@ def _baseline_rows(scene: SceneResults) -> list[dict[str, Any]]:
     index = baseline["best"]
     found = baseline[index]
     name = f"{index.upper() if index == 'ndvi' else index} {found['landslide_is']} {found['threshold']:.3g}"
-    return [{"name": name, "pixels": found, "objects": {}, "distance": {}, "baseline": True}]
+    return [{"name": name, "pixels": found, "objects": {}, "distance": {}, "aside": None, "baseline": True}]
 
 
 def precision_recall(run: RunResults) -> list[dict[str, Any]]:

@@ -156,6 +156,7 @@ def test_objects(tmp_path, mapped):
     assert o["one_to_one"]["matches"] == 1
     assert o["one_to_one"]["mean_iou"] == pytest.approx(9 / 11)
     assert o["one_to_one"]["centroid_distance_m"] == {"median": 2.0, "max": 2.0, "share_within_10_m": 1.0}
+    assert o["one_to_one"]["offset_m"] == {"east": -2.0, "north": 0.0}
 
 
 def test_one_scar_in_pieces_and_two_scars_in_one():

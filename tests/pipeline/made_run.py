@@ -120,7 +120,11 @@ def _result(folder, grid, scars, acquired, worse, truth):
         pixels = {"precision": f1 + 0.02, "recall": f1 - 0.02, "f1": f1, "iou": f1 / (2 - f1), "miou": 0.88, "tp": 1}
         distance = {"median": 1.9, "max": 6.2, "share_within_10_m": 1.0}
         objects = {"rule": RULE, "hits": 8 - 3 * worse, "misses": 1 + 3 * worse, "false_alarms": 1}
-        objects["one_to_one"] = {"matches": 8, "centroid_distance_m": distance}
+        objects["one_to_one"] = {
+            "matches": 8,
+            "centroid_distance_m": distance,
+            "offset_m": {"east": 0.6, "north": -0.8},
+        }
         ndvi = {"f1": 0.473, "precision": 0.4, "recall": 0.58, "threshold": 0.312, "landslide_is": "below"}
         score = {
             "pixels": pixels,
