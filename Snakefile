@@ -164,13 +164,13 @@ rule ortho:
     params:
         resolution=lambda w: RUN.ortho.pan_resolution_m if w.image == "pan" else RUN.ortho.mss_resolution_m,
         crs=RUN.ortho.crs,
-        geoid=RUN.ortho.geoid_height_m,
+        geoid=f"--geoid {RUN.ortho.geoid} --geoid-height-m {RUN.ortho.geoid_height_m}",
         resampling=RUN.ortho.resampling,
     message:
         "Orthorectifying {wildcards.image} of {wildcards.scene}"
     shell:
         "geocrack ortho {input.image} --dem {input.dem} -o {output.ortho} --resolution {params.resolution} "
-        "--crs {params.crs} --geoid-height-m {params.geoid} --resampling {params.resampling} "
+        "--crs {params.crs} {params.geoid} --resampling {params.resampling} "
         "--threads {threads} --overwrite > {log} 2>&1"
 
 

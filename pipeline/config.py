@@ -61,9 +61,11 @@ class Ortho(Section):
     """Orthorectification."""
 
     dem: FilePath | None = Field(None, description="DEM that covers the scenes, any CRS.")
-    geoid_height_m: float = Field(
-        0.0, description="Added to the DEM's heights to make them ellipsoidal (geoid undulation; 0 if they are)."
+    geoid: Literal["none", "egm96", "egm2008"] = Field(
+        "none",
+        description="Geoid that the DEM's heights stand on (SRTM: egm96, Copernicus: egm2008); none: the ellipsoid.",
     )
+    geoid_height_m: float = Field(0.0, description="Metres added to the DEM's heights as well, for another geoid.")
     crs: str = Field("auto", description="Output CRS such as EPSG:32648; auto is the UTM zone of the scene's centre.")
     pan_resolution_m: float = Field(2.0, gt=0, description="Pixel of the PAN ortho and the fused image in metres.")
     mss_resolution_m: float = Field(8.0, gt=0, description="Pixel of the MSS ortho in metres.")

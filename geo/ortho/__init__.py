@@ -86,6 +86,7 @@ def orthorectify(
     *,
     resolution_m: float,
     dem: str | os.PathLike | None = None,
+    geoid: str = "none",
     geoid_height_m: float = 0.0,
     crs: str = "auto",
     centre: tuple[float, float] | None = None,
@@ -109,8 +110,10 @@ def orthorectify(
         Side of an output pixel in metres.
     dem : path, optional
         Needed where the image has only an RPC.
+    geoid : str
+        ``"egm96"`` or ``"egm2008"`` where the DEM's heights stand on that geoid, ``"none"`` where on the ellipsoid.
     geoid_height_m : float
-        Added to the DEM's heights to make them ellipsoidal.
+        Added to the DEM's heights as well, for other geoids.
     crs : str
         ``"auto"`` for the UTM zone of the centre, or a projected CRS in metres.
     centre : (float, float), optional
@@ -144,7 +147,7 @@ def orthorectify(
         src = opened.enter_context(open_raster(image))
         heights = None
         if dem is not None and src.crs is None:
-            heights = opened.enter_context(open_dem(dem, geoid_height_m=geoid_height_m))
+            heights = opened.enter_context(open_dem(dem, geoid=geoid, geoid_height_m=geoid_height_m))
         target = None if crs == "auto" else metric_crs(crs)
         geometry = _geometry(src, heights, target or LON_LAT)
         lon, lat, share = ground_cover(geometry, src.shape)

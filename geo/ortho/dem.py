@@ -22,6 +22,7 @@ from pyproj import CRS, Transformer
 from rasterio.windows import Window
 
 from geo.errors import GridError
+from geo.geoid import undulation
 from geo.raster import open_raster, read
 from geo.windows import clip
 
@@ -37,15 +38,17 @@ Number = TypeVar("Number", float, np.ndarray)
 
 
 @contextmanager
-def open_dem(path: str | os.PathLike, *, geoid_height_m: float = 0.0) -> Iterator[Dem]:
+def open_dem(path: str | os.PathLike, *, geoid: str = "none", geoid_height_m: float = 0.0) -> Iterator[Dem]:
     """Open a DEM.
 
     Parameters
     ----------
     path : path
         Raster whose first band holds heights in metres; its scale, offset, nodata and mask are honoured.
+    geoid : str
+        ``"egm96"`` or ``"egm2008"`` where its heights stand on that geoid: the undulation is added; else ``"none"``.
     geoid_height_m : float
-        Added to every height; the geoid undulation at the scene where the DEM is orthometric, else 0.
+        Added to every height as well, for other geoids.
 
     Raises
     ------
@@ -59,7 +62,7 @@ def open_dem(path: str | os.PathLike, *, geoid_height_m: float = 0.0) -> Iterato
             raise GridError(
                 f"the DEM {path} has no CRS; expected a georeferenced raster: assign its CRS (gdal_edit.py)"
             )
-        yield Dem(src, geoid_height_m=geoid_height_m)
+        yield Dem(src, geoid=geoid, geoid_height_m=geoid_height_m)
 
 
 class Dem:
@@ -69,12 +72,15 @@ class Dem:
     ----------
     src : rasterio dataset
         With a CRS; of a compound or three-dimensional CRS the horizontal part is used.
+    geoid : str
+        ``"egm96"``, ``"egm2008"`` or ``"none"``.
     geoid_height_m : float
         Added to every height.
     """
 
-    def __init__(self, src: rasterio.DatasetReader, *, geoid_height_m: float = 0.0):
+    def __init__(self, src: rasterio.DatasetReader, *, geoid: str = "none", geoid_height_m: float = 0.0):
         self.src = src
+        self.geoid = geoid
         self.geoid_height_m = geoid_height_m
         self.crs = horizontal(CRS.from_user_input(src.crs))
         self._to_pixel = ~src.transform
@@ -181,7 +187,19 @@ class Dem:
         window = clip(window, (self.src.height, self.src.width))
         with self._lock:
             values, valid = read(self.src, window, bands=[1])
-        return values[0] + np.float32(self.geoid_height_m), valid, (window.col_off, window.row_off)
+        return values[0] + self._above_ellipsoid(window), valid, (window.col_off, window.row_off)
+
+    def _above_ellipsoid(self, window: Window) -> np.ndarray | np.float32:
+        """Metres to add to the heights of a window; the geoid is so smooth that 33 nodes a side give centimetres."""
+        if self.geoid == "none":
+            return np.float32(self.geoid_height_m)
+        rows = np.linspace(window.row_off, window.row_off + window.height - 1, 33)
+        cols = np.linspace(window.col_off, window.col_off + window.width - 1, 33)
+        x, y = apply(self.src.transform, *np.meshgrid(cols + CENTRE, rows + CENTRE))
+        nodes = undulation(*transform(self.crs, LON_LAT, x, y), model=self.geoid)
+        at_row, at_col = (np.linspace(0, 32, side, dtype=np.float32) for side in (window.height, window.width))
+        smooth = cv2.remap(nodes.astype(np.float32), *np.meshgrid(at_col, at_row), cv2.INTER_LINEAR)
+        return smooth + np.float32(self.geoid_height_m)
 
     @cached_property
     def typical_height(self) -> float:

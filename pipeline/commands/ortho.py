@@ -19,6 +19,7 @@ _PAN_M, _MSS_M = (Ortho.model_fields[name].default for name in ("pan_resolution_
 @click.argument("image", type=options.PATH)
 @options.output("Ortho (Cloud Optimized GeoTIFF); its quality is written beside it.")
 @options.setting(Ortho, "dem")
+@options.setting(Ortho, "geoid")
 @options.setting(Ortho, "geoid_height_m")
 @click.option(
     "--resolution",
@@ -39,6 +40,7 @@ def command(
     image: Path,
     output: Path,
     dem: Path | None,
+    geoid: str,
     geoid_height_m: float,
     resolution: float | None,
     crs: str,
@@ -60,6 +62,7 @@ def command(
     settings = {
         "resolution_m": resolution_m,
         "crs": crs,
+        "geoid": geoid,
         "geoid_height_m": geoid_height_m,
         "resampling": resampling,
         "centre": centre,
@@ -70,6 +73,7 @@ def command(
             output,
             resolution_m=resolution_m,
             dem=dem,
+            geoid=geoid,
             geoid_height_m=geoid_height_m,
             crs=crs,
             centre=centre,

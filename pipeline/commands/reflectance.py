@@ -45,7 +45,7 @@ def command(product: Path | None, generic: str | None, output: Path, threads: in
         check_free(facts, overwrite=overwrite)
         for warning in scene.warnings:
             log.warning("%s: %s", scene.id, warning)
-        described_in = [generic] if generic and not is_text(generic) else []
+        described_in = [Path(generic)] if generic and not is_text(generic) else []
         inputs = [product] if product else [*described_in, *(image.path for image in scene.images.values())]
         settings = {"threads": threads, "generic": described if isinstance(described, Mapping) else None}
         with track("reflectance", facts, inputs=inputs, settings=settings) as record:

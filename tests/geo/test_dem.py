@@ -5,10 +5,14 @@ import pytest
 from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from odc.geo.geobox import GeoBox
 from pyproj import CRS
+from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
+from geo.geoid import undulation
 from geo.ortho.dem import open_dem, transform
+from geo.raster import Encoding, GeoTiffWriter
 from tests.geo.terrain import LAT, LON, UTM, mountains, write_dem
 
 UTM_CRS = CRS.from_user_input(UTM)
@@ -122,3 +126,18 @@ def test_a_dem_without_crs_is_told(tmp_path):
 def test_no_dem_is_told(tmp_path):
     with pytest.raises(RasterError, match=r"none\.tif does not exist"), open_dem(tmp_path / "none.tif"):
         pass
+
+
+@pytest.mark.parametrize("geoid", ["egm96", "egm2008"])
+def test_a_dem_on_a_geoid_gives_heights_above_the_ellipsoid(tmp_path, geoid):
+    """Sea level everywhere: the heights are the undulation itself, which changes by metres over this DEM."""
+    grid = GeoBox((400, 500), Affine(500, 0, 300_000, 0, -500, 3_500_000), "EPSG:32648")
+    with GeoTiffWriter(tmp_path / "dem.tif", grid, ["height"], Encoding("float32", nodata=float("nan"))) as dst:
+        dst.write(np.zeros(grid.shape), Window(0, 0, 500, 400))
+    lon, lat = np.meshgrid(np.linspace(103.2, 104.9, 7), np.linspace(30.2, 31.4, 5))
+    expected = undulation(lon, lat, geoid)
+    with open_dem(tmp_path / "dem.tif", geoid=geoid) as dem:
+        assert np.abs(dem.heights(lon, lat) - expected).max() < 0.1
+    with open_dem(tmp_path / "dem.tif", geoid=geoid, geoid_height_m=5) as dem:
+        assert np.abs(dem.heights(lon, lat) - expected - 5).max() < 0.1
+    assert np.ptp(expected) > 2
