@@ -47,4 +47,9 @@ def test_unknown_encoder_shows_near_ones():
 
 
 def test_check_fills_in_defaults():
-    assert models.check("linknet", {"half_skip": True}) == {"encoder": "resnet50", "half_skip": True, "narrowest": 1}
+    assert models.check("linknet", {"half_skip": True}) == {
+        "encoder": "resnet50",
+        "half_skip": True,
+        "narrowest": 1,
+        "pool": 1,
+    }
