@@ -131,12 +131,16 @@ class Chips:
         In the order of the folders, then of the index.
     statistics : BandStatistics
         Of the valid training pixels of all folders; ``count`` is 0 where there are none.
+    background, landslide : dict of str to int
+        Labelled pixels of each split.
     """
 
     bands: tuple[str, ...]
     size: int | None
     records: tuple[Record, ...]
     statistics: BandStatistics
+    background: dict[str, int]
+    landslide: dict[str, int]
 
     def split(self, name: str) -> list[Record]:
         """Chips of one split."""
@@ -197,14 +201,19 @@ def open_chips(folders: Sequence[str | os.PathLike]) -> Chips:
         ]
     _warn_of_leaks(opened)
     sizes = {facts["size"] for _, facts, _ in opened}
-    return Chips(bands, sizes.pop() if len(sizes) == 1 else None, tuple(records), pooled)
+    background, landslide = (
+        {split: sum(facts["counts"][split][f"{kind}_pixels"] for _, facts, _ in opened) for split in SPLITS}
+        for kind in ("background", "landslide")
+    )
+    size = sizes.pop() if len(sizes) == 1 else None
+    return Chips(bands, size, tuple(records), pooled, background, landslide)
 
 
 def _open(folder: Path) -> tuple[dict[str, Any], gpd.GeoDataFrame]:
     try:
         facts = json.loads((folder / "chips.json").read_text(encoding="utf-8"))
         index = pyogrio.read_dataframe(folder / "index.gpkg", layer="chips")
-        whole = facts.get("format") == FORMAT and {"bands", "size", "statistics"} <= facts.keys()
+        whole = facts.get("format") == FORMAT and {"bands", "size", "statistics", "counts"} <= facts.keys()
     except (OSError, ValueError, AttributeError, DataSourceError, DataLayerError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise LabelError(

@@ -193,7 +193,7 @@ class Data:
         Of each band over the valid training pixels.
     train, val, test : FittedChips
     landslide_share : float
-        Mean share of landslide in the training chips.
+        Share of landslide in all labelled pixels that train or validate.
     fingerprint : str
         Hash of all of this, to know the same chips again.
     """
@@ -257,12 +257,13 @@ def gather(recipe: Recipe, folders: Sequence[str | os.PathLike]) -> Data:
         )
         for split in ("train", "val", "test")
     }
+    landslide, background = (counted["train"] + counted["val"] for counted in (chips.landslide, chips.background))
     named = [bands, mean.tolist(), std.tolist(), [[r.id, r.split, r.landslide_share] for r in chips.records]]
     return Data(
         bands=bands,
         mean=tuple(mean.tolist()),
         std=tuple(std.tolist()),
         **sets,
-        landslide_share=float(np.mean([record.landslide_share for record in chips.split("train")])),
+        landslide_share=landslide / (landslide + background),
         fingerprint=hashlib.sha256(json.dumps(named).encode()).hexdigest()[:16],
     )

@@ -134,7 +134,7 @@ def train_segmenter(
                     break
                 row = _epoch(recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks)
                 counted = evaluate(module, data.val, device)
-                threshold, f1 = metrics.best_threshold(counted.sum(0))
+                threshold, f1 = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
                 found = metrics.summary(counted, threshold)
                 row |= {"phase": number, "threshold": threshold, "f1": f1}
                 row |= {name: found["pooled"][name] for name in ("precision", "recall")}

@@ -105,6 +105,29 @@ def f1_by_threshold(pooled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (np.arange(STEPS) + 0.5) / STEPS, f1
 
 
+def at_share(pooled: np.ndarray, share: float) -> np.ndarray:
+    """Weigh the two classes so that landslide takes a given share of the pixels.
+
+    F1 depends on how much of the ground is landslide, and a few validation chips may by chance show half or
+    twice as much of it as all labelled ground does; their threshold would then be too high or too low.
+
+    Parameters
+    ----------
+    pooled : ndarray, shape (2, STEPS + 1)
+    share : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray of float, same shape
+        With the same sum; unchanged where one class is missing.
+    """
+    total, of_class = pooled.sum(), pooled.sum(axis=1)
+    if not of_class.all():
+        return pooled.astype(float)
+    return pooled * (total * np.array([1 - share, share]) / of_class)[:, None]
+
+
 #: Thresholds whose F1 is this near to the highest are as good as it, for all that validation pixels can tell.
 PLATEAU = 0.99
 

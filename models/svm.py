@@ -19,7 +19,7 @@ from geo.stream import stream
 from models.chips import IGNORE
 from models.dataset import FittedChips
 from models.labeller import Labeller
-from models.metrics import best_threshold, histogram
+from models.metrics import at_share, best_threshold, histogram
 from models.recipe import PixelClassifier
 from models.threads import limited_threads
 
@@ -114,6 +114,7 @@ def fit(
     train: FittedChips,
     val: FittedChips,
     *,
+    share: float,
     seed: int,
     progress: Callable[..., Iterable] = lambda items, *_: items,
 ) -> tuple[SupportVectors, list[dict[str, Any]]]:
@@ -124,6 +125,8 @@ def fit(
     recipe : PixelClassifier
     train, val : FittedChips
         At their own sizes, normalised.
+    share : float
+        Of landslide in the labelled ground; validation pixels are weighed to it.
     seed : int
         Of the samples.
     progress : callable
@@ -144,9 +147,9 @@ def fit(
     for gamma in progress(recipe.gamma, "Gamma", len(recipe.gamma)):
         model = _solve(pixels, labels, recipe.c, gamma)
         decision = model.decision(torch.from_numpy(seen))
-        _calibrate(model, decision.numpy(), truth)
+        _calibrate(model, decision.numpy(), truth, share)
         probability = torch.sigmoid(model.slope * decision + model.offset).numpy()
-        threshold, f1 = best_threshold(histogram(probability, truth))
+        threshold, f1 = best_threshold(at_share(histogram(probability, truth), share))
         tried.append((f1, model))
         history.append({"gamma": gamma, "f1": f1, "threshold": threshold, "vectors": len(model.vectors)})
         log.info("gamma %g: validation F1 %.3f with %d support vectors", gamma, f1, len(model.vectors))
@@ -209,10 +212,11 @@ def _solve(pixels: np.ndarray, labels: np.ndarray, c: float, gamma: float) -> Su
     return model
 
 
-def _calibrate(model: SupportVectors, decision: np.ndarray, truth: np.ndarray) -> None:
-    """Set Platt's slope and offset by a logistic fit on validation pixels, whose share of landslide is true."""
+def _calibrate(model: SupportVectors, decision: np.ndarray, truth: np.ndarray, share: float) -> None:
+    """Set Platt's slope and offset by a logistic fit on validation pixels, weighed to the share of landslide."""
     from sklearn.linear_model import LogisticRegression
 
-    solved = LogisticRegression(C=1e6).fit(decision[:, None].astype(np.float64), truth)
+    weight = np.where(truth == 1, share / truth.mean(), (1 - share) / (1 - truth.mean()))
+    solved = LogisticRegression(C=1e6).fit(decision[:, None].astype(np.float64), truth, sample_weight=weight)
     model.slope.fill_(float(solved.coef_[0, 0]))
     model.offset.fill_(float(solved.intercept_[0]))

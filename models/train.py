@@ -91,7 +91,7 @@ def train(
     start = time.monotonic()
     data = gather(recipe, folders)
     log.info(
-        "%d training, %d validation, %d test chips; bands %s; %.1f %% of the training ground is landslide",
+        "%d training, %d validation, %d test chips; bands %s; %.1f %% of the ground is landslide",
         len(data.train),
         len(data.val),
         len(data.test),
@@ -125,7 +125,9 @@ def train(
     with limited_threads(threads), torch.random.fork_rng(devices=[]):
         module: nn.Module
         if isinstance(recipe, PixelClassifier):
-            module, history = svm.fit(recipe, data.train, data.val, seed=seed, progress=progress)
+            module, history = svm.fit(
+                recipe, data.train, data.val, share=data.landslide_share, seed=seed, progress=progress
+            )
         else:
             module, history = train_segmenter(
                 recipe,
@@ -138,7 +140,7 @@ def train(
                 progress=progress,
             )
         counted = evaluate(module, data.val, place)
-        threshold, _ = metrics.best_threshold(counted.sum(0))
+        threshold, _ = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
         scores: dict[str, Any] = {"validation": metrics.summary(counted, threshold)}
         if len(data.test):
             scores["test"] = metrics.summary(evaluate(module, data.test, place), threshold)

@@ -106,3 +106,24 @@ def test_per_image_means_leave_out_what_is_undefined():
     assert found["per_image"]["f1"] == 1
     assert found["per_image"]["accuracy"] == 1
     assert metrics.summary(empty[None], 0.502)["pooled"]["f1"] is None
+
+
+def test_validation_is_weighed_to_the_share_of_all_ground():
+    """Validation with few landslides gives the threshold that the same ground with many would have given."""
+    rng = np.random.default_rng(0)
+    label = (rng.random((400, 400)) < 0.2).astype(np.uint8)
+    probability = np.clip(0.35 * label + 0.3 + 0.15 * rng.standard_normal(label.shape), 0, 1)
+    few = (label == 0) | (rng.random(label.shape) < 0.1)
+    whole = metrics.histogram(probability, label)
+    poor = metrics.histogram(probability[few], label[few])
+    share = whole[1].sum() / whole.sum()
+    weighed = metrics.at_share(poor, share)
+    assert weighed.sum() == pytest.approx(poor.sum())
+    assert weighed[1].sum() / weighed.sum() == pytest.approx(share)
+    wanted, given = metrics.best_threshold(whole)[0], metrics.best_threshold(weighed)[0]
+    assert abs(given - wanted) < 0.03 < abs(metrics.best_threshold(poor)[0] - wanted)
+
+
+def test_one_class_alone_is_not_weighed():
+    only = metrics.histogram(np.zeros((4, 4)), np.zeros((4, 4), dtype=np.uint8))
+    assert (metrics.at_share(only, 0.3) == only).all()

@@ -101,7 +101,7 @@ def test_sample_is_even_over_chips():
 
 
 def test_fit_learns_and_says_what_it_tried():
-    model, history = svm.fit(RECIPE, chips(range(6)), chips(range(6, 9)), seed=0)
+    model, history = svm.fit(RECIPE, chips(range(6)), chips(range(6, 9)), share=0.1, seed=0)
     assert [row["gamma"] for row in history] == [0.25, 1.0]
     assert float(model.gamma) == max(history, key=lambda row: row["f1"])["gamma"]
     assert max(row["f1"] for row in history) > 0.8
@@ -110,7 +110,8 @@ def test_fit_learns_and_says_what_it_tried():
 
 def test_platt_makes_probabilities():
     val = chips(range(6, 9))
-    model, _ = svm.fit(RECIPE, chips(range(6)), val, seed=0)
+    share = float((svm.sample(val, 10**6, seed=0)[1]).mean())
+    model, _ = svm.fit(RECIPE, chips(range(6)), val, share=share, seed=0)
     pixels, labels = svm.sample(val, 3000, seed=5)
     logits = model.slope * model.decision(torch.from_numpy(pixels)) + model.offset
     probability = torch.sigmoid(logits).numpy()
