@@ -9,8 +9,10 @@ ResNet50. On another encoder the decoder's channels are that encoder's.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.nn import functional
 
@@ -70,8 +72,8 @@ class LinkNet(Encoding):
         bands: int,
         encoder: str = "resnet50",
         half_skip: bool = False,
-        narrowest: int = 1,
-        pool: int = 1,
+        narrowest: Annotated[int, Field(ge=1)] = 1,
+        pool: Annotated[int, Field(ge=1)] = 1,
     ) -> None:
         super().__init__()
         self.pool = pool
