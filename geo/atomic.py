@@ -11,22 +11,26 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from geo.errors import OutputError, OutputExistsError
+from geo.errors import GeocrackError, OutputError, OutputExistsError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+#: With less room than this, an error that a library raises while it writes is the disk's.
+_NO_ROOM_BYTES = 1_000_000
 _numbers = count()
 #: Hidden folders that this process is writing to now: a leftover may carry our process id from an earlier life.
 _ours: set[Path] = set()
 
 
 @contextmanager
-def atomic(path: str | os.PathLike, *, overwrite: bool = False, folder: bool = False) -> Iterator[Path]:
+def atomic(
+    path: str | os.PathLike, *, overwrite: bool = False, folder: bool = False, known_by: str | None = None
+) -> Iterator[Path]:
     """Give a hidden path to write to; move it to ``path`` when the block ends well, else remove it.
 
     Parameters
@@ -37,6 +41,8 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = False, folder: bool = F
         Replace an output that is there.
     folder : bool
         The output is a folder; the hidden folder is there when the block begins.
+    known_by : str, optional
+        Name or pattern of a file that is in every such folder; a folder of other files is never replaced.
 
     Yields
     ------
@@ -46,16 +52,16 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = False, folder: bool = F
     Raises
     ------
     OutputExistsError
-        The output is there and ``overwrite`` is false.
+        The output is there and ``overwrite`` is false, or it is a folder of other files, or a folder stands
+        where a file should be (or the other way round).
     OutputError
-        The disk is full, the place cannot be written to, or a folder stands where a file should be (or the
-        other way round).
+        The disk is full or the place cannot be written to.
     """
     target = Path(path)
-    check_free(target, overwrite=overwrite)
+    check_free(target, overwrite=overwrite, known_by=known_by)
     if target.exists() and target.is_dir() != folder:
         found, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
-        raise OutputError(f"{target} is a {found}; expected the name of a {wanted}: choose another name")
+        raise OutputExistsError(f"{target} is a {found}; expected the name of a {wanted}: choose another name")
     hidden = (target.parent / f".part-{os.getpid()}-{next(_numbers)}-{target.name}").absolute()
     part = hidden / target.name
     try:
@@ -78,15 +84,72 @@ def atomic(path: str | os.PathLike, *, overwrite: bool = False, folder: bool = F
         if error.errno in _FORBIDDEN and _concerns(error, hidden, target):
             raise OutputError(f"{target} could not be written: {_reason(error)}; choose another place") from error
         raise
+    except OutputError as error:  # of a file inside a folder: the user knows the folder by its own name
+        raise type(error)(str(error).replace(str(part), str(target))) from error
+    except GeocrackError:
+        raise
+    except Exception as error:  # libraries hide a full disk in errors of their own
+        if shutil.disk_usage(hidden if hidden.exists() else target.parent).free < _NO_ROOM_BYTES:
+            raise OutputError(
+                f"{target} could not be written whole: no space is left on its disk ({_line(error)}); "
+                "free some space, or choose another place, and run again"
+            ) from error
+        raise
     finally:
         _remove(hidden)
 
 
-def check_free(path: str | os.PathLike, *, overwrite: bool = False) -> None:
-    """Raise ``OutputExistsError`` where an output is there that must not be replaced."""
+@contextmanager
+def together(*paths: Path) -> Iterator[None]:
+    """Withdraw the outputs that were finished inside the block when another of them, or the work, fails.
+
+    Outputs that the block did not touch stay; a folder that was made for them goes when nothing is in it.
+    """
+    before = {path: _identity(path) for path in paths}
+    made = {path.parent for path in paths if not path.parent.exists()}
+    try:
+        yield
+    except BaseException:
+        for path in paths:
+            if _identity(path) != before[path]:
+                path.unlink(missing_ok=True)
+        for folder in made:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def check_free(path: str | os.PathLike, *, overwrite: bool = False, known_by: str | None = None) -> None:
+    """Raise ``OutputExistsError`` where an output is there that must not be replaced.
+
+    Parameters
+    ----------
+    path : path
+    overwrite : bool
+        The user wants it replaced.
+    known_by : str, optional
+        The output is a folder and holds a file of this name or pattern; a folder of other files is somebody's
+        and is not replaced, whatever the user says.
+    """
     target = Path(path)
-    if target.exists() and not overwrite and not (target.is_dir() and not any(target.iterdir())):
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not overwrite:
         raise OutputExistsError(f"{target} is already there; give --overwrite to replace it, or another name")
+    if known_by and target.is_dir() and not any(target.glob(known_by)) and _holds_files(target):
+        raise OutputExistsError(
+            f"{target} is a folder of other files (there is no {known_by} in it), which --overwrite does not replace; "
+            "choose another name"
+        )
+
+
+def check_apart(output: str | os.PathLike, inputs: Iterable[str | os.PathLike | None]) -> None:
+    """Raise ``OutputExistsError`` where an output would replace what it is made of."""
+    target = Path(output).resolve()
+    for given in inputs:
+        source = None if given is None else Path(given).resolve()
+        if source is not None and (source == target or target in source.parents):
+            raise OutputExistsError(f"{output} would replace the input {given}; choose another name for the output")
 
 
 def _replace(part: Path, target: Path, aside: Path) -> None:
@@ -100,6 +163,23 @@ def _replace(part: Path, target: Path, aside: Path) -> None:
     except BaseException:
         os.replace(aside, target)
         raise
+
+
+def _holds_files(folder: Path) -> bool:
+    """Whether there is more than empty folders in it."""
+    return any(not entry.is_dir() or entry.is_symlink() for entry in folder.rglob("*"))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _reason(error: OSError) -> str:

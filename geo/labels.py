@@ -18,6 +18,7 @@ from rasterio.windows import Window
 
 from geo.errors import GridError, LabelError
 from geo.inventory.truth import Drawn, Marked, is_raster, open_marked, read_polygons
+from geo.raster import crs_name
 from geo.windows import clip, slices
 
 log = logging.getLogger(__name__)
@@ -176,8 +177,8 @@ def _check_meets(
     if not shapely.intersects(ground, geometry).any():
         raise kind(
             f"{path} lies outside the image: it covers {_shown(shapely.total_bounds(geometry))}, the image "
-            f"{_shown(ground.bounds)} (left, bottom, right, top in {geobox.crs}); check the CRS of both, or take "
-            "the file of this place"
+            f"{_shown(ground.bounds)} (left, bottom, right, top in {crs_name(geobox.crs)}); check the CRS of both, "
+            "or take the file of this place"
         )
 
 

@@ -13,8 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyproj
 import rasterio
 import rasterio.shutil
 from affine import Affine
@@ -122,6 +124,15 @@ def _first(error: Exception) -> str:
 def geobox_of(src: rasterio.DatasetReader) -> GeoBox:
     """Grid (shape, transform, crs) of an opened raster; its crs is None for sensor geometry."""
     return GeoBox((src.height, src.width), src.transform, src.crs)
+
+
+def crs_name(crs: Any) -> str:
+    """Short name of a CRS for a sentence: ``EPSG:32648``, or its name where it has no code; ``none``."""
+    if crs is None:
+        return "none"
+    known = pyproj.CRS.from_user_input(crs)
+    code = known.to_epsg()
+    return f"EPSG:{code}" if code else known.name
 
 
 def read(

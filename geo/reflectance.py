@@ -13,6 +13,7 @@ import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from geo.atomic import check_apart, together
 from geo.errors import ProductError, RasterError
 from geo.masks import QUALITY, Quality, quality_path
 from geo.radiometry import earth_sun_distance, quality_flags, radiance, toa_reflectance, valid_dn
@@ -123,7 +124,10 @@ def write_reflectance(
     """
     findings = {}
     calibrations = {key: Calibration.of(scene, key) for key in scene.images}
-    with contextlib.ExitStack() as outputs:
+    rasters = [folder / f"{key}.tif" for key in calibrations]
+    for raster in rasters:
+        check_apart(raster, [image.path for image in scene.images.values()])
+    with together(*rasters, *map(quality_path, rasters)), contextlib.ExitStack() as outputs:
         for key, calibration in calibrations.items():
             with open_raster(calibration.image.path) as src:
                 findings[key] = _stream_image(

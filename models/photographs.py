@@ -99,7 +99,7 @@ def import_photographs(
     """
     photographs = _paired(Path(images), Path(masks), Path(negatives) if negatives else None)
     listed = _listed(Path(test_list), photographs) if test_list else set()
-    with atomic(output, overwrite=overwrite, folder=True) as part:
+    with atomic(output, overwrite=overwrite, folder=True, known_by="chips.json") as part:
         looked_at = progress(stream(_content, photographs, workers=threads), "Comparing images", len(photographs))
         contents = {photograph.id: digest for photograph, digest in looked_at}
         splits, moved, copies = deal(

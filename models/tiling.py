@@ -126,7 +126,7 @@ def tile(
                 f"no chip of {cut.size} x {cut.size} pixels lies wholly inside {areas}; give larger areas, a smaller "
                 "--size, or more chips to a block"
             )
-        part = stack.enter_context(atomic(output, overwrite=overwrite, folder=True))
+        part = stack.enter_context(atomic(output, overwrite=overwrite, folder=True, known_by="chips.json"))
         writer = ChipsWriter(part, image.bands, _crs_name(image.geobox))
         reader = _Reader(image, label, cut.min_valid, scene[0].block)
         writer.write(reader.chips(progress(cells, "Cutting chips", len(cells)), blocks), workers=threads)

@@ -65,7 +65,15 @@ def track(
     ------
     dict
         Findings to be added to the record (``record["results"]["rmse_px"] = ...``).
+
+    Raises
+    ------
+    OutputExistsError
+        The output is one of the inputs, or a folder that holds one.
     """
+    from geo.atomic import atomic, check_apart
+
+    check_apart(output, inputs)
     start = time.monotonic()
     record: dict[str, Any] = {"step": step, "product": Path(output).name, "results": {}}
     yield record
@@ -80,8 +88,6 @@ def track(
         "seconds": round(seconds, 2),
         "peak_memory_mb": round(peak_memory / 1e6, 1),
     }
-    from geo.atomic import atomic
-
     with atomic(provenance_path(output), overwrite=True) as part:
         part.write_text(json.dumps(record, indent=2, default=str) + "\n")
 

@@ -18,7 +18,7 @@ from geo.fusion.mtf import GAIN, degrade, reach_px, sigma_px
 from geo.masks import seen
 from geo.ortho.dem import Number, apply
 from geo.ortho.warp import Readers
-from geo.raster import open_raster
+from geo.raster import crs_name, open_raster
 
 #: Pixels of the moving image that must be common, along each side.
 SMALLEST = 24
@@ -71,8 +71,8 @@ class Pair:
         with open_raster(reference) as ref, open_raster(moving) as mov:
             if ref.crs is None or ref.crs != mov.crs:
                 raise GridError(
-                    f"{ref.name} has the CRS {ref.crs} and {mov.name} {mov.crs}; expected orthos in one CRS: "
-                    "give both the same --crs"
+                    f"{ref.name} has the CRS {crs_name(ref.crs)} and {mov.name} {crs_name(mov.crs)}; "
+                    "expected orthos in one CRS: give both the same --crs"
                 )
             for src in (ref, mov):
                 if src.transform.b or src.transform.d:

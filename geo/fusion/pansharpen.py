@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import rasterio
@@ -17,7 +18,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
-from geo.atomic import check_free
+from geo.atomic import check_free, together
 from geo.coregister import Registration
 from geo.errors import GridError, RasterError
 from geo.fusion import Method, method
@@ -134,6 +135,7 @@ def pansharpen(
         geobox, encoding = geobox_of(pan_src), encoding_of(mss_src)
         good = 0
         with (
+            together(Path(output), quality),
             GeoTiffWriter(
                 quality, geobox, ["quality"], QUALITY, overwrite=overwrite, resampling="nearest", tags=tags
             ) as quality_writer,

@@ -27,7 +27,7 @@ from geo.inventory.attributes import pixel_area
 from geo.inventory.baseline import Histogram, ThresholdBaseline
 from geo.inventory.matching import match
 from geo.mosaic import Placed, check_metres, place
-from geo.raster import geobox_of, open_raster
+from geo.raster import crs_name, geobox_of, open_raster
 from geo.vectorize import Polygonizer, measure
 
 _BLOCK_PIXELS = 2_000_000
@@ -247,7 +247,7 @@ class _Reference:
         searched = self._grid.extent.boundingbox.bbox if where is None else where
         return GridError(
             f"{self.path} lies elsewhere: its extent is {_extent(bounds)} and that of the searched ground "
-            f"{_extent(searched)}, both in {self._grid.crs}; give the truth of this place"
+            f"{_extent(searched)}, both in {crs_name(self._grid.crs)}; give the truth of this place"
         )
 
     def read(self, window: Window, seen: np.ndarray) -> np.ndarray:

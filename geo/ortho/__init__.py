@@ -16,7 +16,7 @@ from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from rasterio.windows import Window
 
-from geo.atomic import check_free
+from geo.atomic import check_free, together
 from geo.errors import GridError, RasterError, unknown_name
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho.dem import LON_LAT, Dem, horizontal, open_dem, transform
@@ -173,6 +173,7 @@ def orthorectify(
         opened.enter_context(one_thread_each())
         good = 0
         with (
+            together(Path(output), quality),
             GeoTiffWriter(
                 quality, geobox, ["quality"], QUALITY, overwrite=overwrite, resampling="nearest", tags=tags
             ) as quality_writer,

@@ -82,7 +82,7 @@ def make_demo(
     """
     world = world or World()
     say = tick or (lambda _: None)
-    with atomic(output, overwrite=overwrite, folder=True) as part:
+    with atomic(output, overwrite=overwrite, folder=True, known_by="demo.json") as part:
         say("terrain")
         terrain = make_terrain(world)
         _write_dem(part / "dem.tif", terrain)

@@ -43,8 +43,6 @@ def command(product: Path | None, generic: str | None, output: Path, threads: in
             check_free(raster, overwrite=overwrite)
             check_free(quality_path(raster), overwrite=overwrite)
         check_free(facts, overwrite=overwrite)
-        for warning in scene.warnings:
-            log.warning("%s: %s", scene.id, warning)
         described_in = [Path(generic)] if generic and not is_text(generic) else []
         inputs = [product] if product else [*described_in, *(image.path for image in scene.images.values())]
         settings = {"threads": threads, "generic": described if isinstance(described, Mapping) else None}
@@ -53,6 +51,8 @@ def command(product: Path | None, generic: str | None, output: Path, threads: in
             with atomic(facts, overwrite=overwrite) as part:
                 part.write_text(json.dumps(scene.as_dict(), indent=2) + "\n", encoding="utf-8")
             record["results"] = findings
+    for warning in scene.warnings:  # after the work, because an image that cannot be read is told by its error
+        log.warning("%s: %s", scene.id, warning)
     for key, found in findings.items():
         log.info(
             "%s: %.1f %% valid, %.2f %% saturated, %.2f %% negative, calibrated by %s",

@@ -43,6 +43,8 @@ def command(
     from geo.inventory import make_inventory, write
     from pipeline import __version__, provenance
 
+    if output.suffix.lower() != ".gpkg":
+        raise click.BadParameter(f"{output}; expected the name of a GeoPackage, *.gpkg", param_hint="--output")
     check_free(output, overwrite=overwrite)
     settings = {
         "threshold": threshold,

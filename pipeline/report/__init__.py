@@ -51,10 +51,10 @@ def write_report(
     """
     target, folder = Path(output), quicklooks_path(output)
     check_free(target, overwrite=overwrite)
-    check_free(folder, overwrite=overwrite)
+    check_free(folder, overwrite=overwrite, known_by="*.png")
     run = read_run(run_folder)
     content = page.content(run)
-    with atomic(folder, overwrite=overwrite, folder=True) as part:
+    with atomic(folder, overwrite=overwrite, folder=True, known_by="*.png") as part:
         for name, picture in content.quicklooks.items():
             (part / name).write_bytes(maps.png(picture))
     with atomic(target, overwrite=overwrite) as part:

@@ -2,10 +2,11 @@ import errno
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from geo.atomic import atomic, check_free
+from geo.atomic import atomic, check_apart, check_free, together
 from geo.errors import OutputError, OutputExistsError
 
 
@@ -91,11 +92,14 @@ def test_an_empty_folder_is_free(tmp_path):
 
 def test_a_folder_in_a_files_place_is_told_before_any_work(tmp_path):
     (tmp_path / "out").mkdir()
-    with pytest.raises(OutputError, match="out is a folder; expected the name of a file"), atomic(tmp_path / "out"):
+    with (
+        pytest.raises(OutputExistsError, match="out is a folder; expected the name of a file"),
+        atomic(tmp_path / "out"),
+    ):
         pytest.fail("the work began")
     (tmp_path / "file").write_text("")
     with (
-        pytest.raises(OutputError, match="file is a file; expected the name of a folder"),
+        pytest.raises(OutputExistsError, match="file is a file; expected the name of a folder"),
         atomic(tmp_path / "file", folder=True, overwrite=True),
     ):
         pytest.fail("the work began")
@@ -158,3 +162,70 @@ def test_an_input_that_cannot_be_read_is_not_taken_for_the_output(tmp_path):
 def test_an_output_that_became_forbidden(tmp_path):
     with pytest.raises(OutputError, match="permission denied; choose another place"), atomic(tmp_path / "a.tif") as p:
         raise PermissionError(errno.EACCES, "Permission denied", str(p))
+
+
+def test_a_folder_of_other_files_is_never_replaced(tmp_path):
+    target = tmp_path / "home"
+    (target / "empty").mkdir(parents=True)
+    with atomic(target, folder=True, overwrite=True, known_by="chips.json") as part:  # empty folders hold nothing
+        (part / "chips.json").write_text("{}")
+    with atomic(target, folder=True, overwrite=True, known_by="chips.json") as part:
+        (part / "thesis.txt").write_text("four years")
+    with (
+        pytest.raises(OutputExistsError, match=r"home is a folder of other files \(there is no chips.json in it\)"),
+        atomic(target, folder=True, overwrite=True, known_by="chips.json"),
+    ):
+        pytest.fail("the work began")
+    assert (target / "thesis.txt").read_text() == "four years"
+
+
+def test_a_full_disk_is_known_behind_an_error_of_a_library(tmp_path, monkeypatch):
+    room = SimpleNamespace(free=4096)
+    monkeypatch.setattr("geo.atomic.shutil.disk_usage", lambda _: room)
+    with pytest.raises(
+        OutputError, match=r"a\.pt could not be written whole: no space is left on its disk \(odd\); free"
+    ):
+        fail_half_way(tmp_path / "a.pt", RuntimeError("odd.\nsecond line"))
+    room.free = 10**9
+    with pytest.raises(RuntimeError, match="odd"):
+        fail_half_way(tmp_path / "a.pt", RuntimeError("odd"))
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_is_told_by_the_folder_that_the_user_named(tmp_path):
+    target = tmp_path / "chips"
+    with pytest.raises(OutputError) as error, atomic(target, folder=True) as part:
+        raise OutputError(f"{part / 'images' / 'a.tif'} could not be written whole")
+    assert str(error.value) == f"{target / 'images' / 'a.tif'} could not be written whole"
+
+
+def finish_one_of_two(first, second, **options):
+    with together(first, second):
+        with atomic(first) as part:
+            part.write_text("whole")
+        fail_half_way(second, OSError(errno.ENOSPC, "full"), **options)
+
+
+def test_outputs_that_belong_together_appear_all_or_none(tmp_path):
+    first, second, old = (tmp_path / "made" / name for name in ("a.tif", "b.tif", "old.tif"))
+    with pytest.raises(OutputError):
+        finish_one_of_two(first, second)
+    assert names(tmp_path) == []
+    old.parent.mkdir()
+    old.write_text("old")
+    with pytest.raises(OutputError):
+        finish_one_of_two(first, old, overwrite=True)
+    assert names(tmp_path / "made") == ["old.tif"]
+    with together(first, old), atomic(first) as part:
+        part.write_text("whole")
+    assert names(tmp_path / "made") == ["a.tif", "old.tif"]
+
+
+def test_an_output_never_replaces_its_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dem.tif").write_text("heights")
+    with pytest.raises(OutputExistsError, match=r"\./dem\.tif would replace the input .*dem\.tif; choose another name"):
+        check_apart("./dem.tif", [None, tmp_path / "dem.tif"])
+    with pytest.raises(OutputExistsError, match=r"would replace the input dem\.tif"):
+        check_apart(tmp_path, ["dem.tif"])
+    check_apart("out/dem.tif", ["dem.tif", None])

@@ -116,9 +116,7 @@ def test_labels_outside_the_image_name_both_extents(tmp_path):
     raster = write_raster(
         tmp_path / "a.tif", np.zeros((40, 60), np.uint8), geobox=GeoBox((40, 60), Affine(2, 0, 5e5, 0, -2, 3e6), UTM)
     )
-    message = (
-        r"lies outside the image: it covers 367\d+, 346\d+, .*the image 357240, 3463920, 357360, 3464000 .*EPSG:32648"
-    )
+    message = r"lies outside the image: it covers 367\d+, 346\d+, .*the image 357240, 3463920, .* in EPSG:32648\)"
     with pytest.raises(LabelError, match=message):
         whole(vector)
     with pytest.raises(LabelError, match=r"lies outside the image: it covers 500000, 2999920"):

@@ -1,8 +1,10 @@
 import json
+from types import SimpleNamespace
 
 from click.testing import CliRunner
+from pyogrio.errors import DataSourceError
 
-from geo.errors import OutputExistsError
+from geo.errors import OutputError, OutputExistsError
 from pipeline.cli import geocrack
 
 
@@ -40,3 +42,25 @@ def test_a_world_too_small_is_refused(tmp_path):
     result = run("-o", tmp_path / "demo", "--size-km", 0.1, 0.1)
     assert result.exit_code == 2
     assert not (tmp_path / "demo").exists()
+
+
+def test_a_folder_of_other_files_is_not_replaced(tmp_path):
+    (tmp_path / "thesis.txt").write_text("four years")
+    result = run("-o", tmp_path, "--size-km", 0.5, 0.5, "--overwrite")
+    assert isinstance(result.exception, OutputExistsError)
+    assert "is a folder of other files (there is no demo.json in it), which --overwrite does not replace" in str(
+        result.exception
+    )
+    assert (tmp_path / "thesis.txt").read_text() == "four years"
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, monkeypatch):
+    def no_room(*_, **__):
+        raise DataSourceError("Failed to commit transaction")
+
+    monkeypatch.setattr("geo.synthetic.truth.write_vector", no_room)
+    monkeypatch.setattr("geo.atomic.shutil.disk_usage", lambda _: SimpleNamespace(free=0))
+    result = run("-o", tmp_path / "demo", "--size-km", 0.5, 0.5)
+    assert isinstance(result.exception, OutputError)
+    assert "demo could not be written whole: no space is left on its disk" in str(result.exception)
+    assert list(tmp_path.iterdir()) == []

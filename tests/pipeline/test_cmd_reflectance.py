@@ -92,6 +92,25 @@ def test_other_outputs_in_the_folder_stay(product, tmp_path):
     assert (out / "ortho.tif").read_text() == "of another step"
 
 
+def test_a_failure_says_one_sentence_and_leaves_nothing(tmp_path):
+    folder = write_product(tmp_path / "products" / ID)
+    (folder / f"{ID}-PAN1.tiff").write_bytes(b"")
+    result = call("reflectance", folder, "-o", tmp_path / "out")
+    assert isinstance(result.exception, RasterError)
+    assert "PAN1.tiff is empty (0 bytes)" in str(result.exception)
+    assert result.stderr == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_image_of_the_scene_is_never_replaced(tmp_path):
+    grid = {"crs": "EPSG:32648", "transform": Affine(8, 0, 357000, 0, -8, 3464000)}
+    mss = write_raster(tmp_path / "mss.tif", np.full((4, 10, 12), 120, "uint16"), **grid)
+    before = mss.read_bytes()
+    with pytest.raises(OutputExistsError, match=r"mss\.tif would replace the input .*mss\.tif; choose another name"):
+        failed("reflectance", "--generic", f"{{mss: {mss}}}", "-o", tmp_path, "--overwrite")
+    assert mss.read_bytes() == before
+
+
 def test_warnings_are_logged_and_kept(tmp_path):
     folder = write_product(
         tmp_path / ID, xml=XML.replace("2015-08-05", "2020-08-05"), mss=np.full((4, 5, 7), 2000, "uint16")

@@ -266,8 +266,14 @@ def test_mistakes_in_options_are_told(tmp_path, scene):
     (tmp_path / "chips" / "mine.txt").write_text("x")
     with pytest.raises(OutputExistsError, match="--overwrite"):
         run(scene, "-o", tmp_path / "chips", *SMALL)
+    with pytest.raises(OutputExistsError, match=r"folder of other files \(there is no chips.json in it\)"):
+        run(scene, "-o", tmp_path / "chips", *SMALL, "--overwrite")
+    assert (tmp_path / "chips" / "mine.txt").read_text() == "x"
+    (tmp_path / "chips" / "mine.txt").unlink()
+    run(scene, "-o", tmp_path / "chips", *SMALL)
+    (tmp_path / "chips" / "old.txt").write_text("of an earlier run")
     run(scene, "-o", tmp_path / "chips", *SMALL, "--overwrite")
-    assert not (tmp_path / "chips" / "mine.txt").exists()
+    assert not (tmp_path / "chips" / "old.txt").exists()
 
 
 def test_windows_of_chips_reach_past_the_edge(tmp_path, scene):

@@ -128,10 +128,16 @@ def test_a_bad_overwrite_loses_nothing(tmp_path):
     assert (tmp_path / "i.gpkg").read_bytes() == before
 
 
+def test_an_inventory_is_a_geopackage(tmp_path):
+    result = CliRunner().invoke(geocrack, ["vectorize", "p.tif", "-o", str(tmp_path / "i.shp")])
+    assert result.exit_code == 2
+    assert "i.shp; expected the name of a GeoPackage, *.gpkg" in " ".join(result.output.split())
+
+
 def test_truth_elsewhere_leaves_no_metrics(tmp_path):
     run("vectorize", probability(tmp_path / "p.tif"), "-o", tmp_path / "i.gpkg", "--threshold", "0.5")
     gpd.GeoDataFrame(geometry=[box(0, 0, 9, 9)], crs="EPSG:32648").to_file(tmp_path / "t.gpkg")
-    with pytest.raises(GridError, match=r"t\.gpkg lies elsewhere: its extent is 0 0 9 9"):
+    with pytest.raises(GridError, match=r"t\.gpkg lies elsewhere: its extent is 0 0 9 9 .* both in EPSG:32648;"):
         run("score", tmp_path / "i.gpkg", "--truth", tmp_path / "t.gpkg", "-o", tmp_path / "m.json")
     assert not list(tmp_path.glob("*m.json*"))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from geo.errors import OutputExistsError
 from pipeline import __version__
 from pipeline.provenance import provenance_path, sha256, track
 
@@ -77,3 +78,21 @@ def test_a_record_is_replaced_with_its_product(tmp_path):
         with track("fuse", tmp_path / "a.tif", inputs=[], settings={"number": number}):
             pass
     assert json.loads(provenance_path(tmp_path / "a.tif").read_text())["settings"] == {"number": 2}
+
+
+def test_no_command_replaces_what_it_reads(tmp_path):
+    dem = tmp_path / "dem.tif"
+    dem.write_text("heights")
+    with (
+        pytest.raises(
+            OutputExistsError, match=r"dem\.tif would replace the input .*; choose another name for the output"
+        ),
+        track("ortho", dem, inputs=["pan.tif", dem], settings={}),
+    ):
+        pytest.fail("the work began")
+    with (
+        pytest.raises(OutputExistsError, match="would replace the input"),
+        track("tile", tmp_path, inputs=[dem], settings={}),
+    ):
+        pytest.fail("the work began")
+    assert dem.read_text() == "heights"
