@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 import textwrap
@@ -327,3 +328,12 @@ def test_a_place_that_is_no_folder(tmp_path, grid, values):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         write(tmp_path / "file" / "a.tif", grid, values)
+
+
+@pytest.mark.parametrize(("given", "megabytes"), [(None, 128), ("64", 64)])
+def test_gdals_cache_is_capped_unless_the_user_says_otherwise(given, megabytes):
+    environment = {k: v for k, v in os.environ.items() if k != "GDAL_CACHEMAX"}
+    environment |= {"GDAL_CACHEMAX": given} if given else {}
+    code = "import geo.raster; from rasterio._env import get_gdal_config; print(get_gdal_config('GDAL_CACHEMAX'))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert int(done.stdout) == megabytes * 2**20
