@@ -71,7 +71,8 @@ def workplace(tmp_path_factory) -> Workplace:
     made = place.geocrack("demo", "-o", "demo", "--size-km", "1.4", "1.0")
     assert made.returncode == 0, made.stderr
     recipe = yaml.safe_load((ROOT / "configs/models/linknet-lite0-fast.yaml").read_text())
-    recipe["epochs"] = 1
+    recipe["size"] = 64
+    recipe["phases"][0]["epochs"] = 1
     place.write("quick.yaml", recipe)
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
     demo |= {"run": "small", "scenes": demo["scenes"][1:], "tiling": {"size": 64, "block_chips": 1, "gap_m": 16}}
