@@ -45,7 +45,7 @@ FIRST = next(iter(RECIPES))
 
 def flag(name, value):
     """Option of a command, or nothing where it is not set."""
-    return "" if value is None else f"--{name} {str(value)!r}"
+    return "" if value is None else f"--{name} {shlex.quote(str(value))}"
 
 
 def dem_of(wildcards):
@@ -118,7 +118,7 @@ rule demo:
     message:
         "Writing three synthetic GF-1 products and their truth"
     shell:
-        "geocrack demo -o demo --overwrite > {log} 2>&1"
+        "geocrack demo -o demo --overwrite > {log:q} 2>&1"
 
 
 rule reflectance:
@@ -143,7 +143,7 @@ rule reflectance:
     message:
         "Calibrating {wildcards.scene} to top-of-atmosphere reflectance"
     shell:
-        "geocrack reflectance {params.product} -o {params.folder} --overwrite > {log} 2>&1"
+        "geocrack reflectance {params.product} -o {params.folder:q} --overwrite > {log:q} 2>&1"
 
 
 rule ortho:
@@ -169,9 +169,9 @@ rule ortho:
     message:
         "Orthorectifying {wildcards.image} of {wildcards.scene}"
     shell:
-        "geocrack ortho {input.image} --dem {input.dem} -o {output.ortho} --resolution {params.resolution} "
+        "geocrack ortho {input.image:q} --dem {input.dem:q} -o {output.ortho:q} --resolution {params.resolution} "
         "--crs {params.crs} {params.geoid} --resampling {params.resampling} "
-        "--threads {threads} --overwrite > {log} 2>&1"
+        "--threads {threads} --overwrite > {log:q} 2>&1"
 
 
 rule fuse:
@@ -196,8 +196,8 @@ rule fuse:
     message:
         "Registering and pan-sharpening {wildcards.scene} by {params.method}"
     shell:
-        "geocrack fuse {input.mss} {input.pan} -o {output.fused} --method {params.method} {params.coregister} "
-        "--threads {threads} --overwrite > {log} 2>&1"
+        "geocrack fuse {input.mss:q} {input.pan:q} -o {output.fused:q} --method {params.method} {params.coregister} "
+        "--threads {threads} --overwrite > {log:q} 2>&1"
 
 
 rule tile:
@@ -228,8 +228,8 @@ rule tile:
     message:
         "Cutting {wildcards.scene} into chips"
     shell:
-        "geocrack tile {input.image} --labels {input.labels} {params.area} {params.split} "
-        "-o {output.chips} --overwrite > {log} 2>&1"
+        "geocrack tile {input.image:q} --labels {input.labels:q} {params.area} {params.split} "
+        "-o {output.chips:q} --overwrite > {log:q} 2>&1"
 
 
 rule train:
@@ -249,14 +249,14 @@ rule train:
     resources:
         mem_mb=3500,
     params:
-        chips=lambda w, input: " ".join(f"--chips {folder}" for folder in input.chips),
+        chips=lambda w, input: " ".join(f"--chips {shlex.quote(folder)}" for folder in input.chips),
         logs=P.training_log,
         seed=RUN.training.seed,
     message:
         "Training {wildcards.recipe}"
     shell:
-        "geocrack train {input.recipe} {params.chips} -o {output.model} --seed {params.seed} "
-        "--log-dir {params.logs} --threads {threads} --overwrite > {log} 2>&1"
+        "geocrack train {input.recipe:q} {params.chips} -o {output.model:q} --seed {params.seed} "
+        "--log-dir {params.logs:q} --threads {threads} --overwrite > {log:q} 2>&1"
 
 
 rule predict:
@@ -283,9 +283,9 @@ rule predict:
     message:
         "Mapping the landslide probability of {wildcards.scene} with {wildcards.recipe}"
     shell:
-        "geocrack predict {input.image} --model {input.model} -o {output.probability} {params.area} "
+        "geocrack predict {input.image:q} --model {input.model:q} -o {output.probability:q} {params.area} "
         "--overlap {params.overlap} --batch {params.batch} --dtype {params.dtype} "
-        "--threads {threads} --overwrite > {log} 2>&1"
+        "--threads {threads} --overwrite > {log:q} 2>&1"
 
 
 rule vectorize_scene:
@@ -307,7 +307,7 @@ rule vectorize_scene:
     message:
         "Turning {wildcards.recipe}'s probability of {wildcards.scene} into polygons"
     shell:
-        "geocrack vectorize {input.probability} -o {output.polygons} {params.options} --overwrite > {log} 2>&1"
+        "geocrack vectorize {input.probability:q} -o {output.polygons:q} {params.options} --overwrite > {log:q} 2>&1"
 
 
 rule score:
@@ -330,8 +330,8 @@ rule score:
     message:
         "Scoring {wildcards.recipe} on {wildcards.scene}"
     shell:
-        "geocrack score {input.polygons} --truth {input.truth} --image {input.image} --probability {input.probability} "
-        "-o {output.score} --overwrite > {log} 2>&1"
+        "geocrack score {input.polygons:q} --truth {input.truth:q} --image {input.image:q} --probability {input.probability:q} "
+        "-o {output.score:q} --overwrite > {log:q} 2>&1"
 
 
 rule merge:
@@ -355,7 +355,7 @@ rule merge:
     message:
         "Joining all scenes into one inventory"
     shell:
-        "geocrack vectorize {input.probability} -o {output.inventory} {params.options} --overwrite > {log} 2>&1"
+        "geocrack vectorize {input.probability:q} -o {output.inventory:q} {params.options} --overwrite > {log:q} 2>&1"
 
 
 rule report_run:
@@ -382,4 +382,4 @@ rule report_run:
     message:
         "Writing the report of {params.folder}"
     shell:
-        "geocrack report {params.folder} -o {output.report} --overwrite > {log} 2>&1"
+        "geocrack report {params.folder:q} -o {output.report:q} --overwrite > {log:q} 2>&1"

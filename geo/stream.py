@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from pathlib import Path
 from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_CGROUP = Path("/sys/fs/cgroup/cpu.max")
+
 
 def cpus(wanted: int | None = None) -> int:
     """CPUs this process may really use, at most ``wanted``; a workflow may promise more than there are."""
     there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = min(there, _quota(_CGROUP) or there)
     return max(1, min(wanted or there, there))
+
+
+def _quota(file: Path) -> int | None:
+    """CPUs that a container may use (``docker --cpus``), rounded up; None where there is no such limit."""
+    try:
+        quota, period = file.read_text().split()
+        return math.ceil(int(quota) / int(period))
+    except (OSError, ValueError):  # no such file, or the quota is "max"
+        return None
 
 
 def stream(

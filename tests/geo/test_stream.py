@@ -71,3 +71,14 @@ def test_no_more_cpus_than_there_are():
     assert cpus(10_000) == cpus()
     assert cpus(1) == 1
     assert cpus(0) == cpus()
+
+
+@pytest.mark.parametrize(
+    ("said", "cpus_there"), [("max 100000", None), ("200000 100000", 2), ("150000 100000", 2), ("50000 100000", 1)]
+)
+def test_the_quota_of_a_container_counts(tmp_path, monkeypatch, said, cpus_there):
+    (tmp_path / "cpu.max").write_text(said + "\n")
+    monkeypatch.setattr("geo.stream._CGROUP", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
+    assert cpus() == (cpus_there or 16)
+    assert cpus(1) == 1

@@ -77,5 +77,7 @@ def workplace(tmp_path_factory) -> Workplace:
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
     demo |= {"run": "small", "scenes": demo["scenes"][1:], "tiling": {"size": 64, "block_chips": 1, "gap_m": 16}}
     demo["training"]["recipes"] = ["quick.yaml"]
+    shutil.copy(place.folder / "demo/dem.tif", place.folder / "heights of the valley.tif")  # people use blanks
+    demo["ortho"]["dem"] = "heights of the valley.tif"
     place.write("small.yaml", demo)
     return place
