@@ -46,3 +46,10 @@ def test_recipes_named_exist():
     recipes = Path(__file__).parent.parent / "configs" / "models"
     for name in re.findall(r"`((?:linknet|pspnet)-[a-z0-9-]+)`", README):
         assert (recipes / f"{name}.yaml").is_file(), name
+
+
+def test_what_the_documents_point_to_is_there():
+    root = Path(__file__).parent.parent
+    for document in (root / "README.md", root / "CONTRIBUTING.md", *(root / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert "://" in target or (document.parent / target).exists(), f"{document.name} points to {target}"
