@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from geo.inventory import geopackage
 from geo.inventory import truth as truth_of
 from geo.inventory.matching import judged
-from geo.raster import open_raster
+from geo.raster import crs_name, open_raster
 from pipeline.report import maps
 from pipeline.report.inventory import Inventory, known
 from pipeline.report.maps import Shapes
@@ -96,7 +96,7 @@ def main_map(run: RunResults, inventory: Inventory, album: Album) -> Map | None:
         canvas=canvas,
         shapes=_svg([*outline, *layers], canvas),
         title="The inventory over the scenes in true colours",
-        caption=f"{_scene_days(_deciding(run, ground))}. Grid north is up; {_crs_name(canvas)}.",
+        caption=f"{_scene_days(_deciding(run, ground))}. Grid north is up; {crs_name(canvas.crs)}.",
         legend=(("found", "landslide"), *((("searched", "searched ground"),) if outline else ())),
     )
 
@@ -223,8 +223,3 @@ def _deciding(run: RunResults, ground: gpd.GeoDataFrame | None) -> list[SceneRes
 
 def _scene_days(scenes: Sequence[SceneResults]) -> str:
     return ", ".join(f"{s.facts.get('satellite', '')} {s.facts.get('sensor', '')} {s.day}".strip() for s in scenes)
-
-
-def _crs_name(canvas: GeoBox) -> str:
-    name = str(canvas.crs)
-    return name if name.startswith("EPSG:") else "a CRS of its own"

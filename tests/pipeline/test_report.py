@@ -99,8 +99,8 @@ def test_scores_stand_beside_the_best_threshold(made):
     linknet = dict(zip(rows[1], rows[3], strict=True))
     assert linknet["F1"] == "0.861"
     assert (linknet["hit"], linknet["missed"]) == ("8", "1")
-    assert linknet["median, m"] == "1.9"
-    assert linknet["within 10 m"] == "100 %"
+    assert linknet["median"] == "1.9"
+    assert linknet["&lt; 10 m"] == "100 %"
     assert "Pixel F1 against the truth over 2 scenes: linknet-lite0-fast 0.86; svm 0.67; " in page
 
 
