@@ -200,21 +200,27 @@ def _remove_leftovers(target: Path) -> None:
     parent = target.parent.absolute()
     for name in os.listdir(parent):  # plain names: a folder of chips has thousands
         match = pattern.fullmatch(name) if name.startswith(".part-") else None
-        if match and parent / name not in _ours and not _runs_elsewhere(int(match[1])):
+        if match and parent / name not in _ours and not _runs_elsewhere(int(match[1]), parent / name):
             _remove(parent / name)
 
 
-def _runs_elsewhere(pid: int) -> bool:
-    """Whether another process with this id is running."""
+def _runs_elsewhere(pid: int, hidden: Path) -> bool:
+    """Whether another process is still writing to this hidden folder.
+
+    A killed process that nobody has waited for yet (a zombie) writes no more, and one that began after the folder
+    was made has only got the same number.
+    """
     if pid == os.getpid():
         return False
+    import psutil
+
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= hidden.stat().st_mtime + 2
+    except (psutil.NoSuchProcess, FileNotFoundError):
         return False
-    except OSError:  # it is there and not ours
+    except psutil.AccessDenied:  # it is there and not ours
         return True
-    return True
 
 
 def _remove(hidden: Path) -> None:

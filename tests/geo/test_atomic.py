@@ -2,8 +2,10 @@ import errno
 import os
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from geo.atomic import atomic, check_apart, check_free, together
@@ -229,3 +231,32 @@ def test_an_output_never_replaces_its_input(tmp_path, monkeypatch):
     with pytest.raises(OutputExistsError, match=r"would replace the input dem\.tif"):
         check_apart(tmp_path, ["dem.tif"])
     check_apart("out/dem.tif", ["dem.tif", None])
+
+
+def test_leftovers_of_a_killed_process_that_nobody_waited_for_are_removed(tmp_path):
+    """A workflow that was killed with its jobs leaves zombies: their ids are still known to the system."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leftover = tmp_path / f".part-{process.pid}-0-a.tif"
+    leftover.mkdir()
+    with atomic(tmp_path / "a.tif") as part:
+        part.write_text("while it runs, its part stays")
+    assert leftover.exists()
+    process.kill()
+    deadline = time.monotonic() + 10
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:
+        time.sleep(0.01)
+    with atomic(tmp_path / "a.tif", overwrite=True) as part:
+        part.write_text("whole")
+    assert not leftover.exists()
+    process.communicate()
+
+
+def test_a_leftover_older_than_the_process_with_its_number_is_removed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    leftover = tmp_path / f".part-{process.pid}-0-a.tif"
+    leftover.mkdir()
+    os.utime(leftover, (1, 1))
+    with atomic(tmp_path / "a.tif") as part:
+        part.write_text("whole")
+    assert not leftover.exists()
+    process.communicate(b"\n")
