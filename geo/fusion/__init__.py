@@ -2,19 +2,23 @@
 
 A method is a module here whose function is registered; it then goes through the contract tests and is known
 to ``geocrack fuse --method``. Statistics of the scene are gathered beforehand, so a method sees one window at
-a time and gives the same pixels whatever the windows are.
+a time and gives the same pixels whatever the windows are. A method may say how it wants PAN blurred and how MSS
+interpolated; what it looks at around the window for that is its reach (``geo.fusion.window`` puts it together).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from geo.errors import ConfigError, unknown_name
 from geo.fusion.statistics import Statistics
+
+if TYPE_CHECKING:
+    from geo.fusion.window import Around
 
 #: Share of the mean below which a denominator is held, so that dark or negative pixels cannot explode.
 FLOOR = 0.05
@@ -32,7 +36,7 @@ class Fuse(Protocol):
             MSS interpolated to the PAN grid.
         pan : ndarray of float32, shape (height, width)
         pan_low : ndarray of float32, shape (height, width)
-            PAN blurred to the sharpness of MSS; just PAN where the method is registered with ``needs_low=False``.
+            PAN blurred as the method was registered with; just PAN where it asked for none.
         statistics : Statistics
             Of the whole scene.
 
@@ -43,6 +47,12 @@ class Fuse(Protocol):
         """
 
 
+#: What a method makes of a window and what lies around it: blurred PAN or interpolated MSS.
+Make = Callable[["Around"], np.ndarray]
+#: PAN pixels that it looks at on each side, for a ratio of pixel sizes and the blur of MSS in PAN pixels.
+Reach = Callable[[float, float], int]
+
+
 @dataclass(frozen=True)
 class Method:
     """A registered method.
@@ -51,20 +61,37 @@ class Method:
     ----------
     name : str
     fuse : callable
-    needs_low : bool
-        Whether it looks at ``pan_low``, which costs a filter.
+    low : callable, optional
+        Makes ``pan_low``, shape (height, width); see ``geo.fusion.low``.
+    interpolate : callable, optional
+        Makes ``mss``, shape (bands, height, width), where it is not to be cubic.
+    reach : callable, optional
+        Pixels around a window that ``low`` and ``interpolate`` look at.
     """
 
     name: str
     fuse: Fuse
-    needs_low: bool
+    low: Make | None = None
+    interpolate: Make | None = None
+    reach: Reach | None = None
+
+    @property
+    def needs_low(self) -> bool:
+        """Whether it looks at ``pan_low``, which costs a filter."""
+        return self.low is not None
+
+    def reach_px(self, ratio: float, sigma: float) -> int:
+        """PAN pixels that it looks at on each side of a window."""
+        return self.reach(ratio, sigma) if self.reach else 0
 
 
 _METHODS: dict[str, Method] = {}
 
 
-def register(name: str, *, needs_low: bool) -> Callable[[Fuse], Fuse]:
-    """Put a function under a name.
+def register(
+    name: str, *, low: Make | None = None, interpolate: Make | None = None, reach: Reach | None = None
+) -> Callable[[Fuse], Fuse]:
+    """Put a function under a name; for the other parameters see ``Method``.
 
     Raises
     ------
@@ -75,7 +102,7 @@ def register(name: str, *, needs_low: bool) -> Callable[[Fuse], Fuse]:
     def put(function: Fuse) -> Fuse:
         if name in _METHODS:
             raise ValueError(f"the fusion method '{name}' is registered twice; names must differ")
-        _METHODS[name] = Method(name, function, needs_low)
+        _METHODS[name] = Method(name, function, low, interpolate, reach)
         return function
 
     return put
@@ -125,4 +152,13 @@ def floor_of(mean: float) -> float:
     return max(FLOOR * abs(mean), float(np.finfo(np.float32).tiny))
 
 
-from geo.fusion import brovey, gsa, sfim  # noqa: E402, F401 - they register themselves
+from geo.fusion import (  # noqa: E402 - they register themselves
+    brovey,  # noqa: F401
+    gram_schmidt,  # noqa: F401
+    gsa,  # noqa: F401
+    hpf,  # noqa: F401
+    mtf_glp,  # noqa: F401
+    nndiffuse,  # noqa: F401
+    pca,  # noqa: F401
+    sfim,  # noqa: F401
+)

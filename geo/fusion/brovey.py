@@ -22,7 +22,7 @@ from geo.fusion import floor_of, modulate, register
 from geo.fusion.statistics import Statistics
 
 
-@register("brovey", needs_low=False)
+@register("brovey")
 def brovey(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
     """Sharpen a window; see ``geo.fusion.Fuse``."""
     weights = intensity_weights(statistics)

@@ -22,7 +22,7 @@ from geo.fusion import register
 from geo.fusion.statistics import Statistics
 
 
-@register("gsa", needs_low=False)
+@register("gsa")
 def gsa(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
     """Sharpen a window; see ``geo.fusion.Fuse``."""
     weights, constant = regression(statistics)
@@ -42,7 +42,8 @@ def regression(statistics: Statistics) -> tuple[np.ndarray, float]:
 
 
 def injection_gains(statistics: Statistics, weights: np.ndarray) -> np.ndarray:
-    """Gains ``g_b`` of (2), shape (bands,); 0 for a scene without contrast."""
+    """Gains ``g_b`` of (2), shape (bands,); 0 where the bands or PAN have no contrast."""
     with_intensity = statistics.mss_covariance @ weights
     variance = float(weights @ with_intensity)
-    return with_intensity / variance if variance > 0 else np.zeros_like(weights)
+    contrast = variance > 0 and statistics.pan_variance > 0
+    return with_intensity / variance if contrast else np.zeros_like(weights)

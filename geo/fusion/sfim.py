@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo.fusion import floor_of, modulate, register
+from geo.fusion import floor_of, low, modulate, register
 from geo.fusion.statistics import Statistics
 
 
-@register("sfim", needs_low=True)
+@register("sfim", low=low.gaussian, reach=low.gaussian_reach)
 def sfim(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
     """Sharpen a window; see ``geo.fusion.Fuse``."""
     return modulate(mss, pan, pan_low, floor_of(statistics.pan_mean))  # (1)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+
+#: A PAN whose deviation is less than this part of its mean is flat.
+_FLAT = 1e-6
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,12 @@ class Statistics:
         return float(self.mean[-1])
 
     @property
+    def pan_variance(self) -> float:
+        """Variance of blurred PAN; 0 where it is no more than rounding leaves of a constant."""
+        variance = float(self.covariance[-1, -1])
+        return variance if variance > (_FLAT * self.pan_mean) ** 2 else 0.0
+
+    @property
     def mss_covariance(self) -> np.ndarray:
         """Covariance of the MSS bands, shape (bands, bands)."""
         return self.covariance[:-1, :-1]
@@ -75,6 +84,11 @@ class Statistics:
     def pan_covariance(self) -> np.ndarray:
         """Covariance of each MSS band with blurred PAN, shape (bands,)."""
         return self.covariance[:-1, -1]
+
+    def ordered(self, bands: Sequence[int]) -> Self:
+        """Give the same with the MSS bands in this order, or with these alone."""
+        index = [*bands, len(self.mean) - 1]
+        return type(self)(self.count, self.mean[index], self.covariance[np.ix_(index, index)])
 
     @property
     def second_moments(self) -> np.ndarray:

@@ -1,0 +1,73 @@
+"""Ways to blur PAN for a window: what methods take for PAN as MSS would have seen it.
+
+Each gives ``pan_low``, float32 (height, width), NaN where PAN is not valid, and has its reach.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from geo.fusion import mtf
+from geo.fusion.window import Around
+from geo.ortho.warp import KERNELS, resample
+
+#: MSS pixels that cubic interpolation looks at on each side, and that stand in for nodata beside them.
+_CUBIC = 2 * (KERNELS["cubic"][1] + 1) + 1
+
+
+def gaussian(around: Around) -> np.ndarray:
+    """PAN blurred by the MTF of MSS, on its own grid."""
+    return around.inner(mtf.lowpass(around.pan, around.pan_valid, around.sigma))
+
+
+def gaussian_reach(ratio: float, sigma: float) -> int:
+    """Pixels that ``gaussian`` looks at on each side."""
+    return mtf.reach_px(sigma)
+
+
+def box_side(ratio: float) -> int:
+    """Side of ``box`` in PAN pixels, the odd number near 1.75 MSS pixels: 5 for a ratio of 3, 7 for one of 4."""
+    return 2 * max(1, round(0.875 * ratio - 0.5)) + 1
+
+
+def box(around: Around) -> np.ndarray:
+    """Mean of PAN in a square of ``box_side`` pixels; nodata has no weight."""
+    side = (box_side(around.ratio),) * 2
+    good = around.pan_valid
+    total, weight = (
+        cv2.boxFilter(a, -1, side, normalize=True, borderType=cv2.BORDER_CONSTANT)
+        for a in (np.where(good, around.pan, np.float32(0)), good.astype(np.float32))
+    )
+    result = np.full_like(total, np.nan)
+    np.divide(total, weight, out=result, where=good)
+    return around.inner(result)
+
+
+def box_reach(ratio: float, sigma: float) -> int:
+    """Pixels that ``box`` looks at on each side."""
+    return box_side(ratio) // 2
+
+
+def pyramid(around: Around) -> np.ndarray:
+    """PAN as MSS would have seen it, brought back as MSS is: blurred, sampled at MSS's pixels, interpolated.
+
+    This is a level of the generalised Laplacian pyramid. Whatever sampling and interpolation do to MSS they do to
+    this image too, so that it does not enter the detail.
+    """
+    blurred = mtf.lowpass(around.pan, around.pan_valid, around.sigma)
+    rows, cols = around.mss_valid.shape
+    u, v = np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
+    a = ~around.to_mss
+    col = (a.a * u + a.b * v + a.c + around.margin).astype(np.float32)
+    row = (a.d * u + a.e * v + a.f + around.margin).astype(np.float32)
+    coarse, known = resample(blurred[None], around.pan_valid, col, row, "cubic")
+    low, good = resample(coarse, known, *around.positions(), "cubic")
+    # at the scene's edges, where there is nothing to interpolate between, the blurred image stands in
+    pan_low = np.where(good, low[0], around.inner(blurred))
+    return np.where(around.inner(around.pan_valid), pan_low, np.float32(np.nan))
+
+
+def pyramid_reach(ratio: float, sigma: float) -> int:
+    """Pixels that ``pyramid`` looks at on each side."""
+    return int(np.ceil(_CUBIC * ratio)) + mtf.reach_px(sigma) + _CUBIC
