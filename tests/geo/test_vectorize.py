@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import rasterio.features
+import scipy.ndimage
 import shapely
 from affine import Affine
 from hypothesis import example, given, settings
@@ -94,6 +95,23 @@ def test_small_regions_are_left_out_before_they_cost_anything(mask, sizes, least
     found = join(blocks(mask, sizes), mask.shape[1], GRID, min_pixels=least)
     big = every.pixels >= least
     assert shapely.to_wkb(found.geometry).tolist() == shapely.to_wkb(every.geometry[big]).tolist()
+
+
+@given(mask=masks, sizes=cuts, connectivity=st.sampled_from([4, 8]), seed=st.integers(0, 99))
+@settings(max_examples=100, deadline=None)
+def test_hysteresis_keeps_regions_with_a_seed_wherever_blocks_are_cut(mask, sizes, connectivity, seed):
+    seeds = mask & (np.random.default_rng(seed).random(mask.shape) < 0.1)
+    edges = np.cumsum([0, *(sizes * len(mask))])
+    cut = [slice(a, b) for a, b in pairwise(edges) if a < len(mask)]
+    found = join((measure(mask[c], seeds=seeds[c]) for c in cut), mask.shape[1], GRID, connectivity=connectivity)
+    # scipy as oracle: components of the mask that hold a seed
+    labels, _ = scipy.ndimage.label(mask, np.ones((3, 3)) if connectivity == 8 else None)
+    kept = np.isin(labels, labels[seeds]) & mask
+    burnt = np.zeros(mask.shape, bool)
+    if len(found):
+        burnt = rasterio.features.rasterize(found.geometry, mask.shape, transform=GRID).astype(bool)
+    np.testing.assert_array_equal(burnt, kept)
+    assert len(found) == len(set(labels[seeds].tolist()))
 
 
 def test_exteriors_are_counter_clockwise_and_holes_kept():
