@@ -41,6 +41,12 @@ class ModelError(GeocrackError):
     """A model file, recipe or its weights cannot be used for what is asked."""
 
 
+class ClusterError(GeocrackError):
+    """A scheduler cannot be reached, has no workers, or was lost."""
+
+    exit_code = 1
+
+
 class OutputExistsError(GeocrackError):
     """An output is already there and ``--overwrite`` was not given."""
 

@@ -18,10 +18,13 @@ class Labeller(nn.Module):
     reach : int
         Pixels of context that a window needs on each side, a multiple of ``stride``; 0 where each pixel
         stands alone.
+    global_context : bool
+        Whether it pools over its whole input, so that an answer depends on the size of the window.
     """
 
     stride: int
     reach: int
+    global_context: bool = False
 
     @classmethod
     def settings_of(cls, state: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -87,6 +87,11 @@ class LoadedModel:
         """Windows whose sides are multiples of it go through without padding."""
         return self.module.stride
 
+    @property
+    def global_context(self) -> bool:
+        """Whether it pools over its whole window, which therefore keeps the size of the chips."""
+        return self.module.global_context
+
     def check_bands(self, bands: Sequence[str], *, source: str = "the image") -> list[int]:
         """Find the model's bands among those of an image.
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "tile": "Cut an image and its labels into chips with a spatial split.",
     "chips": "Import folders of images and masks as chips.",
     "train": "Train a model from a recipe on chips.",
+    "export": "Write a model as ONNX, for other software.",
     "predict": "Map the landslide probability of a whole scene.",
     "vectorize": "Turn probability into landslide polygons.",
     "score": "Compare an inventory with the truth.",

@@ -57,15 +57,40 @@ class SceneConfig(Section):
     map: bool = Field(True, description="Search this scene for landslides.")
 
 
+class Reflectance(Section):
+    """Calibration and quality."""
+
+    level: Literal["toa", "dos1", "cost", "6s"] = Field(
+        "toa", description="Top of the atmosphere, or the surface by dark objects (dos1, cost) or by 6S."
+    )
+    dark_percent: float = Field(
+        0.01, ge=0, le=50, description="dos1, cost: percentile of each band that is its dark object."
+    )
+    aot: float = Field(
+        0.145, ge=0, le=5, description="6s: aerosol optical thickness at 550 nm; 0.145 is about 40 km of visibility."
+    )
+    aerosol: Literal["none", "continental", "maritime", "urban", "desert", "biomass burning"] = Field(
+        "continental", description="6s: kind of aerosol."
+    )
+    altitude_m: float | None = Field(
+        None, ge=-500, le=9000, description="6s: mean height of the ground in metres; the DEM's if absent."
+    )
+    clouds: bool = Field(False, description='Flag clouds and their shadows (needs `pip install "geocrack[clouds]"`).')
+
+
 class Ortho(Section):
     """Orthorectification."""
 
     dem: FilePath | None = Field(None, description="DEM that covers the scenes, any CRS.")
-    geoid: Literal["none", "egm96", "egm2008"] = Field(
-        "none",
-        description="Geoid that the DEM's heights stand on (SRTM: egm96, Copernicus: egm2008); none: the ellipsoid.",
+    geoid: Literal["auto", "none", "egm96", "egm2008"] = Field(
+        "auto",
+        description="Geoid that the DEM's heights stand on (SRTM: egm96, Copernicus: egm2008; none: the ellipsoid); "
+        "auto: what the DEM's CRS says, else the ellipsoid with a warning.",
     )
     geoid_height_m: float = Field(0.0, description="Metres added to the DEM's heights as well, for another geoid.")
+    dem_zero: Literal["auto", "void", "height"] = Field(
+        "auto", description="What 0 in the DEM is; auto: a void where the ground beside it lies over 300 m."
+    )
     crs: str = Field("auto", description="Output CRS such as EPSG:32648; auto is the UTM zone of the scene's centre.")
     pan_resolution_m: float = Field(2.0, gt=0, description="Pixel of the PAN ortho and the fused image in metres.")
     mss_resolution_m: float = Field(8.0, gt=0, description="Pixel of the MSS ortho in metres.")
@@ -113,6 +138,13 @@ class Prediction(Section):
     overlap: int = Field(64, ge=0, description="Pixels shared by neighbouring windows, blended.")
     batch: int = Field(8, ge=1, description="Windows that go through the model together.")
     dtype: Literal["uint8", "float32"] = Field("uint8", description="Probability on disk: steps of 0.004, or float.")
+    augment: Literal["none", "d4"] = Field(
+        "none", description="d4: the mean of eight looks at each window, turned and mirrored; eight times the work."
+    )
+    backend: Literal["torch", "onnx"] = Field(
+        "torch", description="What computes the network; onnx (ONNX Runtime) is faster on large scenes."
+    )
+    parts: int = Field(1, ge=1, description="Jobs that a scene's prediction is dealt out to, as on a cluster.")
 
 
 class Vectorization(Section):
@@ -133,6 +165,7 @@ class Run(Section):
 
     run: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the run; results/<run>/ holds all of it.")
     scenes: list[SceneConfig] = Field(min_length=1, description="The scenes, in any order.")
+    reflectance: Reflectance = Field(Reflectance(), description="Calibration and quality.")
     ortho: Ortho = Field(Ortho(), description="Orthorectification.")
     fusion: Fusion = Field(Fusion(), description="Registration and pan-sharpening.")
     tiling: Tiling = Field(Tiling(), description="Chips and their spatial split.")

@@ -41,6 +41,7 @@ class PSPNet(Encoding):
 
     stride = 32
     reach = 64
+    global_context = True
 
     def __init__(
         self,

@@ -15,13 +15,30 @@ log = logging.getLogger(__name__)
 
 @click.command("predict")
 @click.argument("image", type=options.PATH)
-@click.option("--model", type=options.PATH, required=True, help="Model file written by `geocrack train`.")
+@click.option(
+    "--model",
+    "models",
+    type=options.PATH,
+    required=True,
+    multiple=True,
+    help="Model file written by `geocrack train`; given several times, the mean of what they say.",
+)
 @options.output("Probability raster on exactly the image's grid (a Cloud Optimized GeoTIFF).")
 @options.setting(config.Prediction, "area")
 @click.option("--area-layer", help="Layer of the area.  [default: the only one]")
 @options.setting(config.Prediction, "overlap")
 @options.setting(config.Prediction, "batch")
 @options.setting(config.Prediction, "dtype")
+@options.setting(config.Prediction, "augment")
+@options.setting(config.Prediction, "backend")
+@click.option("--spread", type=options.PATH, help="Write the standard deviation of all answers to this raster.")
+@click.option("--scheduler", help="Compute on a dask.distributed cluster, such as tcp://10.0.0.1:8786.")
+@click.option(
+    "--part",
+    callback=lambda _ctx, _param, value: _part(value),
+    metavar="K/N",
+    help="Only compute and keep the K-th of N parts; a last call without --part joins them.",
+)
 @click.option(
     "--window",
     type=click.IntRange(min=32),
@@ -33,13 +50,18 @@ log = logging.getLogger(__name__)
 @options.verbosity
 def command(
     image: Path,
-    model: Path,
+    models: tuple[Path, ...],
     output: Path,
     area: Path | None,
     area_layer: str | None,
     overlap: int,
     batch: int,
     dtype: str,
+    augment: Any,
+    backend: Any,
+    spread: Path | None,
+    scheduler: str | None,
+    part: tuple[int, int] | None,
     window: int | None,
     bands: str | None,
     threads: int | None,
@@ -48,12 +70,15 @@ def command(
     """Map the landslide probability of IMAGE, window by window.
 
     The model's bands are found by name. Ground that is not valid, was hidden by cloud or shadow, or lies
-    outside --area is nodata in the output.
+    outside --area is nodata in the output. What is finished is kept in OUTPUT.rows until all is: the same
+    command, run again after it was killed, goes on from there.
     """
-    from geo.atomic import check_free
+    from geo.atomic import check_apart, check_free
     from geo.masks import quality_path
 
     check_free(output, overwrite=overwrite)
+    if spread:
+        check_apart(spread, [image, *models, output])
 
     import torch
 
@@ -63,41 +88,63 @@ def command(
     from pipeline.provenance import sha256, track
 
     torch.set_num_threads(cpus(threads))
-    loaded = model_file.load(model)
+    loaded = [model_file.load(model) for model in models]
+    threshold = sum(model.threshold for model in loaded) / len(loaded)
     tags = {
-        "GEOCRACK_MODEL": sha256(model)[:12],
-        "GEOCRACK_RECIPE": recipe_name(loaded.recipe),
-        "GEOCRACK_THRESHOLD": f"{loaded.threshold:.6g}",
+        "GEOCRACK_MODEL": "+".join(sha256(model)[:12] for model in models),
+        "GEOCRACK_RECIPE": " + ".join(dict.fromkeys(recipe_name(model.recipe) for model in loaded)),
+        "GEOCRACK_THRESHOLD": f"{threshold:.6g}",
     }
-    quality = quality_path(image)
-    settings: dict[str, Any] = {"overlap": overlap, "batch": batch, "dtype": dtype, "window": window, "bands": bands}
-    settings |= {"area_layer": area_layer, "threads": threads}
-    inputs = [image, quality if quality.exists() else None, model, area]
-    with track("predict", output, inputs=inputs, settings=settings) as record:
-        found = predict(
+    choices: dict[str, Any] = {"overlap": overlap, "batch": batch, "dtype": dtype, "window": window}
+    choices |= {"augment": augment, "backend": backend, "area_layer": area_layer}
+
+    def work() -> dict[str, Any]:
+        return predict(
             image,
-            loaded,
+            models,
             output,
-            overlap=overlap,
-            batch=batch,
-            dtype=dtype,
-            window=window,
             area=area,
-            area_layer=area_layer,
             bands=bands.split(",") if bands else None,
-            threshold=loaded.threshold,
+            threshold=threshold,
+            spread=spread,
+            scheduler=scheduler,
+            part=part,
+            threads=threads,
             tags=tags,
             overwrite=overwrite,
             progress=options.progress,
+            **choices,
         )
-        record["results"] = found
+
+    if part:
+        log.info("%s: part %d of %d, %d blocks of rows are kept", output, *part, work()["blocks"])
+        return
+    quality = quality_path(image)
+    settings = {**choices, "bands": bands, "scheduler": scheduler, "threads": threads}
+    with track(
+        "predict", output, inputs=[image, quality if quality.exists() else None, *models, area], settings=settings
+    ) as record:
+        found = record["results"] = work()
     log.info(
         "%s: %.1f %% of the image was searched, %.2f %% of that is landslide by the model's threshold of %.2f",
         output,
         100 * found["valid_share"],
         100 * found["landslide_share"],
-        loaded.threshold,
+        threshold,
     )
+
+
+def _part(text: str | None) -> tuple[int, int] | None:
+    """Read ``K/N``."""
+    if text is None:
+        return None
+    try:
+        k, n = map(int, text.split("/"))
+    except ValueError:
+        k = n = 0
+    if not 1 <= k <= n:
+        raise click.BadParameter(f"'{text}' is no part; expected K/N with 1 <= K <= N, such as 2/8")
+    return k, n
 
 
 def recipe_name(recipe: dict[str, Any]) -> str:

@@ -17,7 +17,8 @@ from rio_cogeo.cogeo import cog_validate
 
 from geo.errors import GridError, ModelError, OutputExistsError, RasterError
 from geo.masks import Quality
-from models.predict import Windows, _mirrored, predict
+from models.predict import Windows, predict
+from models.predict.grid import mirrored as _mirrored
 
 PLACE = Affine(2, 0, 357_240, 0, -2, 3_464_000)
 
@@ -33,7 +34,7 @@ class Fake:
     mean: tuple = (0.5, 0.5)
     std: tuple = (0.3, 0.3)
     function: object = lambda values: values[:, 0]
-    calls: list = field(default_factory=list)
+    calls: list = field(default_factory=list, repr=False)
 
     def probability(self, images):
         self.calls.append(images.shape)

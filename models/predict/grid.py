@@ -1,0 +1,149 @@
+"""The grid of windows over a scene, and the blocks of rows that it is worked through in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from geo.errors import ModelError
+
+#: Side of the windows of models that see each pixel on its own: a tile of the file.
+_PIXEL_WINDOW = 512
+#: A block is about this many rows of the image high: a killed run loses that much at most.
+BLOCK_ROWS = 1024
+
+
+class Seer(Protocol):
+    """What the grid of windows needs to know of a model."""
+
+    @property
+    def bands(self) -> Sequence[str]:
+        """Names of the input bands, in their order."""
+
+    @property
+    def chip_size(self) -> int:
+        """Height and width that it was trained on."""
+
+    @property
+    def reach(self) -> int:
+        """Pixels of context on each side; 0 where each pixel stands alone."""
+
+    @property
+    def stride(self) -> int:
+        """Windows at its multiples are seen alike."""
+
+
+class Model(Seer, Protocol):
+    """What prediction needs of a model; ``models.model_file.LoadedModel`` is one."""
+
+    def probability(self, images: np.ndarray) -> np.ndarray:
+        """Probability (n, h, w) of physical values (n, bands, h, w), NaN where not valid."""
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The grid of windows over a scene.
+
+    Attributes
+    ----------
+    size : int
+        Height and width of a window.
+    step : int
+        From one window to the next.
+    margin : int
+        How far the first windows begin before the image, and the last at least end after it.
+    """
+
+    size: int
+    step: int
+    margin: int
+
+    @classmethod
+    def of(cls, model: Seer, *, overlap: int, window: int | None = None) -> Windows:
+        """Windows for a model: of the size of its chips or larger, with at least this overlap.
+
+        Where no size is asked for and the chips are smaller than twice the overlap, windows are that large:
+        then each pixel lies well inside one of them. What a network with global pooling says of a pixel depends
+        on the whole window, so such a model keeps to windows of the size of its chips.
+
+        Raises
+        ------
+        ModelError
+            The overlap leaves no step, the window is smaller than the model's chips, or it is another one than
+            a model with global pooling was trained on.
+        """
+        stride = model.stride
+        if model.reach == 0:
+            size = -(-(window or _PIXEL_WINDOW) // stride) * stride
+            return cls(size, size, 0)
+        if window is not None and window < model.chip_size:
+            raise ModelError(
+                f"windows of {window} pixels are smaller than the chips of {model.chip_size} that the model was "
+                "trained on; give as many or more"
+            )
+        fixed = getattr(model, "global_context", False)
+        if fixed and window not in (None, model.chip_size):
+            raise ModelError(
+                f"the model pools over its whole window, so it sees in windows of {window} pixels what it did not in "
+                f"those of {model.chip_size} that it was trained on; leave --window away"
+            )
+        smallest = model.chip_size if fixed else max(model.chip_size, 2 * overlap)
+        size = -(-(window or smallest) // stride) * stride
+        step = (size - overlap) // stride * stride
+        if step < stride:
+            raise ModelError(
+                f"an overlap of {overlap} pixels leaves no step between windows of {size}; give {size - stride} or less"
+            )
+        return cls(size, step, (size - step) // 2 // stride * stride)
+
+    @property
+    def overlap(self) -> int:
+        """Pixels that neighbours share."""
+        return self.size - self.step
+
+    @property
+    def lead(self) -> int:
+        """Rows of windows that still add to the rows of pixels below them."""
+        return -(-self.size // self.step) - 1
+
+    def starts(self, length: int) -> range:
+        """First pixels of the windows along an axis."""
+        count = 1 + max(0, -(-(length + 2 * self.margin - self.size) // self.step))
+        return range(-self.margin, count * self.step - self.margin, self.step)
+
+    def blocks(self, height: int, block_rows: int = BLOCK_ROWS) -> list[range]:
+        """Rows of windows (their numbers from 0), in blocks of about ``block_rows`` rows of pixels."""
+        rows, each = len(self.starts(height)), max(1, round(block_rows / self.step))
+        return [range(first, min(rows, first + each)) for first in range(0, rows, each)]
+
+    def finished(self, rows: range, height: int) -> tuple[int, int]:
+        """First row of pixels, and the one after the last, that rows of windows finish."""
+        starts = self.starts(height)
+        last = rows.stop == len(starts)
+        top, bottom = starts[rows.start], height if last else starts[rows.stop - 1] + self.step
+        return max(0, top), min(height, max(0, bottom))
+
+    def weight_sums(self, length: int, ramp: np.ndarray) -> np.ndarray:
+        """Sum of the weights of all windows at each pixel of an axis."""
+        sums = np.zeros(length)
+        for start in self.starts(length):
+            inside = slice(max(0, start), min(length, start + self.size))
+            sums[inside] += ramp[inside.start - start : inside.stop - start]
+        return sums
+
+    def jobs(self, shape: tuple[int, int], rows: range, batch: int) -> Iterator[tuple[int, Sequence[int]]]:
+        """Numbers of rows of windows, and first columns of some of their windows, from the top row down."""
+        columns = self.starts(shape[1])
+        for row in rows:
+            for first in range(0, len(columns), batch):
+                yield row, columns[first : first + batch]
+
+
+def mirrored(start: int, count: int, length: int) -> np.ndarray:
+    """Pixels ``start`` to ``start + count`` of an axis; those past its ends are mirrored at the end pixels."""
+    period = max(1, 2 * (length - 1))
+    places = np.abs(np.arange(start, start + count)) % period
+    return np.minimum(places, period - places) if length > 1 else np.zeros(count, dtype=int)

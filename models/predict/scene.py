@@ -1,0 +1,280 @@
+"""Map the landslide probability of a whole scene, window by window, in memory that its size does not change.
+
+Windows lie on one grid that starts at the image's first pixel, at multiples of the model's stride, and overlap.
+What two windows say of a pixel is blended by weights that fall towards their borders, so that there are no
+seams, and the result does not depend on how far the image reaches beyond. At the image's edges its pixels are
+mirrored. Only the rows that windows still have to add to are held in memory. Finished blocks of rows are kept
+beside the output until it is complete, so that a run that was killed goes on where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rasterio.windows import Window
+
+from geo.atomic import check_free, together
+from geo.cluster import connected
+from geo.errors import ClusterError, GeocrackError, ModelError, OutputError, RasterError
+from geo.image import Image
+from geo.raster import GeoTiffWriter
+from geo.stream import stream
+from models.chips import BandStatistics
+from models.predict.grid import BLOCK_ROWS, Model
+from models.predict.members import Augment, Ensemble
+from models.predict.rows import Tally
+from models.predict.search import Backend, Block, Kept, Search, blocks, compute, runs
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[Iterable, str, int], Iterable]
+
+#: Bands further than this from what the model was trained on, in standard deviations, are told.
+_FAR = 4.0
+
+
+def predict(
+    path: str | os.PathLike,
+    model: Model | str | os.PathLike | Sequence[Any],
+    output: str | os.PathLike,
+    *,
+    overlap: int,
+    batch: int,
+    dtype: str = "uint8",
+    window: int | None = None,
+    area: str | os.PathLike | None = None,
+    area_layer: str | None = None,
+    bands: Sequence[str] | None = None,
+    threshold: float = 0.5,
+    augment: Augment = "none",
+    backend: Backend = "torch",
+    spread: str | os.PathLike | None = None,
+    scheduler: str | None = None,
+    part: tuple[int, int] | None = None,
+    threads: int | None = None,
+    block_rows: int = BLOCK_ROWS,
+    tags: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda items, label, total: items,
+) -> dict[str, Any]:
+    """Write the landslide probability of an image on exactly its grid.
+
+    Reading, the model and writing run at the same time. Ground that is not valid, was not seen or lies outside
+    the area is nodata in the output; windows with nothing else are passed over.
+
+    Parameters
+    ----------
+    path : path
+        Bands are found by the names that the model knows.
+    model : Model, path of a model file, or several of them
+        Several answer together: the probability is their mean.
+    output : path
+        A Cloud Optimized GeoTIFF; it appears whole or not at all. Until then ``<output>.rows`` keeps what is
+        finished, and a run with the same inputs and settings goes on from there to the same bits.
+    overlap : int
+        Pixels that neighbouring windows share at least; made larger where the model's stride asks for it, and
+        0 for models that see each pixel on its own.
+    batch : int
+        Windows that go through the model together.
+    dtype : {"uint8", "float32"}
+        ``geo.raster.PROBABILITY`` or ``PROBABILITY_FLOAT``.
+    window : int, optional
+        Side of the windows, see ``Windows.of``; larger ones repeat less work.
+    area : path, optional
+        Polygons to which the search is confined.
+    area_layer : str, optional
+    bands : sequence of str, optional
+        Names of the image's bands in the order of the file, where it does not tell them.
+    threshold : float
+        Only for the share of ground that is told as landslide.
+    augment : {"none", "d4"}
+        ``"d4"``: the mean of what the model says of a window turned and mirrored in eight ways.
+    backend : {"torch", "onnx"}
+        What computes the networks of model files; probabilities agree to 1e-4.
+    spread : path, optional
+        Write the standard deviation of the answers of all models and ways likewise.
+    scheduler : str, optional
+        Address of a ``dask.distributed`` scheduler whose workers compute the blocks; they must see the same files.
+    part : (int, int), optional
+        ``(k, n)``: only compute and keep the k-th of n parts (from 1); whoever runs without it joins them.
+    threads : int, optional
+        CPUs of each worker of the cluster.
+    block_rows : int
+        About so many rows of the image are computed and kept together.
+    tags : mapping, optional
+        Written into the output beside those of the image.
+    overwrite : bool
+    progress : callable
+
+    Returns
+    -------
+    dict
+        Windows, skipped windows, valid share, mean probability, share above the threshold; of a part only the
+        number of its blocks.
+
+    Raises
+    ------
+    ModelError
+        The image lacks bands of the model (both are named), windows do not fit it, or a spread is asked of one
+        answer.
+    RasterError
+        The image is damaged, or nothing in it is valid.
+    GridError, LabelError
+        The area lies elsewhere or has no CRS.
+    ClusterError
+        The scheduler cannot be reached or was lost; what is finished is kept.
+    OutputExistsError, OutputError
+    """
+    several = list(model) if isinstance(model, Sequence) and not isinstance(model, str) else [model]
+    search = Search(
+        image=os.path.abspath(path),
+        models=tuple(os.path.abspath(m) if isinstance(m, str | os.PathLike) else m for m in several),
+        overlap=overlap,
+        batch=batch,
+        dtype=dtype,
+        window=window,
+        area=os.path.abspath(area) if area else None,
+        area_layer=area_layer,
+        bands=tuple(bands) if bands else None,
+        threshold=threshold,
+        augment=augment,
+        backend=backend,
+        threads=threads,
+        block_rows=block_rows,
+    )
+    outputs = [Path(output)] + ([Path(spread)] if spread else [])
+    for file in outputs:
+        check_free(file, overwrite=overwrite)
+    if spread and search.ensemble.size == 1:
+        raise ModelError(
+            "the spread of one answer is nothing; expected several models, or one that looks in several ways "
+            "(--augment d4)"
+        )
+    kept = Kept(output, search.fingerprint())
+    try:
+        with search.opened() as image, ExitStack() as stack:
+            plan = search.windows.blocks(image.shape[0], block_rows)
+            mine = _share(len(plan), part)
+            missing = [number for number in mine if not kept.has(number)]
+            if len(missing) < len(mine) and part is None:
+                log.info("%s: going on, %d of %d blocks of rows are there", output, len(mine) - len(missing), len(mine))
+            executor = stack.enter_context(connected(scheduler)) if scheduler and missing else None
+            _keep(search, image, missing, kept, executor, progress)
+            if part is not None:
+                return {"blocks": len(mine)}
+            tally = _write(search, image, len(plan), kept, outputs, tags or {}, overwrite)
+    except GeocrackError as error:
+        if not isinstance(error, ClusterError | OutputError) and part is None:
+            kept.remove()  # the next run would end alike; after a full disk or a lost cluster it goes on
+        raise
+    kept.remove()
+    _warn_of_other_values(tally.statistics, search.ensemble, path)
+    height, width = image.shape
+    return {
+        "windows": tally.windows,
+        "windows_skipped": tally.skipped,
+        "window_px": search.windows.size,
+        "overlap_px": search.windows.overlap,
+        "answers": search.ensemble.size,
+        "valid_share": tally.pixels / (height * width),
+        "mean_probability": tally.total / tally.pixels,
+        "landslide_share": tally.above / tally.pixels,
+    }
+
+
+def _share(blocks: int, part: tuple[int, int] | None) -> range:
+    """Blocks of a part: neighbours, so that few rows of windows are computed twice."""
+    if part is None:
+        return range(blocks)
+    k, n = part
+    return range((k - 1) * blocks // n, k * blocks // n)
+
+
+def _keep(
+    search: Search, image: Image, missing: list[int], kept: Kept, executor: Executor | None, progress: Progress
+) -> None:
+    """Compute blocks and keep each as soon as it is finished."""
+
+    def computed() -> Generator[Block]:
+        if executor is not None:
+            done = stream(partial(compute, search), missing, executor=executor, workers=len(missing))
+            yield from (block for _, block in progress(done, "Predicting", len(missing)))
+            return
+        for run in runs(missing):
+            yield from blocks(search, image, run, lambda batches, total: progress(batches, "Predicting", total))
+
+    with closing(computed()) as found, closing(stream(kept.put, found, workers=1)) as stored:
+        for _ in stored:
+            pass
+
+
+def _write(
+    search: Search,
+    image: Image,
+    count: int,
+    kept: Kept,
+    outputs: Sequence[Path],
+    tags: Mapping[str, str],
+    overwrite: bool,
+) -> Tally:
+    """Join kept blocks to the outputs: the probability, and the spread where it is asked for."""
+    tally = Tally()
+    with together(*outputs), ExitStack() as stack:
+        writers = [
+            stack.enter_context(
+                GeoTiffWriter(
+                    file,
+                    image.geobox,
+                    [name],
+                    search.encoding,
+                    overwrite=overwrite,
+                    cog=image.geobox.crs is not None,
+                    rpcs=image.rpcs,
+                    tags={**image.tags, **tags},
+                )
+            )
+            for file, name in zip(outputs, ("probability", "spread"), strict=False)
+        ]
+        for number in range(count):
+            block = kept.get(number)
+            tally.join(block.tally)
+            height, width = block.probability.shape
+            if height:
+                for writer, rows in zip(writers, (block.probability, block.spread), strict=False):
+                    assert rows is not None
+                    writer.write_stored(rows, Window(0, block.top, width, height))
+        if not tally.pixels:
+            where = f" inside {search.area}" if search.area else ""
+            raise RasterError(
+                f"{image.path} has no valid pixel{where}: all is nodata, cloud or shadow; expected an image with data"
+            )
+    return tally
+
+
+def _warn_of_other_values(statistics: BandStatistics, ensemble: Ensemble, path: str | os.PathLike) -> None:
+    """Say where an image has values far from those that the model was trained on: often it has other units."""
+    trained = ensemble.statistics()
+    if trained is None or not statistics.count:
+        return
+    mean, std = trained
+    far = np.abs(statistics.mean - np.asarray(mean)) > _FAR * np.asarray(std)
+    if far.any():
+        shown = ", ".join(
+            f"{band} {here:.4g} (training {there:.4g})"
+            for band, here, there, bad in zip(ensemble.bands, statistics.mean, mean, far, strict=True)
+            if bad
+        )
+        log.warning(
+            "%s has other values than the model was trained on, on average %s: is one in digital numbers and the other "
+            "in reflectance?",
+            path,
+            shown,
+        )

@@ -1,0 +1,280 @@
+"""A search for landslides in one image, in blocks of rows that can be computed anywhere and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rasterio.windows import Window
+
+from geo.atomic import atomic
+from geo.errors import ModelError
+from geo.image import Image, open_image
+from geo.labels import read_area
+from geo.masks import quality_path
+from geo.raster import PROBABILITY, PROBABILITY_FLOAT, Encoding
+from geo.stream import cpus, stream
+from models.predict.grid import BLOCK_ROWS, Model, Windows
+from models.predict.members import Augment, Ensemble
+from models.predict.rows import Strip, Tally, Tile, blend, read_tile
+
+ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}
+
+Backend = Literal["torch", "onnx"]
+
+
+@dataclass(frozen=True)
+class Search:
+    """All that decides the probability of an image; small, so that it can be sent to other machines.
+
+    Attributes
+    ----------
+    image : str
+        Path of the image.
+    models : tuple
+        Paths of model files, or models (which stay in this process).
+    overlap, batch, window, dtype, area, area_layer, bands, threshold
+        As of ``models.predict.predict``.
+    augment : {"none", "d4"}
+    backend : {"torch", "onnx"}
+        What computes the networks of model files.
+    threads : int, optional
+        CPUs for the networks where this is computed by another process.
+    block_rows : int
+        About so many rows of the image make a block.
+    """
+
+    image: str
+    models: tuple[Any, ...]
+    overlap: int
+    batch: int
+    dtype: str = "uint8"
+    window: int | None = None
+    area: str | None = None
+    area_layer: str | None = None
+    bands: tuple[str, ...] | None = None
+    threshold: float = 0.5
+    augment: Augment = "none"
+    backend: Backend = "torch"
+    threads: int | None = None
+    block_rows: int = BLOCK_ROWS
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel without the models that were read: who computes reads them once."""
+        return Search, tuple(getattr(self, f.name) for f in fields(self))
+
+    @property
+    def encoding(self) -> Encoding:
+        """How probability lies on disk."""
+        return ENCODINGS[self.dtype]
+
+    @cached_property
+    def ensemble(self) -> Ensemble:
+        """The models, read where they are given as files."""
+        return Ensemble(tuple(_loaded(m, self.backend, self.threads) for m in self.models), self.augment)
+
+    @cached_property
+    def windows(self) -> Windows:
+        """The grid of windows."""
+        return Windows.of(self.ensemble, overlap=self.overlap, window=self.window)
+
+    @contextmanager
+    def opened(self) -> Iterator[Image]:
+        """Open the image; its bands are those of the models."""
+        with open_image(self.image, self.bands) as image:
+            missing = [band for band in self.ensemble.bands if band.lower() not in image.bands]
+            if missing:
+                raise ModelError(
+                    f"{self.ensemble.path or 'the model'} was trained on the bands {', '.join(self.ensemble.bands)}, "
+                    f"{image.path} has {', '.join(image.bands)}; name the image's bands with --bands, or take a model "
+                    "trained on these bands"
+                )
+            yield image
+
+    def fingerprint(self) -> str:
+        """Hash of all that decides the output: what was computed for another one is not taken for it."""
+        whole = hashlib.sha256()
+        for path in (self.image, quality_path(self.image), self.area):
+            found = Path(path).stat() if path is not None and Path(path).exists() else None
+            whole.update(repr(found and (os.fspath(path or ""), found.st_size, found.st_mtime_ns)).encode())
+        for model in self.models:
+            content = Path(model).read_bytes() if isinstance(model, str | os.PathLike) else repr(model).encode()
+            whole.update(hashlib.sha256(content).digest())
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("models", "threads", "image")}
+        whole.update(json.dumps(plain, sort_keys=True).encode())
+        return whole.hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Block:
+    """Finished rows of the whole width, as they lie on disk.
+
+    Attributes
+    ----------
+    number : int
+    top : int
+        First row of pixels.
+    probability : ndarray, shape (height, width)
+        Encoded.
+    spread : ndarray, shape (height, width), or None
+        Encoded likewise.
+    tally : Tally
+    """
+
+    number: int
+    top: int
+    probability: np.ndarray
+    spread: np.ndarray | None
+    tally: Tally
+
+
+def compute(search: Search, number: int) -> Block:
+    """Compute one block by itself, for instance on another machine that sees the same files."""
+    with search.opened() as image, closing(blocks(search, image, [number])) as run:
+        return next(run)
+
+
+def blocks(
+    search: Search,
+    image: Image,
+    numbers: Sequence[int],
+    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+) -> Generator[Block]:
+    """Compute blocks that follow each other; reading and the models run at the same time.
+
+    Parameters
+    ----------
+    search : Search
+    image : Image
+        The opened image.
+    numbers : sequence of int
+        Of the blocks, without gaps.
+    progress : callable
+        Passes batches of windows on, given with their number.
+
+    Yields
+    ------
+    Block
+    """
+    windows, ensemble = search.windows, search.ensemble
+    area = read_area(search.area, image.geobox, layer=search.area_layer) if search.area else None
+    plan = windows.blocks(image.shape[0], search.block_rows)
+    rows = range(plan[numbers[0]].start, plan[numbers[-1]].stop)
+    jobs = list(windows.jobs(image.shape, range(max(0, rows.start - windows.lead), rows.stop), search.batch))
+
+    def read(job: tuple[int, Sequence[int]]) -> list[Tile | None]:
+        row, columns = job
+        top, size = windows.starts(image.shape[0])[row], windows.size
+        return [read_tile(image, ensemble.bands, area, Window(c, top, size, size)) for c in columns]
+
+    with ExitStack() as stack:
+        tiles = stack.enter_context(closing(stream(read, jobs, workers=1)))
+        watched = progress(tiles, len(jobs))
+        strips = blend(watched, ensemble, windows, image.shape, rows, search.threshold)
+        stack.enter_context(closing(strips))
+        for number in numbers:
+            yield _joined(search.encoding, number, [next(strips) for _ in plan[number]])
+
+
+def _joined(encoding: Encoding, number: int, strips: list[Strip]) -> Block:
+    tally = Tally()
+    for strip in strips:
+        tally.join(strip.tally)
+    spreads = [encoding.encode(s.spread, s.wanted) for s in strips if s.spread is not None]
+    spread = np.concatenate(spreads) if spreads else None
+    probability = np.concatenate([encoding.encode(s.probability, s.wanted) for s in strips])
+    return Block(number, strips[0].top, probability, spread, tally)
+
+
+@lru_cache(maxsize=4)
+def _read_model(path: str, backend: Backend, threads: int | None, _changed: int) -> Model:
+    from models import model_file
+    from models.onnx import OnnxModel
+
+    if threads:
+        import torch
+
+        torch.set_num_threads(cpus(threads))
+    loaded = model_file.load(path)
+    return OnnxModel(loaded) if backend == "onnx" else loaded
+
+
+def _loaded(model: Any, backend: Backend, threads: int | None) -> Model:
+    """Read a model, once in a process, where it is given as a file."""
+    if not isinstance(model, str | os.PathLike):
+        return model
+    changed = Path(model).stat().st_mtime_ns if Path(model).is_file() else 0
+    return _read_model(os.fspath(model), backend, threads, changed)
+
+
+class Kept:
+    """Finished blocks of a search, in a folder beside its output until that is there.
+
+    Parameters
+    ----------
+    output : path
+        The probability raster; the folder is ``<output>.rows``.
+    fingerprint : str
+        Of the search; blocks of another one do not count.
+    """
+
+    def __init__(self, output: str | os.PathLike, fingerprint: str):
+        target = Path(output)
+        self.folder = target.with_name(f"{target.name}.rows")
+        self._own = self.folder / fingerprint
+
+    def has(self, number: int) -> bool:
+        """Whether this block is finished."""
+        return self._file(number).exists()
+
+    def put(self, block: Block) -> None:
+        """Keep a block; it appears whole or not at all.
+
+        Raises
+        ------
+        OutputError
+            The disk is full.
+        """
+        arrays: dict[str, Any] = {"probability": block.probability}
+        if block.spread is not None:
+            arrays["spread"] = block.spread
+        told = np.frombuffer(json.dumps({"top": block.top, "tally": block.tally.plain()}).encode(), np.uint8)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, told=told, **arrays)
+        with atomic(self._file(block.number), overwrite=True) as part:
+            part.write_bytes(buffer.getbuffer())
+
+    def get(self, number: int) -> Block:
+        """Read a block."""
+        with np.load(self._file(number), allow_pickle=False) as stored:
+            told = json.loads(stored["told"].tobytes())
+            spread = stored.get("spread")
+            return Block(number, told["top"], stored["probability"], spread, Tally.from_plain(told["tally"]))
+
+    def remove(self) -> None:
+        """Remove all kept blocks of this output."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _file(self, number: int) -> Path:
+        return self._own / f"{number:05d}.npz"
+
+
+def runs(numbers: Iterable[int]) -> list[list[int]]:
+    """Group numbers that follow each other: ``[0, 1, 4] -> [[0, 1], [4]]``."""
+    grouped: list[list[int]] = []
+    for number in numbers:
+        if grouped and grouped[-1][-1] + 1 == number:
+            grouped[-1].append(number)
+        else:
+            grouped.append([number])
+    return grouped

@@ -1,0 +1,87 @@
+"""A model exported to ONNX says the same, alone and as the backend of a prediction."""
+
+import json
+
+import numpy as np
+import pytest
+import rasterio
+from test_predict import write
+from test_predict_blocks import network  # noqa: F401 - a fixture
+
+from geo.errors import ModelError, OutputExistsError
+from models import model_file
+from models.onnx import OnnxModel, export
+from models.predict import predict
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def loaded(network):  # noqa: F811
+    return model_file.load(network)
+
+
+def images(count=3):
+    values = np.random.default_rng(0).random((count, 2, 64, 64)).astype(np.float32)
+    values[0, :, 10:20, 10:20] = np.nan
+    return values
+
+
+def test_the_exported_model_gives_the_same_mask(loaded, tmp_path):
+    export(loaded, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    for count in (1, 3, 5):
+        (found,) = session.run(None, {"image": images(count)})
+        expected = loaded.probability(images(count))
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        np.testing.assert_array_equal(found >= loaded.threshold, expected >= loaded.threshold)
+    assert expected.std() > 0.01
+    told = {p.key: p.value for p in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert told["geocrack_bands"] == "red,nir"
+    assert float(told["geocrack_threshold"]) == loaded.threshold
+    assert json.loads(told["geocrack_recipe"]) == loaded.recipe
+
+
+def test_onnx_runtime_maps_what_torch_maps(loaded, network, tmp_path):  # noqa: F811
+    image = write(tmp_path / "a.tif", np.random.default_rng(1).random((200, 130)).astype(np.float32))
+    maps = []
+    for backend in ("torch", "onnx"):
+        predict(image, network, tmp_path / f"{backend}.tif", overlap=16, batch=3, dtype="float32", backend=backend)
+        with rasterio.open(tmp_path / f"{backend}.tif") as src:
+            maps.append(src.read(1))
+    np.testing.assert_allclose(*maps, atol=1e-4)
+
+
+def test_the_backend_has_all_that_prediction_asks_of_a_model(loaded):
+    model = OnnxModel(loaded)
+    assert (model.bands, model.chip_size, model.reach, model.stride) == (
+        loaded.bands,
+        loaded.chip_size,
+        loaded.reach,
+        loaded.stride,
+    )
+    assert (model.mean, model.std, model.global_context) == (loaded.mean, loaded.std, False)
+
+
+def test_an_export_that_is_there_stays(loaded, tmp_path):
+    (tmp_path / "m.onnx").write_text("mine")
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        export(loaded, tmp_path / "m.onnx")
+
+
+def test_missing_packages_are_named(loaded, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    with pytest.raises(ModelError, match=r"geocrack\[onnx\]"):
+        export(loaded, tmp_path / "m.onnx")
+
+
+def test_the_command_exports(network, tmp_path):  # noqa: F811
+    from click.testing import CliRunner
+
+    from pipeline.cli import geocrack
+
+    result = CliRunner().invoke(geocrack, ["export", str(network), "-o", str(tmp_path / "m.onnx")])
+    assert result.exit_code == 0, result.output
+    assert onnx.load(tmp_path / "m.onnx").graph.input[0].name == "image"
+    assert json.loads((tmp_path / "m.onnx.provenance.json").read_text())["results"]["bands"] == ["red", "nir"]

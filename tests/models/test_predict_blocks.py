@@ -1,0 +1,304 @@
+"""Blocks of rows: a run that was broken off, parts and a cluster end with the bits of one run; several answers."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from test_predict import Fake, mean_filter, ramp, run, write
+
+import models
+from geo.errors import ClusterError, ModelError, OutputError, RasterError
+from models import model_file, recipe
+from models.predict import Windows
+from models.predict.members import Ensemble
+from models.predict.search import Kept, Search, runs
+
+SETTINGS = {"overlap": 16, "batch": 3, "dtype": "float32", "block_rows": 100}
+
+
+def read(path):
+    with rasterio.open(path) as src:
+        return src.read(1)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A small network that says something else of each pixel."""
+    torch.manual_seed(0)
+    module = models.build("linknet", bands=2, encoder="tu-test_efficientnet")
+    *_, last = (layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d))
+    torch.nn.init.normal_(last.weight)
+    path = tmp_path_factory.mktemp("model") / "net.pt"
+    made_by = recipe.parse(
+        {
+            "network": {"name": "linknet", "encoder": "tu-test_efficientnet"},
+            "weights": "none",
+            "size": 64,
+            "phases": [{"epochs": 1, "learning_rate": 1}],
+        }
+    )
+    model_file.save(
+        path, module, made_by, bands=["red", "nir"], mean=[0.5, 0.5], std=[0.3, 0.3], chip_size=64, threshold=0.4,
+        metrics={},
+    )  # fmt: skip
+    return path
+
+
+@pytest.fixture
+def image(tmp_path):
+    red = np.random.default_rng(0).random((330, 150)).astype(np.float32)
+    invalid = np.zeros(red.shape, bool)
+    invalid[40:60, 30:50] = True
+    return write(tmp_path / "image.tif", red, invalid=invalid)
+
+
+def broken_after(count):
+    """A progress that ends like Ctrl-C after some batches."""
+
+    def progress(items, _label, _total):
+        yield from islice(items, count)
+        raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.mark.parametrize("overlap", [0, 16, 40])
+def test_a_run_that_was_broken_off_goes_on_to_the_same_bits(tmp_path, image, overlap):
+    settings = {**SETTINGS, "overlap": overlap}
+    whole, told = run(image, Fake(function=mean_filter), tmp_path / "whole.tif", **settings)
+    out = tmp_path / "p.tif"
+    model = Fake(function=mean_filter)
+    with pytest.raises(KeyboardInterrupt):
+        run(image, model, out, progress=broken_after(12 if overlap < 40 else 30), **settings)
+    assert not out.exists()
+    kept = list((tmp_path / "p.tif.rows").rglob("*.npz"))
+    assert kept
+    before, model.calls = len(model.calls), []
+    resumed, told_again = run(image, model, out, **settings)
+    np.testing.assert_array_equal(resumed, whole)
+    assert told_again == told
+    assert not (tmp_path / "p.tif.rows").exists()
+    assert len(model.calls) < before + len(model.calls)
+    again = Fake(function=mean_filter)
+    run(image, again, tmp_path / "q.tif", **settings)
+    assert len(model.calls) < len(again.calls)
+
+
+def test_what_was_kept_of_other_inputs_or_settings_does_not_count(tmp_path, image):
+    out = tmp_path / "p.tif"
+    with pytest.raises(KeyboardInterrupt):
+        run(image, Fake(), out, progress=broken_after(12), **SETTINGS)
+    assert list((tmp_path / "p.tif.rows").rglob("*.npz"))
+    other, _ = run(image, Fake(function=lambda x: x[:, 1]), out, **{**SETTINGS, "batch": 2})
+    expected, _ = run(image, Fake(function=lambda x: x[:, 1]), tmp_path / "q.tif", **{**SETTINGS, "batch": 2})
+    np.testing.assert_array_equal(other, expected)
+    assert not (tmp_path / "p.tif.rows").exists()
+
+
+def test_fingerprints_tell_images_models_and_settings_apart(tmp_path, image, network):
+    def mark(**changed):
+        return Search(
+            **{"image": str(image), "models": (str(network),), "overlap": 16, "batch": 3, **changed}
+        ).fingerprint()
+
+    first = mark()
+    assert mark() == first
+    assert mark(threads=7) == first  # how it is computed is no matter
+    assert len({first, mark(overlap=32), mark(augment="d4"), mark(dtype="float32"), mark(threshold=0.1)}) == 5
+    os.utime(image, ns=(1, 1))
+    assert mark() != first
+
+
+KILLED = """
+import sys, time
+sys.path.insert(0, sys.argv[3])
+from test_predict import Fake
+from models.predict import predict
+class Slow(Fake):
+    def __repr__(self): return "slow"
+    def probability(self, images):
+        time.sleep(float(sys.argv[4]))
+        return super().probability(images)
+predict(sys.argv[1], Slow(), sys.argv[2], overlap=16, batch=3, dtype="float32", block_rows=100)
+"""
+
+
+def test_a_killed_process_goes_on_and_ends_bit_identical(tmp_path, image):
+    whole, _ = run(image, Fake(), tmp_path / "whole.tif", **SETTINGS)
+    out = tmp_path / "p.tif"
+    command = [sys.executable, "-c", KILLED, str(image), str(out), os.path.dirname(__file__)]
+    process = subprocess.Popen([*command, "0.1"])
+    deadline = time.monotonic() + 60
+    while not list((tmp_path).rglob("0*.npz")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    done = {file: file.stat().st_mtime_ns for file in (tmp_path / "p.tif.rows").rglob("0*.npz")}
+    assert done
+    subprocess.run([*command, "0"], check=True, timeout=100)
+    np.testing.assert_array_equal(read(out), whole)
+    assert not (tmp_path / "p.tif.rows").exists()
+
+
+def test_parts_are_joined_to_the_bits_of_one_run(tmp_path, image, network):
+    predict = models.predict.predict
+    predict(image, network, tmp_path / "whole.tif", **SETTINGS)
+    for k in (3, 1, 2):
+        assert predict(image, network, tmp_path / "p.tif", part=(k, 3), **SETTINGS)["blocks"] >= 1
+        assert not (tmp_path / "p.tif").exists()
+    told = predict(image, network, tmp_path / "p.tif", progress=broken_after(0), **SETTINGS)  # nothing left to compute
+    np.testing.assert_array_equal(read(tmp_path / "p.tif"), read(tmp_path / "whole.tif"))
+    assert told["valid_share"] == pytest.approx(1 - 400 / (330 * 150))
+
+
+def test_more_parts_than_blocks_leave_some_with_nothing_to_do(tmp_path, image, network):
+    found = [
+        models.predict.predict(image, network, tmp_path / "p.tif", part=(k, 9), **SETTINGS)["blocks"]
+        for k in range(1, 10)
+    ]
+    assert sum(found) == len(Windows(64, 48, 0).blocks(330, 100))
+
+
+def test_a_cluster_computes_the_bits_of_one_process(tmp_path, image, network):
+    distributed = pytest.importorskip("distributed")
+    predict = models.predict.predict
+    predict(image, network, tmp_path / "alone.tif", augment="d4", spread=tmp_path / "s.tif", **SETTINGS)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        predict(
+            image, network, tmp_path / "p.tif", augment="d4", spread=tmp_path / "t.tif", threads=1,
+            scheduler=cluster.scheduler_address, **SETTINGS,
+        )  # fmt: skip
+    np.testing.assert_array_equal(read(tmp_path / "p.tif"), read(tmp_path / "alone.tif"))
+    np.testing.assert_array_equal(read(tmp_path / "t.tif"), read(tmp_path / "s.tif"))
+
+
+def test_a_scheduler_that_is_not_there_is_told_and_keeps_what_is_finished(tmp_path, image, network, monkeypatch):
+    monkeypatch.setattr("geo.cluster.TIMEOUT_S", 0.5)
+    models.predict.predict(image, network, tmp_path / "p.tif", part=(1, 3), **SETTINGS)
+    with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127.0.0.1:9 .*expected one started by"):
+        models.predict.predict(image, network, tmp_path / "p.tif", scheduler="tcp://127.0.0.1:9", **SETTINGS)
+    assert list((tmp_path / "p.tif.rows").rglob("*.npz"))
+    assert not (tmp_path / "p.tif").exists()
+
+
+def test_a_scheduler_that_dies_is_told_and_leaves_no_output(tmp_path, image, network):
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    )
+
+    def dies(items, _label, _total):
+        for item in items:
+            yield item
+            cluster.close()
+
+    with pytest.raises(ClusterError, match="were lost"):
+        models.predict.predict(
+            image, network, tmp_path / "p.tif", scheduler=cluster.scheduler_address, progress=dies, **SETTINGS
+        )
+    assert not (tmp_path / "p.tif").exists()
+
+
+def test_a_full_disk_keeps_what_is_finished(tmp_path, image, monkeypatch):
+    real = Kept.put
+
+    def put(self, block):
+        if block.number == 2:
+            raise OutputError("no space is left")
+        real(self, block)
+
+    monkeypatch.setattr(Kept, "put", put)
+    with pytest.raises(OutputError):
+        run(image, Fake(), tmp_path / "p.tif", **SETTINGS)
+    assert len(list((tmp_path / "p.tif.rows").rglob("*.npz"))) == 2
+    assert not (tmp_path / "p.tif").exists()
+
+
+def test_an_image_without_valid_ground_keeps_nothing(tmp_path):
+    path = write(tmp_path / "a.tif", ramp((330, 90)), invalid=np.ones((330, 90), bool))
+    with pytest.raises(RasterError, match="no valid pixel"):
+        run(path, Fake(), tmp_path / "p.tif", **SETTINGS)
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
+
+
+@pytest.mark.parametrize(("numbers", "grouped"), [([], []), ([0, 1, 4, 5, 7], [[0, 1], [4, 5], [7]])])
+def test_runs(numbers, grouped):
+    assert runs(numbers) == grouped
+
+
+# ------------------------------------------------------------------------------------------ several answers
+def test_eight_looks_make_a_lopsided_model_upright(tmp_path):
+    """A model that looks to the left sees, turned and mirrored, as much of every side."""
+    red = np.random.default_rng(2).random((100, 130)).astype(np.float32)
+    lopsided = Fake(function=lambda x: np.roll(x[:, 0], 1, axis=-1), chip_size=64)
+    path = write(tmp_path / "a.tif", red)
+    found, told = run(path, lopsided, tmp_path / "p.tif", augment="d4", overlap=32, spread=tmp_path / "s.tif")
+    near = np.stack([np.roll(red, shift, axis) for axis in (0, 1) for shift in (-1, 1)])
+    inside = np.s_[20:-20, 20:-20]
+    np.testing.assert_allclose(found[inside], near.mean(axis=0)[inside], atol=2e-3)
+    np.testing.assert_allclose(read(tmp_path / "s.tif")[inside], near.std(axis=0)[inside], atol=2e-2)
+    assert told["answers"] == 8
+
+
+def test_models_answer_together_as_mean_and_spread(tmp_path):
+    path = write(tmp_path / "a.tif", ramp((90, 90)))
+    answers = [0.2, 0.5, 0.6]
+    fakes = [Fake(function=lambda x, v=v: np.full((len(x), *x.shape[2:]), v, np.float32)) for v in answers]
+    found, told = run(path, fakes, tmp_path / "p.tif", spread=tmp_path / "s.tif")
+    np.testing.assert_allclose(found, np.mean(answers), atol=1e-6)
+    np.testing.assert_allclose(read(tmp_path / "s.tif"), np.std(answers), atol=1e-6)
+    assert told["answers"] == 3
+
+
+def test_windows_suit_all_models_of_an_ensemble():
+    together = Ensemble((Fake(chip_size=64, reach=8, stride=16), Fake(chip_size=96, reach=40, stride=24)))
+    assert (together.chip_size, together.reach, together.stride, together.size) == (96, 40, 48, 2)
+
+
+def test_models_of_other_bands_do_not_answer_together(tmp_path):
+    path = write(tmp_path / "a.tif", ramp((90, 90)))
+    with pytest.raises(
+        ModelError, match="trained on the bands red, the model on red, nir; models that answer together"
+    ):
+        run(path, [Fake(), Fake(bands=("red",))], tmp_path / "p.tif")
+
+
+def test_the_spread_of_one_answer_is_refused(tmp_path):
+    path = write(tmp_path / "a.tif", ramp((90, 90)))
+    with pytest.raises(ModelError, match="--augment d4"):
+        run(path, Fake(), tmp_path / "p.tif", spread=tmp_path / "s.tif")
+
+
+def test_models_that_pool_over_their_window_keep_its_size():
+    class Pooling(Fake):
+        global_context = True
+
+    assert Windows.of(Pooling(chip_size=64), overlap=48).size == 64
+    assert Windows.of(Fake(chip_size=64), overlap=48).size == 96
+    with pytest.raises(ModelError, match=r"pools over its whole window.*leave --window away"):
+        Windows.of(Pooling(chip_size=64), overlap=16, window=128)
+    assert models.architecture("pspnet").global_context
+    assert not models.architecture("linknet").global_context
+
+
+def test_an_executor_of_ones_own_gives_the_same(tmp_path, image, network):
+    """What a cluster computes block by block is what one run computes."""
+    from models.predict.search import compute
+
+    search = Search(image=str(image), models=(str(network),), overlap=16, batch=3, block_rows=100)
+    with search.opened() as opened, ThreadPoolExecutor(1) as pool:
+        count = len(search.windows.blocks(opened.shape[0], 100))
+        single = list(pool.map(lambda k: compute(search, k), range(count)))
+    models.predict.predict(image, network, tmp_path / "p.tif", **{**SETTINGS, "dtype": "uint8"})
+    np.testing.assert_array_equal(np.concatenate([b.probability for b in single]), read(tmp_path / "p.tif"))
