@@ -27,6 +27,8 @@ class Quality(IntFlag):
 
 #: Ground that these flags cover was not seen. Saturated and negative pixels are seen, with a doubt.
 UNSEEN = Quality.NODATA | Quality.CLOUD | Quality.SHADOW
+#: What tells nothing of where the ground lies or how bright it is: also the flat tops of saturated pixels.
+UNMEASURED = UNSEEN | Quality.SATURATED
 
 QUALITY = Encoding("uint8", nodata=None)
 
@@ -51,3 +53,19 @@ def seen(quality: np.ndarray) -> np.ndarray:
         True where none of the flags in ``UNSEEN`` is set.
     """
     return (quality & int(UNSEEN)) == 0
+
+
+def measured(quality: np.ndarray) -> np.ndarray:
+    """Tell where the ground was seen and its brightness measured, as tie points and statistics need it.
+
+    Parameters
+    ----------
+    quality : ndarray of uint8
+        Bit flags.
+
+    Returns
+    -------
+    ndarray of bool, same shape
+        True where none of the flags in ``UNMEASURED`` is set.
+    """
+    return (quality & int(UNMEASURED)) == 0

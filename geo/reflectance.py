@@ -1,18 +1,27 @@
-"""Calibrate a whole scene to reflectance: windows in, GeoTIFFs with quality out."""
+"""Calibrate a whole scene to reflectance: windows in, GeoTIFFs with quality out.
+
+Up to three passes over the files: one for the dark objects where the level needs them, one for clouds where they are
+asked for, and the one that writes.
+"""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import rasterio
+from affine import Affine
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from geo import clouds as cloud_mask
+from geo import surface as surface_level
+from geo.atmosphere import Histogram
 from geo.atomic import check_apart, together
 from geo.errors import ProductError, RasterError
 from geo.masks import QUALITY, Quality, quality_path
@@ -20,6 +29,7 @@ from geo.radiometry import earth_sun_distance, quality_flags, radiance, toa_refl
 from geo.raster import REFLECTANCE, GeoTiffWriter, geobox_of, open_raster
 from geo.sensors.scene import Image, Scene, data_bands
 from geo.stream import cpus, stream
+from geo.surface import Correction, Surface
 from geo.windows import blocks
 
 #: Rows and columns that are in work at a time: whole blocks of the output, a few rows of strips of the input.
@@ -36,6 +46,8 @@ class Calibration:
     bit_depth: int | None
     sun_zenith: float | None
     distance_au: float | None
+    #: From the top of the atmosphere to the surface; None: it stays there.
+    correction: Correction | None = None
 
     @classmethod
     def of(cls, scene: Scene, key: str) -> Calibration:
@@ -63,8 +75,16 @@ class Calibration:
         toa_reflectance(np.zeros((1, 1, 1)), image.esun[:1], distance_au=1, sun_zenith=scene.sun_zenith)
         return cls(image, scene.bit_depth, scene.sun_zenith, earth_sun_distance(scene.acquired))
 
+    def toa(self, dn: np.ndarray) -> np.ndarray:
+        """Top-of-atmosphere reflectance of digital numbers, float32; or what the file holds where it has no gain."""
+        image = self.image
+        if image.gain is None or image.esun is None or self.distance_au is None or self.sun_zenith is None:
+            return dn.astype(np.float32) * np.float32(image.scale) + np.float32(image.offset)
+        light = radiance(dn, image.gain, image.bias or [0.0] * len(image.gain))
+        return toa_reflectance(light, image.esun, distance_au=self.distance_au, sun_zenith=self.sun_zenith)
+
     def __call__(self, dn: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Reflectance and quality flags of digital numbers.
+        """Reflectance at the level asked for, and quality flags, of digital numbers.
 
         Parameters
         ----------
@@ -77,24 +97,32 @@ class Calibration:
             NaN where not valid.
         flags : ndarray of uint8, shape (height, width)
         """
-        image = self.image
-        if image.gain is None or image.esun is None or self.distance_au is None or self.sun_zenith is None:
-            values = dn.astype(np.float32) * np.float32(image.scale) + np.float32(image.offset)
-        else:
-            light = radiance(dn, image.gain, image.bias or [0.0] * len(image.gain))
-            values = toa_reflectance(light, image.esun, distance_au=self.distance_au, sun_zenith=self.sun_zenith)
+        values = self.toa(dn)
+        if self.correction is not None:
+            values = self.correction.apply(values)
         flags = quality_flags(dn, values, valid, bit_depth=self.bit_depth)
         return np.where(valid, values, np.float32(np.nan)), flags
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """Clouds as one image of the scene sees them."""
+
+    map: cloud_mask.CloudMap
+    to_mss: Affine
+    report: dict[str, Any]
 
 
 def write_reflectance(
     scene: Scene,
     folder: Path,
     *,
+    surface: Surface = Surface(),  # noqa: B008 - a frozen value
+    clouds: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
     progress: Progress = lambda items, label, total: items,
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
     """Write ``<key>.tif`` and ``<key>.quality.tif`` of every image of a scene, in the geometry of its sensor.
 
     The images appear together when all are complete; RPC, or CRS and transform, are kept.
@@ -104,6 +132,10 @@ def write_reflectance(
     scene : Scene
     folder : Path
         Where to.
+    surface : Surface
+        Level of reflectance, and what is told of the air.
+    clouds : bool
+        Flag clouds and their shadows, found on the MSS at the top of the atmosphere, in all images.
     overwrite : bool
         Replace outputs that are there.
     threads : int, optional
@@ -113,52 +145,150 @@ def write_reflectance(
 
     Returns
     -------
-    dict
-        For each image: shares of valid, saturated and negative pixels, highest DN, distance and angle used.
+    findings : dict
+        For each image: shares of valid, saturated and negative pixels, highest DN, distance and angle used, every
+        coefficient of the level, and shares of cloud and shadow where they were looked for.
+    warnings : tuple of str
+        What had to be assumed.
 
     Raises
     ------
     RasterError
         An image is empty, truncated, has other bands than its sensor, or holds nothing but nodata.
-    ProductError, OutputExistsError, OutputError
+    ProductError
+        The level needs what the product does not tell.
+    ConfigError
+        There is no such level, or it or the clouds need an extra that is not installed.
+    OutputExistsError, OutputError
     """
     findings = {}
+    surface_level.check(scene, surface)
+    if clouds:
+        cloud_mask.check(scene.images["mss"].bands, scene.images["mss"].path)
     calibrations = {key: Calibration.of(scene, key) for key in scene.images}
     rasters = [folder / f"{key}.tif" for key in calibrations]
     for raster in rasters:
         check_apart(raster, [image.path for image in scene.images.values()])
+    workers = cpus(threads)
+    tags = scene.tags() | {"GEOCRACK_LEVEL": surface.level}
     with together(*rasters, *map(quality_path, rasters)), contextlib.ExitStack() as outputs:
+        corrections, warnings = _corrections(scene, calibrations, surface, workers, progress)
+        calibrations = {key: replace(c, correction=corrections.get(key)) for key, c in calibrations.items()}
+        found = _clouds(calibrations, workers, progress) if clouds else {}
         for key, calibration in calibrations.items():
             with open_raster(calibration.image.path) as src:
                 findings[key] = _stream_image(
-                    src, calibration, scene, folder / f"{key}.tif", outputs, overwrite, cpus(threads), progress
+                    src, calibration, tags, folder / f"{key}.tif", outputs, overwrite, workers, progress, found.get(key)
                 )
-    return findings
+    return findings, warnings
+
+
+def _corrections(
+    scene: Scene, calibrations: dict[str, Calibration], surface: Surface, workers: int, progress: Progress
+) -> tuple[dict[str, Correction], tuple[str, ...]]:
+    """Correct each image to the level; nothing for the top of the atmosphere."""
+    if surface.level == "6s":
+        return surface_level.by_6s(scene, surface)
+    corrections = {}
+    for key, calibration in calibrations.items() if surface.needs_dark else ():
+        averaged = max(1, round(calibration.image.shape[0] / calibrations["mss"].image.shape[0]))
+        dark = _histogram(calibration, averaged, workers, progress).percentile(surface.dark_percent)
+        distance = calibration.distance_au
+        assert distance is not None  # all images have gains, and with them a time
+        corrections[key] = surface_level.dark_object(scene, key, surface, dark, averaged=averaged, distance_au=distance)
+    return corrections, ()
+
+
+def _histogram(calibration: Calibration, averaged: int, workers: int, progress: Progress) -> Histogram:
+    """Histogram of an image at the top of the atmosphere, of means of so many good pixels along a side."""
+    image = calibration.image
+    total = Histogram(len(image.bands))
+
+    def count(block: tuple[Window, np.ndarray, np.ndarray]) -> Histogram:
+        window, dn, valid = block
+        height, width = window.height // averaged, window.width // averaged
+        part = Histogram(len(image.bands))
+        if height and width:
+            values = np.where(valid, calibration.toa(dn), np.float32(np.nan))
+            values = values[:, : height * averaged, : width * averaged]
+            if averaged > 1:
+                values = np.stack([cv2.resize(v, (width, height), interpolation=cv2.INTER_AREA) for v in values])
+            part.add(values)
+        return part
+
+    with open_raster(image.path) as src:
+        numbers = data_bands(src, image.bands)
+        windows = list(blocks(src.shape, BLOCK))
+        items = _read(src, numbers, progress(windows, f"dark objects of {image.path.name}", len(windows)))
+        for _, part in stream(count, items, workers=workers):
+            total = total + part
+    return total
+
+
+def _clouds(calibrations: dict[str, Calibration], workers: int, progress: Progress) -> dict[str, Clouds]:
+    """Clouds of the MSS, for every image; wider by what is not known of its place beside the MSS."""
+    mss = calibrations["mss"]
+    image = mss.image
+    with contextlib.ExitStack() as opened:
+        sources = {key: opened.enter_context(open_raster(c.image.path)) for key, c in calibrations.items()}
+        src = sources["mss"]
+        all_bands = data_bands(src, image.bands)
+        order = [image.bands.index(band) for band in cloud_mask.BANDS]
+
+        def toa(window: Window) -> tuple[np.ndarray, np.ndarray]:
+            ((_, dn, valid),) = _read(src, all_bands, [window])
+            return mss.toa(dn)[order], valid
+
+        found = cloud_mask.find_clouds(toa, src.shape, gsd_m=image.gsd_m, threads=workers, progress=progress)
+        result = {}
+        for key, other in sources.items():
+            where = cloud_mask.Alignment(Affine.identity(), 0.0)
+            if key != "mss":
+                where = cloud_mask.align(
+                    other.shape,
+                    calibrations[key].image.rpcs,
+                    geobox_of(other),
+                    mss_shape=src.shape,
+                    mss_rpcs=image.rpcs,
+                    mss_grid=geobox_of(src),
+                )
+            report = {
+                "clouds": "ukis-csmask, 4 bands, on the MSS at the top of the atmosphere",
+                "clouds_pixel_mss_px": found.factor,
+                "clouds_widened_mss_px": round(where.error_px, 2),
+            }
+            result[key] = Clouds(found.widened(where.error_px), where.to_mss, report)
+    return result
 
 
 def _stream_image(
     src: rasterio.DatasetReader,
     calibration: Calibration,
-    scene: Scene,
+    tags: dict[str, str],
     target: Path,
     outputs: contextlib.ExitStack,
     overwrite: bool,
     workers: int,
     progress: Progress,
+    clouds: Clouds | None,
 ) -> dict[str, Any]:
     image = calibration.image
     numbers = data_bands(src, image.bands)
     grid = geobox_of(src)
-    common: dict[str, Any] = {"overwrite": overwrite, "cog": False, "rpcs": image.rpcs, "tags": scene.tags()}
+    common: dict[str, Any] = {"overwrite": overwrite, "cog": False, "rpcs": image.rpcs, "tags": tags}
     values = outputs.enter_context(GeoTiffWriter(target, grid, image.bands, REFLECTANCE, **common))
     quality = outputs.enter_context(GeoTiffWriter(quality_path(target), grid, ["quality"], QUALITY, **common))
 
     def calibrate(block: tuple[Window, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
-        _, dn, valid = block
+        window, dn, valid = block
         reflectance, flags = calibration(dn, valid)
+        if clouds is not None:
+            flags |= np.where(valid, clouds.map.at(window, clouds.to_mss), np.uint8(0))
         return REFLECTANCE.encode(reflectance), flags, int(dn.max(where=valid, initial=0))
 
-    counts = dict.fromkeys(("valid", "saturated", "negative"), 0)
+    told = (Quality.SATURATED, Quality.NEGATIVE, *((Quality.CLOUD, Quality.SHADOW) if clouds is not None else ()))
+    flagged = dict.fromkeys(told, 0)
+    good = 0
     highest = 0
     windows = list(blocks(src.shape, BLOCK))
     # one reader feeds the threads: a dataset must not be read by two of them at once
@@ -166,26 +296,25 @@ def _stream_image(
     for (window, _, valid), (stored, flags, top) in stream(calibrate, items, workers=workers):
         values.write_stored(stored, window)
         quality.write_stored(flags, window)
-        counts["valid"] += int(valid.sum())
-        counts["saturated"] += int(((flags & int(Quality.SATURATED)) != 0).sum())
-        counts["negative"] += int(((flags & int(Quality.NEGATIVE)) != 0).sum())
+        good += int(np.count_nonzero(valid))
+        if flags.any():
+            for flag in flagged:
+                flagged[flag] += int(np.count_nonzero(flags & int(flag)))
         highest = max(highest, top)
-    if counts["valid"] == 0:
+    if good == 0:
         raise RasterError(
             f"{image.path} holds nothing but nodata (all digital numbers are 0 or marked as nodata); "
             "nothing was written: copy or download it again"
         )
-    shares = {
-        "valid_share": counts["valid"] / (src.width * src.height),
-        "saturated_share": counts["saturated"] / counts["valid"],
-        "negative_share": counts["negative"] / counts["valid"],
-    }
     return {
-        **{name: round(share, 6) for name, share in shares.items()},
+        "valid_share": round(good / (src.width * src.height), 6),
+        **{f"{str(flag.name).lower()}_share": round(count / good, 6) for flag, count in flagged.items()},
         "highest_dn": highest,
         "calibration_source": image.calibration_source,
         "sun_zenith": calibration.sun_zenith,
         "earth_sun_distance_au": calibration.distance_au,
+        **(clouds.report if clouds is not None else {}),
+        "surface": calibration.correction.report if calibration.correction else {"level": "toa"},
     }
 
 

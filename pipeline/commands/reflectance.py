@@ -1,4 +1,4 @@
-"""``geocrack reflectance``: a product to top-of-atmosphere reflectance."""
+"""``geocrack reflectance``: a product to reflectance with its quality."""
 
 from __future__ import annotations
 
@@ -20,13 +20,29 @@ log = logging.getLogger(__name__)
     "--generic", metavar="YAML", help="Another image pair, instead of PRODUCT: a YAML file, or its text {mss: ...}."
 )
 @options.output("Folder for mss.tif, pan.tif, their quality rasters and scene.json.")
+@options.setting(config.Reflectance, "level")
+@options.setting(config.Reflectance, "dark_percent")
+@options.setting(config.Reflectance, "aot")
+@options.setting(config.Reflectance, "aerosol")
+@options.setting(config.Reflectance, "altitude_m")
+@click.option("--dem", type=options.PATH, help="6s: DEM whose mean height over the scene is the ground's.")
+@options.setting(config.Reflectance, "clouds")
 @options.threads
 @options.overwrite
 @options.verbosity
-def command(product: Path | None, generic: str | None, output: Path, threads: int | None, overwrite: bool) -> None:
-    """Calibrate PRODUCT, a product folder or its .tar.gz, to top-of-atmosphere reflectance.
+def command(
+    product: Path | None,
+    generic: str | None,
+    output: Path,
+    dem: Path | None,
+    threads: int | None,
+    overwrite: bool,
+    **given: Any,
+) -> None:
+    """Calibrate PRODUCT, a product folder or its .tar.gz, to reflectance.
 
-    Images stay in the geometry of the sensor and keep their RPC, for `geocrack ortho`.
+    By default it is that at the top of the atmosphere; `--level` takes it to the surface. Images stay in the geometry
+    of the sensor and keep their RPC, for `geocrack ortho`. docs/reflectance.md tells what to choose.
     """
     import json
 
@@ -34,8 +50,10 @@ def command(product: Path | None, generic: str | None, output: Path, threads: in
     from geo.masks import quality_path
     from geo.reflectance import write_reflectance
     from geo.sensors import open_product
+    from geo.surface import Surface, mean_height
     from pipeline.provenance import track
 
+    clouds = given.pop("clouds")
     described = product_of(product, generic)
     with open_product(described) as scene:
         facts = output / "scene.json"
@@ -45,21 +63,39 @@ def command(product: Path | None, generic: str | None, output: Path, threads: in
         check_free(facts, overwrite=overwrite)
         described_in = [Path(generic)] if generic and not is_text(generic) else []
         inputs = [product] if product else [*described_in, *(image.path for image in scene.images.values())]
-        settings = {"threads": threads, "generic": described if isinstance(described, Mapping) else None}
+        if given["level"] == "6s" and given["altitude_m"] is None and dem is not None:
+            inputs.append(dem)
+            given["altitude_m"] = round(mean_height(scene, dem), 1)
+        generic_settings = {"generic": described if isinstance(described, Mapping) else None}
+        settings = {"threads": threads, **generic_settings, **given, "clouds": clouds}
         with track("reflectance", facts, inputs=inputs, settings=settings) as record:
-            findings = write_reflectance(scene, output, overwrite=overwrite, threads=threads, progress=options.progress)
+            findings, assumed = write_reflectance(
+                scene,
+                output,
+                surface=Surface(**given),
+                clouds=clouds,
+                overwrite=overwrite,
+                threads=threads,
+                progress=options.progress,
+            )
+            content = scene.as_dict()
+            content["warnings"] += assumed
+            content["reflectance"] = {key: found["surface"] for key, found in findings.items()}
             with atomic(facts, overwrite=overwrite) as part:
-                part.write_text(json.dumps(scene.as_dict(), indent=2) + "\n", encoding="utf-8")
+                part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             record["results"] = findings
-    for warning in scene.warnings:  # after the work, because an image that cannot be read is told by its error
+    for warning in (
+        *scene.warnings,
+        *assumed,
+    ):  # after the work, because an image that cannot be read is told by its error
         log.warning("%s: %s", scene.id, warning)
+    told = [("valid", 1), ("saturated", 2), ("negative", 2), *([("cloud", 2), ("shadow", 2)] if clouds else [])]
     for key, found in findings.items():
         log.info(
-            "%s: %.1f %% valid, %.2f %% saturated, %.2f %% negative, calibrated by %s",
+            "%s: %s, %s, calibrated by %s",
             output / f"{key}.tif",
-            100 * found["valid_share"],
-            100 * found["saturated_share"],
-            100 * found["negative_share"],
+            given["level"],
+            ", ".join(f"{100 * found[f'{name}_share']:.{digits}f} % {name}" for name, digits in told),
             found["calibration_source"],
         )
         if scene.bit_depth and found["highest_dn"] >= 2**scene.bit_depth:

