@@ -41,6 +41,7 @@ SCORED = [scene.name for scene in RUN.scenes if scene.map and scene.truth]
 LABELLED = [scene.name for scene in RUN.scenes if scene.labels]
 RECIPES = run_paths.recipes(RUN)  # name of the model -> its recipe, or its file where it is given
 FIRST = next(iter(RECIPES))
+PARTS = range(1, RUN.prediction.parts + 1) if RUN.prediction.parts > 1 else ()  # of each scene's prediction
 
 
 def flag(name, value):
@@ -73,6 +74,8 @@ wildcard_constraints:
     scene="|".join(map(re.escape, SCENES)),
     recipe="|".join(map(re.escape, RECIPES)),
     image="pan|mss",
+    part=r"\d+",
+    parts=r"\d+",
 
 
 onstart:
@@ -245,7 +248,7 @@ rule train:
         f"{P.benchmarks}/train/{{recipe}}.tsv"
     conda:
         "environment.yml"
-    threads: workflow.cores  # torch is imported by one job at a time, which takes all there is
+    threads: workflow.cores or 8  # torch is imported by one job at a time, which takes all there is
     resources:
         mem_mb=3500,
     params:
@@ -259,11 +262,39 @@ rule train:
         "--log-dir {params.logs:q} --threads {threads} --overwrite > {log:q} 2>&1"
 
 
+rule predict_part:
+    """Only runs with `prediction.parts` over 1 ask for these; a part keeps its rows beside the probability."""
+    input:
+        image=P.fused,
+        model=model_of,
+        area=[str(RUN.prediction.area)] if RUN.prediction.area else [],
+    output:
+        done=temp(touch(P.part)),
+    log:
+        f"{P.logs}/predict/{{scene}}_{{recipe}}_{{part}}-of-{{parts}}.log",
+    benchmark:
+        f"{P.benchmarks}/predict/{{scene}}_{{recipe}}_{{part}}-of-{{parts}}.tsv"
+    conda:
+        "environment.yml"
+    threads: workflow.cores or 8
+    resources:
+        mem_mb=2500,
+    params:
+        probability=P.probability,
+        options=run_paths.prediction_options(RUN),
+    message:
+        "Mapping part {wildcards.part} of {wildcards.parts} of {wildcards.scene} with {wildcards.recipe}"
+    shell:
+        "geocrack predict {input.image:q} --model {input.model:q} -o {params.probability:q} {params.options} "
+        "--part {wildcards.part}/{wildcards.parts} --threads {threads} --overwrite > {log:q} 2>&1"
+
+
 rule predict:
     input:
         image=P.fused,
         model=model_of,
         area=[str(RUN.prediction.area)] if RUN.prediction.area else [],
+        parts=expand(P.part, part=PARTS, parts=len(PARTS), allow_missing=True),
     output:
         probability=P.probability,
     log:
@@ -272,19 +303,15 @@ rule predict:
         f"{P.benchmarks}/predict/{{scene}}_{{recipe}}.tsv"
     conda:
         "environment.yml"
-    threads: workflow.cores
+    threads: workflow.cores or 8
     resources:
         mem_mb=2500,
     params:
-        area=flag("area", RUN.prediction.area),
-        overlap=RUN.prediction.overlap,
-        batch=RUN.prediction.batch,
-        dtype=RUN.prediction.dtype,
+        options=run_paths.prediction_options(RUN),
     message:
         "Mapping the landslide probability of {wildcards.scene} with {wildcards.recipe}"
     shell:
-        "geocrack predict {input.image:q} --model {input.model:q} -o {output.probability:q} {params.area} "
-        "--overlap {params.overlap} --batch {params.batch} --dtype {params.dtype} "
+        "geocrack predict {input.image:q} --model {input.model:q} -o {output.probability:q} {params.options} "
         "--threads {threads} --overwrite > {log:q} 2>&1"
 
 

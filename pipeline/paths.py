@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import shlex
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +42,7 @@ class RunPaths:
         self.metrics = f"{self.folder}/models/{{recipe}}.metrics.json"
         self.training_log = f"{self.folder}/models/{{recipe}}.log"
         self.probability = f"{scene}/{{recipe}}/probability.tif"
+        self.part = f"{scene}/{{recipe}}/parts/{{part}}-of-{{parts}}.done"
         self.polygons = f"{scene}/{{recipe}}/landslides.gpkg"
         self.score = f"{scene}/{{recipe}}/score.json"
         self.inventory = f"{self.folder}/inventory.gpkg"
@@ -68,6 +70,16 @@ def recipes(run: Run) -> dict[str, str]:
     return {
         Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe: recipe for recipe in run.training.recipes
     }
+
+
+def prediction_options(run: Run) -> str:
+    """Options of ``geocrack predict`` that a run's configuration sets; parts and their joining need the same."""
+    section = run.prediction
+    area = "" if section.area is None else f"--area {shlex.quote(str(section.area))} "
+    return (
+        f"{area}--overlap {section.overlap} --batch {section.batch} --dtype {section.dtype} "
+        f"--augment {section.augment} --backend {section.backend}"
+    )
 
 
 def vectorize_options(run: Run) -> str:

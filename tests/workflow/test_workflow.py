@@ -7,7 +7,9 @@ import signal
 import subprocess
 import time
 
+import numpy as np
 import pytest
+import rasterio
 import yaml
 from conftest import ENVIRONMENT, ROOT, jobs
 
@@ -152,3 +154,23 @@ def test_snakemake_report_is_made_with_captions(finished):
     finished.snakemake("inventory", *SMALL, "--report", "report.html")
     page = (finished.folder / "report.html").read_text()
     assert "Landslide polygons of all scenes of the run" in page
+
+
+def test_parts_of_a_prediction_are_jobs_and_end_in_the_same_pixels(finished):
+    """As on a cluster, but here: the same rules, and what two jobs keep is joined by a third."""
+    probability = "results/small/scenes/gf1_20150805/quick/probability.tif"
+    with rasterio.open(finished.folder / probability) as src:
+        whole = src.read()
+    dealt = (*SMALL, "--config", "prediction={parts: 2, area: demo/map_area.gpkg}")
+    done = finished.snakemake(probability, *dealt, "--forcerun", "predict", "--rerun-triggers", "mtime")
+    assert jobs(done) == {"predict": 1, "predict_part": 2}
+    with rasterio.open(finished.folder / probability) as src:
+        np.testing.assert_array_equal(src.read(), whole)
+    assert not list((finished.folder / probability).parent.glob("*.rows"))
+
+
+def test_a_cluster_gets_each_scene_and_part_as_a_job(workplace):
+    pytest.importorskip("snakemake_executor_plugin_slurm")
+    done = workplace.snakemake("-n", "inventory", "--profile", "profiles/slurm", "--config", "prediction={parts: 4}")
+    assert jobs(done)["predict_part"] == 4 * 6
+    assert "threads: 8" in done.stdout + done.stderr
