@@ -173,7 +173,7 @@ def register(
     """
     workers = cpus(threads)
     with ExitStack() as opened:
-        estimate = _Estimate(Pair(reference, moving, opened, gain=gain, workers=workers), workers)
+        estimate = _Estimate(Pair(reference, moving, opened, gain=gain), workers)
         estimate.find_shift()
         return estimate.through_tie_points()
 

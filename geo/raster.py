@@ -11,7 +11,6 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,61 +27,30 @@ from rasterio.rpc import RPC
 from rasterio.windows import Window
 
 from geo.atomic import atomic
+from geo.encoding import PROBABILITY, PROBABILITY_FLOAT, REFLECTANCE, Encoding, physical
 from geo.errors import OutputError, RasterError
 from geo.stream import cpus
 from geo.windows import clip, slices
 
+__all__ = [
+    "PROBABILITY",
+    "PROBABILITY_FLOAT",
+    "REFLECTANCE",
+    "Encoding",
+    "GeoTiffWriter",
+    "band_numbers",
+    "crs_name",
+    "damage_told",
+    "geobox_of",
+    "open_dataset",
+    "open_raster",
+    "overview",
+    "read",
+]
+
 # Products in sensor geometry have no geotransform, by nature. The warning is silenced once and for all threads:
 # silencing it around single calls, as rasterio does itself, does not hold while another thread does the same.
 warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """How physical values lie on disk: ``value = stored * scale + offset``, ``nodata`` where not valid."""
-
-    dtype: str
-    nodata: float | None
-    scale: float = 1.0
-    offset: float = 0.0
-
-    def encode(self, values: np.ndarray, valid: np.ndarray | None = None) -> np.ndarray:
-        """Turn values into the numbers on disk; values beyond the range are clipped, not wrapped.
-
-        Parameters
-        ----------
-        values : ndarray of float
-            Physical values; NaN is not valid.
-        valid : ndarray of bool, optional
-            Broadcast to ``values``.
-
-        Returns
-        -------
-        ndarray of ``dtype``
-        """
-        good = np.isfinite(values)
-        if valid is not None:
-            good &= valid
-        if np.issubdtype(self.dtype, np.floating):
-            fill = np.nan if self.nodata is None else self.nodata
-            return np.where(good, values, fill).astype(self.dtype)
-        limits = np.iinfo(self.dtype)
-        low, high = limits.min, limits.max
-        if self.nodata == low:
-            low += 1
-        elif self.nodata == high:
-            high -= 1
-        stored = np.rint((np.where(good, values, 0.0) - self.offset) / self.scale)
-        stored = np.clip(stored, low, high)
-        return np.where(good, stored, 0 if self.nodata is None else self.nodata).astype(self.dtype)
-
-
-#: Reflectance as 1e-4 steps from -0.1: the negative values of dark ground stay, 0 is nodata.
-REFLECTANCE = Encoding("uint16", nodata=0, scale=1e-4, offset=-0.1)
-#: Probability in steps of 0.004: 0 is 0, 250 is 1, 255 is nodata.
-PROBABILITY = Encoding("uint8", nodata=255, scale=0.004)
-#: Probability without rounding.
-PROBABILITY_FLOAT = Encoding("float32", nodata=float("nan"))
 
 
 #: What the bands are shown as, so that a viewer opens an image in its true colours.
@@ -100,20 +68,36 @@ def open_raster(path: str | os.PathLike) -> Iterator[rasterio.DatasetReader]:
         There is no such file, it is empty, or GDAL cannot read it; and where a block inside turns out to
         be damaged while it is read.
     """
+    with open_dataset(path) as src, damage_told(path):
+        yield src
+
+
+def open_dataset(path: str | os.PathLike) -> rasterio.DatasetReader:
+    """Open a raster that is closed by whoever asks for it, in any thread: ``open_raster`` binds it to its own.
+
+    Raises
+    ------
+    RasterError
+        There is no such file, it is empty, or GDAL cannot read it.
+    """
     file = Path(path)
     if not file.exists():
         raise RasterError(f"{file} does not exist; expected a raster such as a GeoTIFF")
     if file.is_file() and file.stat().st_size == 0:
         raise RasterError(f"{file} is empty (0 bytes); expected a raster: copy or download it again")
     try:
-        src = rasterio.open(file)
+        return rasterio.open(file)
     except RasterioError as error:
         raise RasterError(f"{file} cannot be read as a raster ({_first(error)}); expected a GeoTIFF") from error
-    with src:
-        try:
-            yield src
-        except RasterioIOError as error:
-            raise RasterError(f"{file} is truncated or damaged ({_first(error)}); copy or download it again") from error
+
+
+@contextmanager
+def damage_told(path: str | os.PathLike) -> Iterator[None]:
+    """Turn an error of GDAL while a raster is read into a ``RasterError`` that names it."""
+    try:
+        yield
+    except RasterioIOError as error:
+        raise RasterError(f"{path} is truncated or damaged ({_first(error)}); copy or download it again") from error
 
 
 def _first(error: Exception) -> str:
@@ -224,16 +208,16 @@ def _physical(
     src: rasterio.DatasetReader, bands: list[int], stored: np.ndarray, masks: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values in physical units (NaN where not good) and where all bands are good, of numbers as stored."""
-    good = np.isfinite(stored).all(axis=0)
+    integers = np.issubdtype(stored.dtype, np.integer)
+    good = np.ones(stored.shape[1:], bool) if integers else np.isfinite(stored).all(axis=0)
     for band, layer in zip(bands, stored, strict=True):
         nodata = src.nodatavals[band - 1]
         if nodata is not None and not np.isnan(nodata):
             good &= layer != nodata
     if masks is not None:
         good &= (masks > 0).all(axis=0)
-    scale = np.array([src.scales[b - 1] for b in bands], dtype=np.float32)[:, None, None]
-    offset = np.array([src.offsets[b - 1] for b in bands], dtype=np.float32)[:, None, None]
-    return np.where(good, stored.astype(np.float32) * scale + offset, np.float32(np.nan)), good
+    scale, offset = ([values[b - 1] for b in bands] for values in (src.scales, src.offsets))
+    return physical(stored, good, scale, offset), good
 
 
 def _masked(src: rasterio.DatasetReader, bands: list[int]) -> bool:

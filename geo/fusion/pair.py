@@ -10,15 +10,15 @@ import os
 from contextlib import ExitStack
 
 import numpy as np
-from affine import Affine
+from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import GridError
 from geo.fusion.mtf import GAIN, degrade, reach_px, sigma_px
 from geo.masks import seen
 from geo.ortho.dem import Number, apply
-from geo.ortho.warp import Readers
-from geo.raster import crs_name, open_raster
+from geo.raster import crs_name
+from geo.source import FileSource, Source
 
 #: Pixels of the moving image that must be common, along each side.
 SMALLEST = 24
@@ -29,16 +29,14 @@ class Pair:
 
     Parameters
     ----------
-    reference : path
+    reference : path or Source
         The finer image (PAN), or one of the same resolution.
-    moving : path
+    moving : path or Source
         The coarser image (MSS).
     opened : ExitStack
         Closes the files.
     gain : float
         MTF of the moving image at its Nyquist frequency.
-    workers : int
-        Threads that may read at once.
 
     Attributes
     ----------
@@ -61,26 +59,29 @@ class Pair:
 
     def __init__(
         self,
-        reference: str | os.PathLike,
-        moving: str | os.PathLike,
+        reference: str | os.PathLike | Source,
+        moving: str | os.PathLike | Source,
         opened: ExitStack,
         *,
         gain: float = GAIN,
-        workers: int = 1,
     ):
-        with open_raster(reference) as ref, open_raster(moving) as mov:
-            if ref.crs is None or ref.crs != mov.crs:
-                raise GridError(
-                    f"{ref.name} has the CRS {crs_name(ref.crs)} and {mov.name} {crs_name(mov.crs)}; "
-                    "expected orthos in one CRS: give both the same --crs"
-                )
-            for src in (ref, mov):
-                if src.transform.b or src.transform.d:
-                    raise GridError(f"{src.name} is a rotated raster; expected an ortho with rows along x")
-            self.to_reference, self.to_map = ~ref.transform, mov.transform
-            self.bands = mov.count
-            self.overlap = _overlap(ref.transform, ref.shape, mov.transform, mov.shape)
-        self.names = f"{moving} and {reference}"
+        self.reference, self.moving = (
+            opened.enter_context(FileSource(image)) if isinstance(image, str | os.PathLike) else image
+            for image in (reference, moving)
+        )
+        ref, mov = self.reference.grid, self.moving.grid
+        self.names = f"{self.moving.name} and {self.reference.name}"
+        if ref.crs is None or ref.crs != mov.crs:
+            raise GridError(
+                f"{self.reference.name} has the CRS {crs_name(ref.crs)} and {self.moving.name} {crs_name(mov.crs)}; "
+                "expected orthos in one CRS: give both the same --crs"
+            )
+        for image in (self.reference, self.moving):
+            if image.grid.affine.b or image.grid.affine.d:
+                raise GridError(f"{image.name} is a rotated raster; expected an ortho with rows along x")
+        self.to_reference, self.to_map = ~ref.affine, mov.affine
+        self.bands = len(self.moving.bands)
+        self.overlap = _overlap(ref, mov)
         if min(self.overlap.width, self.overlap.height) < SMALLEST:
             raise GridError(
                 f"{self.names} overlap by {self.overlap.width} x {self.overlap.height} pixels of the former; "
@@ -91,8 +92,6 @@ class Pair:
         middle = self.overlap.col_off + self.overlap.width / 2, self.overlap.row_off + self.overlap.height / 2
         self.origin: tuple[float, float] = apply(self.to_map, *middle)
         self.coefficients = np.zeros((2, 3))
-        self.reference = opened.enter_context(Readers(reference, workers))
-        self.moving = opened.enter_context(Readers(moving, workers))
 
     def patches(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read a window of the moving image, and the reference on its pixels, displaced by the model.
@@ -131,11 +130,13 @@ def evaluate(coefficients: np.ndarray, origin: tuple[float, float], x: Number, y
     return a + b * u + c * v, d + e * u + f * v
 
 
-def _overlap(ref: Affine, ref_shape: tuple[int, int], mov: Affine, shape: tuple[int, int]) -> Window:
+def _overlap(ref: GeoBox, mov: GeoBox) -> Window:
     """Window of the moving image that the reference covers."""
-    (left, right), (top, bottom) = apply(~mov, *apply(ref, np.array([0, ref_shape[1]]), np.array([0, ref_shape[0]])))
+    (left, right), (top, bottom) = apply(
+        ~mov.affine, *apply(ref.affine, np.array([0, ref.shape[1]]), np.array([0, ref.shape[0]]))
+    )
     left, top = max(0, int(np.ceil(left))), max(0, int(np.ceil(top)))
-    right, bottom = min(shape[1], int(np.floor(right))), min(shape[0], int(np.floor(bottom)))
+    right, bottom = min(mov.shape[1], int(np.floor(right))), min(mov.shape[0], int(np.floor(bottom)))
     return Window(left, top, max(0, right - left), max(0, bottom - top))
 
 

@@ -22,15 +22,17 @@ from geo.atomic import check_free, together
 from geo.coregister import Registration
 from geo.errors import GridError, RasterError
 from geo.fusion import Method, method
-from geo.fusion.mtf import GAIN, lowpass, reach_px
+from geo.fusion.mtf import GAIN
 from geo.fusion.pair import Pair, spread_windows
 from geo.fusion.statistics import Statistics
+from geo.fusion.window import Around, sharpen
 from geo.masks import QUALITY, Quality, quality_path
-from geo.ortho import Progress, band_names
-from geo.ortho.warp import encoding_of, one_thread_each, reach, resample, resample_flags
+from geo.ortho import Progress
+from geo.ortho.warp import one_thread_each, reach, resample_flags
 from geo.raster import Encoding, GeoTiffWriter, geobox_of, open_raster
+from geo.source import band_names, encoding_of
 from geo.stream import cpus, stream
-from geo.windows import blocks, clip, grow, slices
+from geo.windows import blocks, clip, grow
 
 #: Order of the bands of a fused image, where MSS has them by name.
 BANDS = ("blue", "green", "red", "nir")
@@ -125,7 +127,7 @@ def pansharpen(
                 f"{pan} has {len(band_names(pan_src))} bands; expected one, PAN: give the images in the order MSS PAN"
             )
         opened.enter_context(one_thread_each())
-        pair = Pair(pan, mss, opened, gain=gain, workers=workers)
+        pair = Pair(pan, mss, opened, gain=gain)
         if registration is not None:
             pair.origin, pair.coefficients = registration.origin, registration.coefficients
         sharpen = _Sharpen(pair, chosen, registration, mss_src, pan_src)
@@ -177,6 +179,7 @@ class _Sharpen:
         self.pair, self.method = pair, chosen
         self.pan_shape, self.mss_shape = pan_src.shape, mss_src.shape
         self.to_mss = _composed(~mss_src.transform, _displaced(registration), pan_src.transform)
+        self.ratio = float(1 / np.hypot(self.to_mss.a, self.to_mss.d))
         self.order, self.bands = _order(band_names(mss_src))
 
     def stored(self, window: Window, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
@@ -192,23 +195,32 @@ class _Sharpen:
         inside = clip(source, self.mss_shape)
         if not (inside.width and inside.height):
             return encoding.encode(nothing), missing
-        pan, pan_low, pan_valid, pan_flags = self._pan(window)
+        margin = self.method.reach_px(self.ratio, self.pair.sigma)
+        pan, pan_valid, pan_flags = self.pair.reference.read(grow(window, margin))
         values, valid, flags = self.pair.moving.read(source)
         if not (pan_valid.any() and valid.any()):
             return encoding.encode(nothing), missing
-        local_col = np.ascontiguousarray(np.broadcast_to((col - left).astype(np.float32), shape))
-        local_row = np.ascontiguousarray(np.broadcast_to((row - top).astype(np.float32), shape))
-        mss, good = resample(values[self.order], valid, local_col, local_row, "cubic")
-        good &= pan_valid
-        fused = self.method.fuse(mss, pan, pan_low, self._ordered)
-        return encoding.encode(fused, good), resample_flags(flags, local_col, local_row, good) | pan_flags
+        around = Around(
+            pan=pan[0],
+            pan_valid=pan_valid,
+            margin=margin,
+            mss=values[self.order],
+            mss_valid=valid,
+            col=col - left,
+            row=row - top,
+            to_mss=_composed(
+                Affine.translation(-left, -top), self.to_mss, Affine.translation(window.col_off, window.row_off)
+            ),
+            sigma=self.pair.sigma,
+        )
+        fused, good = sharpen(self.method, around, self._ordered)
+        flags = resample_flags(flags, *around.positions(), good) | around.inner(pan_flags)
+        return encoding.encode(fused, good), flags
 
     @property
     def _ordered(self) -> Statistics:
         """Statistics in the order of the output's bands."""
-        index = [*self.order, len(self.order)]
-        s = self.statistics
-        return Statistics(s.count, s.mean[index], s.covariance[np.ix_(index, index)])
+        return self.statistics.ordered(self.order)
 
     def _positions(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Where a PAN window's pixels lie in MSS, GDAL pixel coordinates, to be broadcast to the window."""
@@ -219,17 +231,6 @@ class _Sharpen:
         col = a.a * u + a.c + (a.b * v if a.b else 0)
         row = a.e * v + a.f + (a.d * u if a.d else 0)
         return np.round(col * _STEPS) / _STEPS, np.round(row * _STEPS) / _STEPS
-
-    def _pan(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """PAN, blurred PAN where the method looks at it, where it is good, and its flags."""
-        margin = reach_px(self.pair.sigma) if self.method.needs_low else 0
-        wide = clip(grow(window, margin), self.pan_shape)
-        values, valid, flags = self.pair.reference.read(wide)
-        pan = low = values[0]
-        if self.method.needs_low:
-            low = lowpass(values[0], valid, self.pair.sigma)
-        at = slices(window, wide)
-        return pan[at], low[at], valid[at], flags[at]
 
 
 def _composed(*affines: Affine) -> Affine:

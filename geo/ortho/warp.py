@@ -7,22 +7,19 @@ touches it lightly, the values of the nearest good pixels stand in for it.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from queue import LifoQueue
-from types import TracebackType
-from typing import Self
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
-import rasterio
-from rasterio.errors import RasterioError
+from odc.geo.geobox import GeoBox
+from pyproj import CRS
 from rasterio.windows import Window
 
-from geo.errors import GridError, RasterError
-from geo.masks import Quality, quality_path
-from geo.raster import Encoding, open_raster, read
+from geo.masks import Quality
+from geo.ortho.dem import LON_LAT, horizontal, transform
+from geo.ortho.geometry import Geometry, Positions, lattice
+from geo.source import Source
 from geo.windows import clip, slices
 
 #: OpenCV's kernel, and how many pixels it reaches beyond the nearest two.
@@ -166,97 +163,86 @@ def shrink_flags(flags: np.ndarray, factor: int) -> np.ndarray:
     return np.bitwise_or.reduce(flags.reshape(height // factor, factor, width // factor, factor), axis=(1, 3))
 
 
-def encoding_of(src: rasterio.DatasetReader) -> Encoding:
-    """How a raster's values lie on disk, with a nodata number for the places that a warp leaves empty.
-
-    Integers keep their nodata if it is the end of their range, else nodata is the lowest number (0 for
-    unsigned, whose own zeros become 1). Bands stored in different ways are kept as float32.
-    """
-    ways = set(zip(src.dtypes, src.scales, src.offsets, strict=True))
-    dtype, scale, offset = ways.pop()
-    if ways or np.issubdtype(dtype, np.floating) or not np.issubdtype(dtype, np.integer):
-        return Encoding("float32", nodata=float("nan"))
-    limits = np.iinfo(dtype)
-    nodata = src.nodata if src.nodata in (limits.min, limits.max) else limits.min
-    return Encoding(dtype, nodata=nodata, scale=scale, offset=offset)
-
-
-class Readers:
-    """An image and its quality, opened several times: a GDAL dataset must not be used by two threads at once.
+class Warp:
+    """An image laid on a map grid, window by window; a source as any other, and safe to call from several threads.
 
     Parameters
     ----------
-    path : path
-        The raster. A quality raster beside it is read with it.
-    count : int
-        Threads that may read at the same time; more wait.
-
-    Raises
-    ------
-    RasterError
-        The raster cannot be opened, or turns out to be damaged while it is read.
-    GridError
-        Its quality has another shape.
+    image : Source
+    geometry : Geometry
+        How the image lies on the ground.
+    grid : GeoBox
+        Of the output.
+    resampling : str
+        A name in ``KERNELS``.
     """
 
-    def __init__(self, path: str | os.PathLike, count: int):
-        quality = quality_path(path)
-        self._free: LifoQueue[tuple[rasterio.DatasetReader, rasterio.DatasetReader | None]] = LifoQueue()
-        with ExitStack() as opened:
-            for _ in range(count):
-                src = opened.enter_context(open_raster(path))
-                flags = opened.enter_context(open_raster(quality)) if quality.exists() else None
-                if flags is not None and flags.shape != src.shape:
-                    raise GridError(
-                        f"{quality} has {flags.width} x {flags.height} pixels and its image has "
-                        f"{src.width} x {src.height}; expected the same: make it again, or remove it"
-                    )
-                self._free.put((src, flags))
-            self._opened = opened.pop_all()
+    rpcs = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.close()
+    def __init__(self, image: Source, geometry: Geometry, grid: GeoBox, resampling: str):
+        self.image, self.geometry, self.grid, self.resampling = image, geometry, grid, resampling
+        self.name, self.bands, self.encoding, self.tags = image.name, image.bands, image.encoding, image.tags
+        self.factor = _factor(geometry, image.grid, grid)
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Read a window, which may reach past the image.
+        """Read a window as if the ortho had been written and read again."""
+        inside = clip(window, (self.grid.shape[0], self.grid.shape[1]))
+        shape = (window.height, window.width)
+        values = np.full((len(self.bands), *shape), np.nan, np.float32)
+        flags = np.full(shape, int(Quality.NODATA), np.uint8)
+        if inside.width and inside.height:
+            at = slices(inside, window)
+            stored, flags[at] = self.stored(inside)
+            values[:, *at] = self.encoding.decode(stored)
+        return values, (flags & int(Quality.NODATA)) == 0, flags
 
-        Parameters
-        ----------
-        window : Window
+    def stored(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Make the stored values and the flags of a window inside the grid."""
+        positions = self.geometry.positions(self.grid, window)
+        source = self._source(positions)
+        shape = (window.height, window.width)
+        if source is None:
+            nothing = np.full((len(self.bands), *shape), np.nan, np.float32)
+            return self.encoding.encode(nothing), np.full(shape, int(Quality.NODATA), np.uint8)
+        col, row = positions.col, positions.row  # ours alone: changed in place
+        col += np.float32(positions.origin[0] - source.col_off)
+        row += np.float32(positions.origin[1] - source.row_off)
+        if self.factor > 1:
+            col /= np.float32(self.factor)
+            row /= np.float32(self.factor)
+        values, valid, flags = self.image.read(source)
+        if self.factor > 1:
+            values, valid = shrink(values, valid, self.factor)
+            flags = shrink_flags(flags, self.factor)
+        values, good = resample(values, valid, col, row, self.resampling)
+        return self.encoding.encode(values), resample_flags(flags, col, row, good)
 
-        Returns
-        -------
-        values : ndarray of float32, shape (bands, height, width)
-            As ``geo.raster.read`` gives them.
-        valid : ndarray of bool, shape (height, width)
-            Good, and not flagged as nodata.
-        flags : ndarray of uint8, shape (height, width)
-            Quality; 0 where there is none, ``NODATA`` where not valid.
-        """
-        src, quality = self._free.get()
-        nodata = np.uint8(Quality.NODATA)
-        try:
-            values, valid = read(src, window)
-            flags = np.zeros(valid.shape, np.uint8)
-            if quality is not None:
-                inside = clip(window, quality.shape)
-                if inside.width and inside.height:
-                    flags[slices(inside, window)] = quality.read(1, window=inside)
-        except RasterioError as error:
-            cause = str(error.__cause__ or error).splitlines()[0].rstrip(".")
-            raise RasterError(f"{src.name} is truncated or damaged ({cause}); copy or download it again") from error
-        finally:
-            self._free.put((src, quality))
-        if flags.any():
-            valid &= (flags & nodata) == 0
-        if not valid.all():
-            flags[~valid] |= nodata
-        return values, valid, flags
+    def _source(self, positions: Positions) -> Window | None:
+        """Image window around the positions, in whole blocks of ``factor`` pixels; None if they lie outside."""
+        edges = []
+        for local, origin, length in zip(
+            (positions.col, positions.row), positions.origin, self.image.grid.shape[::-1], strict=True
+        ):
+            low, high = np.fmin.reduce(local, axis=None) + origin, np.fmax.reduce(local, axis=None) + origin
+            if not (high > 0 and low < length):
+                return None
+            margin = reach(self.resampling)
+            first = max(int(np.floor(low / self.factor)), 0) - margin
+            last = min(int(np.ceil(high / self.factor)), -(-length // self.factor)) + margin
+            edges.append((first * self.factor, (last - first) * self.factor))
+        (left, width), (top, height) = edges
+        return Window(left, top, width, height)
+
+
+def _factor(geometry: Geometry, image: GeoBox, geobox: GeoBox) -> int:
+    """Image pixels that one output pixel spans, in whole numbers: so many are averaged before they are sampled."""
+    col, row = (a[32:34, 32:34] for a in lattice((image.shape[0], image.shape[1])))
+    lon, lat, _ = geometry.to_ground(col, row)
+    x, y = transform(LON_LAT, horizontal(CRS.from_user_input(geobox.crs)), lon, lat)
+    area = abs((x[0, 1] - x[0, 0]) * (y[1, 0] - y[0, 0]) - (x[1, 0] - x[0, 0]) * (y[0, 1] - y[0, 0]))
+    pixels = (col[0, 1] - col[0, 0]) * (row[1, 0] - row[0, 0])
+    ratio = abs(geobox.affine.a) / np.sqrt(area / pixels)
+    return max(1, int(ratio + 0.1)) if np.isfinite(ratio) else 1
 
 
 @contextmanager

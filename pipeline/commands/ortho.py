@@ -122,8 +122,8 @@ def _scene_centre(image: Path) -> tuple[float, float] | None:
 
 def _default_resolution(image: Path) -> float:
     """Resolution of the configuration for PAN or MSS, by the number of bands."""
-    from geo.ortho import band_names
     from geo.raster import open_raster
+    from geo.source import band_names
 
     with open_raster(image) as src:
         return _PAN_M if len(band_names(src)) == 1 else _MSS_M

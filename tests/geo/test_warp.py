@@ -18,8 +18,9 @@ from geo.ortho import centre_of, orthorectify
 from geo.ortho.dem import LON_LAT, apply, open_dem, transform
 from geo.ortho.geometry import RpcGeometry, ground_cover, metric_crs, snapped_grid, utm_crs
 from geo.ortho.rpc import CameraModel
-from geo.ortho.warp import KERNELS, TOLERANCE, encoding_of, resample, resample_flags, shrink, shrink_flags, spread
+from geo.ortho.warp import KERNELS, TOLERANCE, resample, resample_flags, shrink, shrink_flags, spread
 from geo.raster import REFLECTANCE, Encoding, open_raster, read
+from geo.source import encoding_of
 from tests.geo.terrain import FLOAT, LON, UTM, camera_rpcs, landscape, look, map_grid, mountains, write_dem, write_image
 
 SHAPE = (150, 180)

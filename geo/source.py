@@ -1,0 +1,172 @@
+"""An image that can be read by window: pixels, where they are valid, and quality, wherever they come from.
+
+A file is one source; others make their pixels when they are asked for them (``geo.preprocess``,
+``geo.ortho.warp``). So a step does not need to know whether the step before it has written a file. A source can be
+pickled, for workers in other processes: a file is opened there when it is first read.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from queue import Empty, LifoQueue
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import rasterio
+from odc.geo.geobox import GeoBox
+from rasterio.enums import ColorInterp
+from rasterio.rpc import RPC
+from rasterio.windows import Window
+
+from geo.errors import GridError
+from geo.masks import Quality, quality_path
+from geo.raster import Encoding, damage_told, geobox_of, open_dataset, read
+from geo.windows import clip, slices
+
+
+class Source(Protocol):
+    """An image that can be read by window, from several threads."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+
+    @property
+    def grid(self) -> GeoBox:
+        """Shape and place; the CRS is None in sensor geometry."""
+
+    @property
+    def rpcs(self) -> RPC | None:
+        """Its camera model, where it lies in sensor geometry."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of its bands, without alpha."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """How its values lie on disk, or would."""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What is known of its scene: the tags that every product of it carries."""
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read a window, which may reach past the image.
+
+        Returns
+        -------
+        values : ndarray of float32, shape (bands, height, width)
+            Physical values; NaN where not good.
+        valid : ndarray of bool, shape (height, width)
+            Good, and not flagged as nodata.
+        flags : ndarray of uint8, shape (height, width)
+            Quality; ``NODATA`` where not valid.
+        """
+
+
+class FileSource:
+    """A raster and the quality raster beside it, opened for each thread that reads: GDAL does not share datasets.
+
+    Parameters
+    ----------
+    path : path
+
+    Raises
+    ------
+    RasterError
+        The raster cannot be opened, or turns out to be damaged while it is read.
+    GridError
+        Its quality has another shape.
+    """
+
+    rpcs: RPC | None
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self.name = os.fspath(path)
+        self._start()
+        src, _ = opened = self._open()
+        self._free.put(opened)
+        self.grid, self.rpcs = geobox_of(src), src.rpcs
+        self.bands, self.encoding = band_names(src), encoding_of(src)
+        self.tags = {k: v for k, v in src.tags().items() if k.startswith("GEOCRACK_")}
+
+    def _start(self) -> None:
+        self._opened: list[rasterio.DatasetReader] = []
+        self._free: LifoQueue[tuple[rasterio.DatasetReader, rasterio.DatasetReader | None]] = LifoQueue()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_opened", "_free")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for src in self._opened:
+            src.close()
+
+    def _open(self) -> tuple[rasterio.DatasetReader, rasterio.DatasetReader | None]:
+        quality = quality_path(self.path)
+        src, flags = open_dataset(self.path), None
+        self._opened.append(src)
+        if quality.exists():
+            flags = open_dataset(quality)
+            self._opened.append(flags)
+            if flags.shape != src.shape:
+                raise GridError(
+                    f"{quality} has {flags.width} x {flags.height} pixels and its image has "
+                    f"{src.width} x {src.height}; expected the same: make it again, or remove it"
+                )
+        return src, flags
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        try:
+            src, quality = self._free.get_nowait()
+        except Empty:
+            src, quality = self._open()
+        try:
+            with damage_told(self.path):
+                values, valid = read(src, window)
+                flags = np.zeros(valid.shape, np.uint8)
+                if quality is not None:
+                    inside = clip(window, quality.shape)
+                    if inside.width and inside.height:
+                        flags[slices(inside, window)] = quality.read(1, window=inside)
+        finally:
+            self._free.put((src, quality))
+        nodata = np.uint8(Quality.NODATA)
+        if flags.any():
+            valid &= (flags & nodata) == 0
+        if not valid.all():
+            flags[~valid] |= nodata
+        return values, valid, flags
+
+
+def band_names(src: rasterio.DatasetReader) -> tuple[str, ...]:
+    """Names of the bands but alpha; ``band1`` and so on where the file has none."""
+    named = zip(src.indexes, src.descriptions, src.colorinterp, strict=True)
+    return tuple(name or f"band{number}" for number, name, colour in named if colour != ColorInterp.alpha)
+
+
+def encoding_of(src: rasterio.DatasetReader) -> Encoding:
+    """How a raster's values lie on disk, with a nodata number for the places that a warp leaves empty.
+
+    Integers keep their nodata if it is the end of their range, else nodata is the lowest number (0 for
+    unsigned, whose own zeros become 1). Bands stored in different ways are kept as float32.
+    """
+    ways = set(zip(src.dtypes, src.scales, src.offsets, strict=True))
+    dtype, scale, offset = ways.pop()
+    if ways or np.issubdtype(dtype, np.floating) or not np.issubdtype(dtype, np.integer):
+        return Encoding("float32", nodata=float("nan"))
+    limits = np.iinfo(dtype)
+    nodata = src.nodata if src.nodata in (limits.min, limits.max) else limits.min
+    return Encoding(dtype, nodata=nodata, scale=scale, offset=offset)
