@@ -91,7 +91,7 @@ def ours_onnx(image: Path, model: Path, output: Path) -> dict[str, float]:
 
 
 def eager_loop(image: Path, model: Path, output: Path) -> dict[str, float]:
-    """Run the loop of many scripts: eager, channels first, sums and counts as large as the scene, written at the end."""
+    """Run the loop of many scripts: eager, channels first, sums and counts as large as the scene."""
     import rasterio
     import torch
     from rasterio.windows import Window
