@@ -100,8 +100,14 @@ class Ortho(Section):
 class Fusion(Section):
     """Registration and pan-sharpening."""
 
-    method: str = Field("gsa", description="Pan-sharpening method: brovey, sfim or gsa.")
+    method: str = Field(
+        "gsa",
+        description="Pan-sharpening method: brovey, gs, gsa, hpf, mtf-glp, mtf-glp-cbd, mtf-glp-hpm, nndiffuse, pca or "
+        "sfim; docs/fusion.md compares them.",
+    )
     coregister: bool = Field(True, description="Measure the PAN-MSS shift and remove it.")
+    mtf_gain: float = Field(0.3, gt=0, lt=1, description="MTF of MSS at its Nyquist frequency, the sensor's sharpness.")
+    evaluate: bool = Field(False, description="Judge all methods on sample windows too, into a table and a picture.")
 
 
 class Tiling(Section):
@@ -158,6 +164,14 @@ class Vectorization(Section):
     prefer: Literal["newest", "nadir"] = Field(
         "newest", description="Which view decides where scenes overlap and both are valid."
     )
+
+
+class Scoring(Section):
+    """Scores against a truth, and their intervals."""
+
+    block_m: float = Field(500.0, gt=0, description="Side in metres of the blocks of ground that intervals resample.")
+    replicates: int = Field(1000, ge=100, description="Draws of blocks from which an interval is made.")
+    seed: int = Field(0, ge=0, description="Seed of the draws.")
 
 
 class Run(Section):
