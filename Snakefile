@@ -127,6 +127,7 @@ rule demo:
 rule reflectance:
     input:
         product=product_of,
+        dem=lambda w: [dem_of(w)] if RUN.reflectance.level == "6s" else [],
     output:
         pan=P.reflectance.format(scene="{scene}", image="pan"),
         mss=P.reflectance.format(scene="{scene}", image="mss"),
@@ -137,16 +138,26 @@ rule reflectance:
         f"{P.benchmarks}/reflectance/{{scene}}.tsv"
     conda:
         "environment.yml"
-    threads: 1
+    threads: 2
     resources:
-        mem_mb=1000,
+        mem_mb=1500 if RUN.reflectance.clouds else 1000,
     params:
         product=described_product,
         folder=lambda wildcards, output: Path(output.facts).parent,
+        options=" ".join(
+            [
+                f"--level {RUN.reflectance.level} --dark-percent {RUN.reflectance.dark_percent}",
+                f"--aot {RUN.reflectance.aot} {flag('aerosol', RUN.reflectance.aerosol)}",
+                flag("altitude-m", RUN.reflectance.altitude_m),
+                "--clouds" if RUN.reflectance.clouds else "--no-clouds",
+            ]
+        ),
+        dem=lambda wildcards, input: flag("dem", next(iter(input.dem), None)),
     message:
-        "Calibrating {wildcards.scene} to top-of-atmosphere reflectance"
+        "Calibrating {wildcards.scene} to reflectance"
     shell:
-        "geocrack reflectance {params.product} -o {params.folder:q} --overwrite > {log:q} 2>&1"
+        "geocrack reflectance {params.product} -o {params.folder:q} {params.options} {params.dem} "
+        "--threads {threads} --overwrite > {log:q} 2>&1"
 
 
 rule ortho:
