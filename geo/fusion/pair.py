@@ -7,16 +7,19 @@ Registration compares them so, and fusion takes its statistics from them. A disp
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 
 import numpy as np
-from odc.geo.geobox import GeoBox
+from affine import Affine
 from rasterio.windows import Window
 
+from geo.displacement import Displacement
 from geo.errors import GridError
 from geo.fusion.mtf import GAIN, degrade, reach_px, sigma_px
-from geo.masks import seen
-from geo.ortho.dem import Number, apply
+from geo.masks import measured
+from geo.ortho.dem import apply
+from geo.ortho.warp import shrink, shrink_flags
 from geo.raster import crs_name
 from geo.source import FileSource, Source
 
@@ -37,15 +40,19 @@ class Pair:
         Closes the files.
     gain : float
         MTF of the moving image at its Nyquist frequency.
+    factor : int
+        Blocks of so many pixels of the moving image, along each side, are averaged to one: to look for what lies
+        far, or where the moving image is finer than the reference. What is said below of pixels of the moving
+        image is then said of these.
 
     Attributes
     ----------
     overlap : Window
         Pixels of the moving image that the reference covers.
-    origin : (float, float)
-        Map coordinates that the coefficients are counted from.
-    coefficients : ndarray of float64, shape (2, 3)
-        Of the displacement, see ``evaluate``; none at first.
+    crs : str
+        Of both, as WKT.
+    displacement : Displacement
+        None at first; counted from the middle of the overlap.
     pixel_m : float
         Side of a pixel of the moving image.
     sigma : float
@@ -54,7 +61,7 @@ class Pair:
     Raises
     ------
     GridError
-        The CRSs differ, an image is rotated, or they hardly overlap.
+        The CRSs differ, an image is rotated or flipped, or they hardly overlap.
     """
 
     def __init__(
@@ -64,6 +71,7 @@ class Pair:
         opened: ExitStack,
         *,
         gain: float = GAIN,
+        factor: int = 1,
     ):
         self.reference, self.moving = (
             opened.enter_context(FileSource(image)) if isinstance(image, str | os.PathLike) else image
@@ -79,9 +87,13 @@ class Pair:
         for image in (self.reference, self.moving):
             if image.grid.affine.b or image.grid.affine.d:
                 raise GridError(f"{image.name} is a rotated raster; expected an ortho with rows along x")
-        self.to_reference, self.to_map = ~ref.affine, mov.affine
-        self.bands = len(self.moving.bands)
-        self.overlap = _overlap(ref, mov)
+            if image.grid.affine.a < 0 or image.grid.affine.e > 0:
+                raise GridError(f"{image.name} is a flipped raster; expected an ortho with north up and east right")
+        self.crs: str = ref.crs.to_wkt()
+        self.to_reference, self.to_map = ~ref.affine, mov.affine @ Affine.scale(factor)
+        self.bands, self.factor = len(self.moving.bands), factor
+        height, width = mov.shape
+        self.overlap = _overlap(ref.affine, ref.shape, self.to_map, (height // factor, width // factor))
         if min(self.overlap.width, self.overlap.height) < SMALLEST:
             raise GridError(
                 f"{self.names} overlap by {self.overlap.width} x {self.overlap.height} pixels of the former; "
@@ -90,8 +102,7 @@ class Pair:
         self.pixel_m = float(self.to_map.a)
         self.sigma = sigma_px(self.pixel_m * self.to_reference.a, gain)
         middle = self.overlap.col_off + self.overlap.width / 2, self.overlap.row_off + self.overlap.height / 2
-        self.origin: tuple[float, float] = apply(self.to_map, *middle)
-        self.coefficients = np.zeros((2, 3))
+        self.displacement = Displacement(apply(self.to_map, *middle), np.zeros((2, 3)))
 
     def patches(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Read a window of the moving image, and the reference on its pixels, displaced by the model.
@@ -106,37 +117,42 @@ class Pair:
             Mean of its bands, blurred.
         moving : ndarray of float32, shape (bands, height, width)
         valid : ndarray of bool, shape (height, width)
-            True where both are good and no cloud or shadow is flagged.
+            True where both are good, and neither is flagged as cloud, shadow or saturated.
         """
-        moving, valid, flags = self.moving.read(window)
-        x0, y0 = apply(self.to_map, window.col_off, window.row_off)
-        middle = x0 + window.width / 2 * self.to_map.a, y0 + window.height / 2 * self.to_map.e
-        dx, dy = evaluate(self.coefficients, self.origin, *middle)
-        # axis-aligned grids: columns depend on x alone
-        col = self.to_reference.a * (x0 - dx + (np.arange(window.width) + 0.5) * self.to_map.a) + self.to_reference.c
-        row = self.to_reference.e * (y0 - dy + (np.arange(window.height) + 0.5) * self.to_map.e) + self.to_reference.f
+        moving, valid, flags = self._moving(window)
+        x, y = self.places(window)
+        # the displacement hardly changes within a window: columns may depend on x alone and rows on y alone
+        at_x, _ = self.displacement.inverse(x, np.full(x.shape, y.mean()))
+        _, at_y = self.displacement.inverse(np.full(y.shape, x.mean()), y)
+        col, row = self.to_reference.a * at_x + self.to_reference.c, self.to_reference.e * at_y + self.to_reference.f
         margin = reach_px(self.sigma) + 1
-        left, top = int(np.floor(col[0])) - margin, int(np.floor(row[0])) - margin
-        fine = Window(left, top, int(np.ceil(col[-1])) + margin - left, int(np.ceil(row[-1])) + margin - top)
+        left, top = int(np.floor(col.min())) - margin, int(np.floor(row.min())) - margin
+        fine = Window(left, top, int(np.ceil(col.max())) + margin - left, int(np.ceil(row.max())) + margin - top)
         values, good, fine_flags = self.reference.read(fine)
-        reference, known = degrade(values.mean(axis=0), good & seen(fine_flags), col - left, row - top, self.sigma)
-        return reference, moving, valid & seen(flags) & known
+        good &= measured(fine_flags)
+        reference, known = degrade(values.mean(axis=0), good, col - left, row - top, self.sigma)
+        return reference, moving, valid & measured(flags) & known
+
+    def places(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Map coordinates of a window's columns (width,) and rows (height,), in the middle of the pixels."""
+        x = self.to_map.c + (window.col_off + np.arange(window.width) + 0.5) * self.to_map.a
+        y = self.to_map.f + (window.row_off + np.arange(window.height) + 0.5) * self.to_map.e
+        return x, y
+
+    def _moving(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Values of the moving image, where they are good, and flags."""
+        if self.factor == 1:
+            return self.moving.read(window)
+        values, valid, flags = self.moving.read(Window(*(n * self.factor for n in window.flatten())))
+        values, valid = shrink(values, valid, self.factor)
+        return values, valid, shrink_flags(flags, self.factor)
 
 
-def evaluate(coefficients: np.ndarray, origin: tuple[float, float], x: Number, y: Number) -> tuple[Number, Number]:
-    """Displacement at points of the map, metres: ``dx = c00 + c01 (x - x0) + c02 (y - y0)``, and ``dy`` likewise."""
-    u, v = x - origin[0], y - origin[1]
-    (a, b, c), (d, e, f) = coefficients
-    return a + b * u + c * v, d + e * u + f * v
-
-
-def _overlap(ref: GeoBox, mov: GeoBox) -> Window:
+def _overlap(ref: Affine, ref_shape: Sequence[int], mov: Affine, shape: tuple[int, int]) -> Window:
     """Window of the moving image that the reference covers."""
-    (left, right), (top, bottom) = apply(
-        ~mov.affine, *apply(ref.affine, np.array([0, ref.shape[1]]), np.array([0, ref.shape[0]]))
-    )
+    (left, right), (top, bottom) = apply(~mov, *apply(ref, np.array([0, ref_shape[1]]), np.array([0, ref_shape[0]])))
     left, top = max(0, int(np.ceil(left))), max(0, int(np.ceil(top)))
-    right, bottom = min(mov.shape[1], int(np.floor(right))), min(mov.shape[0], int(np.floor(bottom)))
+    right, bottom = min(shape[1], int(np.floor(right))), min(shape[0], int(np.floor(bottom)))
     return Window(left, top, max(0, right - left), max(0, bottom - top))
 
 

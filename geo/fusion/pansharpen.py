@@ -129,7 +129,7 @@ def pansharpen(
         opened.enter_context(one_thread_each())
         pair = Pair(pan, mss, opened, gain=gain)
         if registration is not None:
-            pair.origin, pair.coefficients = registration.origin, registration.coefficients
+            pair.displacement = registration.displacement
         sharpen = _Sharpen(pair, chosen, registration, mss_src, pan_src)
         sharpen.statistics = _statistics(pair, workers)
         tags = {k: v for s in (pan_src, mss_src) for k, v in s.tags().items() if k.startswith("GEOCRACK_")}
@@ -179,6 +179,8 @@ class _Sharpen:
         self.pair, self.method = pair, chosen
         self.pan_shape, self.mss_shape = pan_src.shape, mss_src.shape
         self.to_mss = _composed(~mss_src.transform, _displaced(registration), pan_src.transform)
+        self.to_map, self.from_map = pan_src.transform, ~mss_src.transform
+        self.field = registration.displacement.field if registration else None
         self.ratio = float(1 / np.hypot(self.to_mss.a, self.to_mss.d))
         self.order, self.bands = _order(band_names(mss_src))
 
@@ -209,7 +211,10 @@ class _Sharpen:
             col=col - left,
             row=row - top,
             to_mss=_composed(
-                Affine.translation(-left, -top), self.to_mss, Affine.translation(window.col_off, window.row_off)
+                Affine.translation(-left, -top),
+                self._at_middle(window),
+                self.to_mss,
+                Affine.translation(window.col_off, window.row_off),
             ),
             sigma=self.pair.sigma,
         )
@@ -230,7 +235,24 @@ class _Sharpen:
         # unless the model turns or shears, a column depends on u alone and a row on v alone
         col = a.a * u + a.c + (a.b * v if a.b else 0)
         row = a.e * v + a.f + (a.d * u if a.d else 0)
+        if self.field is not None:
+            more_col, more_row = self._local(u, v)
+            col, row = col + more_col, row + more_row
         return np.round(col * _STEPS) / _STEPS, np.round(row * _STEPS) / _STEPS
+
+    def _local(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """MSS pixels that the field of a local model adds at PAN's columns (1, n) and rows (m, 1)."""
+        assert self.field is not None
+        dx, dy = self.field(self.to_map.c + self.to_map.a * u, self.to_map.f + self.to_map.e * v)
+        return self.from_map.a * dx, self.from_map.e * dy
+
+    def _at_middle(self, window: Window) -> Affine:
+        """Give the shift in MSS pixels that a local model adds to its affine in the middle of a PAN window."""
+        if self.field is None:
+            return Affine.identity()
+        u, v = window.col_off + window.width / 2, window.row_off + window.height / 2
+        col, row = self._local(np.array([[u]]), np.array([[v]]))
+        return Affine.translation(float(col[0, 0]), float(row[0, 0]))
 
 
 def _composed(*affines: Affine) -> Affine:

@@ -155,7 +155,8 @@ def test_the_registration_is_part_of_the_interpolation(scene, tmp_path):
 def test_an_affine_is_carried_into_the_positions(scene):
     """Where PAN shows a thing at (x, y), MSS is sampled at (x + dx, y + dy)."""
     measured = register(scene[0], scene[1])
-    turned = replace(measured, coefficients=np.array([[4.0, 1e-3, -2e-3], [-3.0, 5e-4, 1e-3]]))
+    affine = replace(measured.displacement, coefficients=np.array([[4.0, 1e-3, -2e-3], [-3.0, 5e-4, 1e-3]]))
+    turned = replace(measured, displacement=affine)
     x, y = np.array([356100.0, 356700.0]), np.array([3463800.0, 3463200.0])
     dx, dy = turned.displacement(x, y)
     np.testing.assert_allclose(apply(_displaced(turned), x, y), [x + dx, y + dy], atol=1e-6)

@@ -1,0 +1,139 @@
+"""The residual map of a registration: tie points as a layer for a GIS, and as a picture."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from geo.atomic import atomic, check_free
+from geo.coregister.result import Registration
+from geo.errors import OutputError
+
+LAYER = "tie_points"
+#: Form that GDAL 3.6 and QGIS 3.22 read without a warning.
+_READABLE = {"VERSION": "1.3", "DATETIME_PRECISION": "MILLISECOND"}
+_COLOURS = {"used": "#0072b2", "held out": "#e69f00", "rejected": "#999999"}
+
+
+def picture_path(path: str | os.PathLike) -> Path:
+    """Where the picture of a residual map lies: ``fused.coregistration.gpkg`` -> ``fused.coregistration.png``."""
+    return Path(path).with_suffix(".png")
+
+
+def write_residual_map(registration: Registration, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Write the tie points as a GeoPackage and, beside it under the same name, as a picture (PNG).
+
+    Parameters
+    ----------
+    registration : Registration
+    path : path
+        The GeoPackage; the picture goes to ``picture_path(path)``.
+    overwrite : bool
+        Replace outputs that are there.
+
+    Raises
+    ------
+    OutputExistsError, OutputError
+    """
+    for output in (path, picture_path(path)):
+        check_free(output, overwrite=overwrite)
+    write_tie_points(registration, path, overwrite=overwrite)
+    draw_residuals(registration, picture_path(path), overwrite=overwrite)
+
+
+def write_tie_points(registration: Registration, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Write the layer ``tie_points`` of a GeoPackage.
+
+    Attributes are ``dx_m``, ``dy_m`` (displacement), ``residual_x_m``, ``residual_y_m``, ``residual_m``,
+    ``residual_px`` (what the model left), ``score`` and ``status``: used, held out or rejected.
+    """
+    import geopandas as gpd
+    import pyogrio
+    from pyogrio.errors import DataSourceError
+
+    points = registration.points
+    length = np.hypot(points.residual_x, points.residual_y)
+    frame = gpd.GeoDataFrame(
+        {
+            "status": points.status,
+            "dx_m": points.dx,
+            "dy_m": points.dy,
+            "residual_x_m": points.residual_x,
+            "residual_y_m": points.residual_y,
+            "residual_m": length,
+            "residual_px": length / registration.pixel_m,
+            "score": points.score,
+        },
+        geometry=gpd.points_from_xy(points.x, points.y),
+        crs=registration.crs,
+    )
+    with atomic(path, overwrite=overwrite) as part:
+        try:
+            pyogrio.write_dataframe(frame, part, layer=LAYER, driver="GPKG", GEOMETRY_NAME="geom", **_READABLE)
+        except (DataSourceError, RuntimeError) as error:
+            raise OutputError(
+                f"{path} could not be written whole ({error}); free some space, or choose another place, and run again"
+            ) from error
+
+
+def draw_residuals(registration: Registration, path: str | os.PathLike, *, overwrite: bool = False) -> None:
+    """Draw the displacement and, much enlarged, what the model left of it, as a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    points, pixel = registration.points, registration.pixel_m
+    km_x, km_y = (points.x - points.x.min()) / 1000, (points.y - points.y.min()) / 1000
+    status = points.status
+    spacing = np.sqrt(max(np.ptp(km_x), 0.1) * max(np.ptp(km_y), 0.1) / len(km_x))
+    tall = float(np.clip(np.ptp(km_y) / max(np.ptp(km_x), 1e-6), 0.4, 1.6))
+    figure = Figure(figsize=(11, 5 * tall + 1.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    shown = {
+        f"Displacement ({registration.model})": (points.dx, points.dy),
+        "Left after registration": (points.residual_x, points.residual_y),
+    }
+    good = points.good
+    for axes, (title, (u, v)) in zip(panels, shown.items(), strict=True):
+        length = np.hypot(u, v)
+        unit = _round(float(np.quantile(length[good], 0.9)))
+        rejected = ~good
+        axes.plot(
+            km_x[rejected], km_y[rejected], "x", color=_COLOURS["rejected"], ms=4, label=_label(status, "rejected")
+        )
+        for name in ("used", "held out"):
+            these = status == name
+            axes.plot(km_x[these], km_y[these], ".", color=_COLOURS[name], ms=3)
+            arrows = axes.quiver(
+                km_x[these], km_y[these], u[these], v[these], color=_COLOURS[name], angles="xy", scale_units="xy",
+                scale=unit / spacing, width=0.003, label=_label(status, name),
+            )  # fmt: skip
+        axes.quiverkey(arrows, 0.85, 1.04, unit, f"{unit:g} m = {unit / pixel:.2g} px", labelpos="E", color="black")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_aspect("equal")
+        axes.margins(0.08)
+        axes.set_xlabel("km east")
+    panels[0].set_ylabel("km north")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(
+        f"RMSE {registration.rmse_m:.3g} m at the tie points used, {registration.held_out_rmse_m:.3g} m "
+        f"({registration.held_out_rmse_m / pixel:.2g} px of {pixel:g} m) at those held out, "
+        f"{registration.held_out_before_m:.3g} m before",
+        fontsize=11,
+    )
+    with atomic(path, overwrite=overwrite) as part:
+        figure.savefig(part, dpi=120, format="png", metadata={"Software": None})
+
+
+def _label(status: np.ndarray, name: str) -> str:
+    return f"{name} ({np.count_nonzero(status == name)})"
+
+
+def _round(value: float) -> float:
+    """Round length for a key: 1, 2 or 5 times a power of ten."""
+    if not value > 0:
+        return 1.0
+    power = 10 ** np.floor(np.log10(value))
+    return float(min((1, 2, 5, 10), key=lambda n: abs(np.log(n * power / value))) * power)
