@@ -17,6 +17,8 @@ from pipeline.report import charts, maps, numbers, tables, views
 from pipeline.report.inventory import Inventory
 from pipeline.report.methods import methods
 from pipeline.report.run import RunResults
+from pipeline.report.slippy import Slippy, slippy
+from pipeline.report.worst import worst
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Content:
     images: dict[str, tuple[str, int, int]]
     quicklooks: dict[str, np.ndarray]
     main_map: views.Map | None
+    slippy: Slippy | None
+    worst: list[dict[str, Any]]
     distribution: Markup
     largest: list[dict[str, Any]]
     scores: list[dict[str, Any]]
@@ -61,6 +65,8 @@ def content(run: RunResults) -> Content:
         images=album.images,
         quicklooks=album.quicklooks,
         main_map=main_map,
+        slippy=slippy(run, inventory),
+        worst=worst(run, album.images),
         distribution=Markup(charts.size_distribution(inventory.areas)),
         largest=inventory.largest(),
         scores=scores,

@@ -1,5 +1,7 @@
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -72,7 +74,7 @@ def test_the_page_needs_nothing_but_itself(made):
     assert all(link.startswith(("#", "data:image/")) for link in parsed.links)
     assert "http://" not in page.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in page
-    assert "<script" not in page
+    assert "src=" not in page.split("<main>")[1].split("</main>")[0]
     assert len(parsed.ids) == len(set(parsed.ids))
 
 
@@ -196,6 +198,7 @@ def test_a_scene_never_enters_memory_whole(tmp_path, monkeypatch):
     run = make_run(tmp_path, (900, 1100), scenes={"s": "2015-08-05T03:58:00+00:00"})
     monkeypatch.setattr("pipeline.report.views.LARGE", 200)
     monkeypatch.setattr("pipeline.report.views.SMALL", 100)
+    monkeypatch.setattr("pipeline.report.slippy.LONGEST", 150)
     largest = 0
     original = maps.overview
 
@@ -267,7 +270,7 @@ def test_words_of_a_product_are_no_html(tmp_path):
     facts["warnings"] = ["<script>alert(1)</script>"]
     (run / "scenes/s/reflectance/scene.json").write_text(json.dumps(facts))
     write_report(run, tmp_path / "report.html")
-    assert "<script>" not in (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in (tmp_path / "report.html").read_text()
 
 
 def test_results_of_earlier_settings_are_left_out(tmp_path):
@@ -368,3 +371,77 @@ def test_reading_leaves_nothing_beside_the_inventories(tmp_path):
         leftover.unlink()
     write_report(run, tmp_path / "report.html")
     assert list(run.rglob("*.aux.xml")) == []
+
+
+# ------------------------------------------------------------------------- the map to look around in, and mistakes
+def slippy_data(page):
+    return json.loads(re.search(r'id="slippy-data">(.*?)</script>', page, re.S)[1])
+
+
+def test_the_map_to_look_around_in_holds_scenes_probabilities_and_polygons(made):
+    run, page, _ = made
+    data = slippy_data(page)
+    assert [image["name"] for image in data["images"]] == [
+        "true colour 2015-08-05",
+        "probability 2015-08-05",
+        "true colour 2013-08-12",
+        "probability 2013-08-12",
+    ]
+    assert [image["on"] for image in data["images"]] == [True, False, False, False]
+    assert all(image["href"].startswith("data:image/webp;base64,") for image in data["images"])
+    found, searched, true = data["shapes"]
+    inventory = gpd.read_file(run / "inventory.gpkg", layer="landslides")
+    assert len(found["features"]) == len(inventory)
+    assert (searched["name"], true["name"]) == ("searched ground", "true landslides 2015-08-05")
+    drawn = gpd.GeoDataFrame.from_features(found["features"], crs=4326).to_crs(inventory.crs)
+    union = inventory.union_all()
+    overlap = drawn.union_all().intersection(union).area / drawn.union_all().union(union).area
+    assert overlap > 0.85  # outlines are simplified to half a pixel of the pictures
+    told = dict(found["features"][0]["properties"]["told"])
+    assert told["area"].endswith("m²")
+    (south, west), (north, east) = data["bounds"]
+    assert shapely.box(west, south, east, north).contains(
+        gpd.GeoSeries([union], crs=inventory.crs).to_crs(4326).iloc[0]
+    )
+
+
+def test_words_of_a_polygon_cannot_end_the_map_script():
+    from pipeline.report.slippy import _for_script
+
+    text = _for_script({"id": "</script><script>alert(1)</script>"})
+    assert "<" not in text
+    assert json.loads(text)["id"].startswith("</script>")
+
+
+def test_the_worst_mistakes_are_shown(made):
+    """The made polygons miss a scar on each date and hold one that is none."""
+    _, page, _ = made
+    part = page[page.index("<h2>The worst mistakes</h2>") :]
+    part = part[: part.index("<h2>", 10)]
+    assert (part.count("#worst_missed"), part.count("#worst_false")) == (2, 2)
+    assert part.index("The largest that were missed") < part.index("The largest false alarms")
+    assert "31." in part
+
+
+def test_without_truth_there_are_no_mistakes(tmp_path):
+    run = make_run(tmp_path, truth=False)
+    write_report(run, run / "report.html")
+    page = (run / "report.html").read_text()
+    assert "The worst mistakes" not in page
+    assert [shape["name"] for shape in slippy_data(page)["shapes"]] == ["landslides", "searched ground"]
+
+
+def chromium(run, profile, *what):
+    command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=5000"]
+    page = (run / "report.html").resolve().as_uri()
+    command += ["--enable-logging=stderr", "--window-size=1200,3000", f"--user-data-dir={profile}", *what, page]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium draws the page; it is not installed")
+def test_a_browser_draws_the_map_without_complaint(made, tmp_path):
+    run, _, _ = made
+    done = chromium(run, tmp_path, "--dump-dom")
+    assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+    assert "leaflet-image-layer" in done.stdout
+    assert done.stdout.count('class="leaflet-control-layers-selector"') == 2 + 5
