@@ -1,11 +1,13 @@
 """An inventory against the truth: by pixel and by landslide, on the ground that was searched and nowhere else.
 
 Pixels are counted on the grid that the inventory was made of (a pixel is inside a polygon where its centre
-is), over all of it together: counts first, then one division.
+is), over all of it together: counts first, then one division. Intervals come from blocks of ground that are drawn
+anew (``geo.inventory.bootstrap``).
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
@@ -25,7 +27,9 @@ from geo.errors import GridError
 from geo.inventory import geopackage, truth
 from geo.inventory.attributes import pixel_area
 from geo.inventory.baseline import Histogram, ThresholdBaseline
-from geo.inventory.matching import match
+from geo.inventory.bootstrap import Blocks, Bootstrap, Interval, Resampling
+from geo.inventory.matching import compare
+from geo.inventory.objects import score_objects
 from geo.mosaic import Placed, check_metres, place
 from geo.raster import crs_name, geobox_of, open_raster
 from geo.vectorize import Polygonizer, measure
@@ -77,6 +81,7 @@ def score(
     area: str | os.PathLike | None = None,
     image: str | os.PathLike | None = None,
     probability: str | os.PathLike | None = None,
+    resampling: Resampling | None = None,
     progress: Callable[[Iterable[Window], int], Iterable[Window]] | None = None,
 ) -> dict[str, Any]:
     """Compare an inventory with the truth.
@@ -94,6 +99,8 @@ def score(
         Image for the best single threshold on NDVI and brightness.
     probability : path, optional
         Probability raster for the precision-recall curve.
+    resampling : Resampling, optional
+        How intervals are made.
     progress : callable, optional
         Gets the windows and their number, and passes them on.
 
@@ -101,7 +108,7 @@ def score(
     -------
     dict
         ``pixels``, ``objects``, ``searched_km2``, ``true_km2``, ``mapped_km2``, ``pixel_m``, ``crs``,
-        ``truth``; ``threshold_baseline`` and ``probability`` where asked for.
+        ``truth``, ``inventory``, ``bootstrap``; ``threshold_baseline`` and ``probability`` where asked for.
 
     Raises
     ------
@@ -110,7 +117,7 @@ def score(
     GridError
         The truth lies elsewhere, or where was searched is not known.
     """
-    true = Path(true)
+    true, how = Path(true), resampling or Resampling()
     found = geopackage.read(inventory)
     with ExitStack() as stack:
         opened = {
@@ -118,12 +125,13 @@ def score(
         }
         grid = _grid(found, inventory, opened.get("probability"), true)
         placed = {n: place(src, grid, stack) for n, src in opened.items()}
-        mapped, _, _ = truth.mended(np.asarray(_in_crs(found.landslides, grid).geometry))
+        mapped, repaired, dropped = truth.mended(np.asarray(_in_crs(found.landslides, grid).geometry))
         ground = _Ground(found, inventory, area, placed.get("probability"), grid)
         reference = _Reference(true, grid, stack)
         reference.check_place(ground)
 
-        confusion = np.zeros(4, np.int64)
+        blocks = Blocks(grid, how.block_m)
+        confusion = np.zeros((blocks.number, 4), np.int64)
         baseline = ThresholdBaseline(opened["image"]) if image else None
         curve = Histogram(-0.5 / _STEPS, 1 + 0.5 / _STEPS, _STEPS + 1) if probability else None
         drawn = truth.Drawn(mapped, grid)
@@ -134,7 +142,10 @@ def score(
             landslide = reference.read(window, seen)
             if not seen.any():
                 continue
-            confusion += np.bincount(2 * landslide[seen] + drawn.read(window)[seen], minlength=4)
+            block = blocks.of_window(window)
+            first, last = int(block.min()), int(block.max()) + 1
+            kind = 4 * (block - first) + 2 * landslide + drawn.read(window)
+            confusion[first:last] += np.bincount(kind[seen], minlength=4 * (last - first)).reshape(-1, 4)
             if baseline:
                 values, valid = placed["image"].read(window, bands=baseline.bands)
                 baseline.add(values[:, seen & valid], landslide[seen & valid])
@@ -142,21 +153,38 @@ def score(
                 values, valid = placed["probability"].read(window, bands=[1])
                 curve.add(values[0][seen & valid], landslide[seen & valid])
 
-    tn, fp, fn, tp = (int(n) for n in confusion)
+    tn, fp, fn, tp = (int(n) for n in confusion.sum(axis=0))
     if not confusion.sum():
         raise reference.elsewhere(ground)
     km2 = pixel_area(grid) / 1e6
     smallest = max(pixel_area(grid), 1e-9)
     least = float(found.settings.get("min_area_m2", 0.0))
+    present = np.flatnonzero(confusion.any(axis=1))
+    bootstrap = Bootstrap(present, how)
     result: dict[str, Any] = {
-        "pixels": pixel_scores(tp, fp, fn, tn),
-        "objects": match(ground.cut(mapped, smallest), ground.cut(reference.objects(), smallest), min_area_m2=least),
+        "pixels": {**pixel_scores(tp, fp, fn, tn), "interval": _pixel_intervals(confusion[present], bootstrap)},
+        "objects": score_objects(
+            compare(ground.cut(mapped, smallest), ground.cut(reference.objects(), smallest)),
+            pixel_m=math.sqrt(pixel_area(grid)),
+            min_area_m2=least,
+            blocks=blocks,
+            bootstrap=bootstrap,
+            border=ground.border,
+        ),
+        "bootstrap": how.facts(len(present)),
         "searched_km2": (tp + fp + fn + tn) * km2,
         "true_km2": (tp + fn) * km2,
         "mapped_km2": (tp + fp) * km2,
         "pixel_m": [abs(grid.resolution.x), abs(grid.resolution.y)],
         "crs": str(grid.crs),
         "truth": reference.facts(),
+        "inventory": {
+            "path": str(inventory),
+            "features": len(found.landslides),
+            "repaired": repaired,
+            "dropped": dropped,
+            "multi": truth.in_parts(mapped),
+        },
         "settings": dict(found.settings),
     }
     if baseline:
@@ -168,6 +196,19 @@ def score(
         steps["threshold"] = [round(t + 0.5 / _STEPS, 6) for t in steps["threshold"] if t is not None]
         result["probability"] = {"average_precision": curve.average_precision(), "best": best, "curve": steps}
     return result
+
+
+def _pixel_intervals(confusion: np.ndarray, bootstrap: Bootstrap) -> dict[str, Interval]:
+    """Intervals of the scores of pixels; the confusion by block, shape (blocks, 4): tn, fp, fn, tp."""
+    scores: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "precision": lambda s: s[:, 3] / (s[:, 3] + s[:, 1]),
+        "recall": lambda s: s[:, 3] / (s[:, 3] + s[:, 2]),
+        "f1": lambda s: 2 * s[:, 3] / (2 * s[:, 3] + s[:, 1] + s[:, 2]),
+        "iou": lambda s: s[:, 3] / (s[:, 3] + s[:, 1] + s[:, 2]),
+        "miou": lambda s: (s[:, 3] / (s[:, 3] + s[:, 1] + s[:, 2]) + s[:, 0] / (s[:, 0] + s[:, 1] + s[:, 2])) / 2,
+        "accuracy": lambda s: (s[:, 0] + s[:, 3]) / s.sum(axis=1),
+    }
+    return {name: bootstrap.interval(score, *confusion.T) for name, score in scores.items()}
 
 
 class _Ground:
@@ -213,6 +254,15 @@ class _Ground:
             geometry[partly] = shapely.intersection(geometry[partly], ground)
             geometry = geometry[~partly | (shapely.area(geometry) >= smallest_m2)]
         return geometry
+
+    @property
+    def border(self) -> shapely.Geometry | None:
+        """Edge of the searched ground, prepared for questions of nearness; None where only a raster tells it."""
+        if not self.polygons:
+            return None
+        border = shapely.boundary(shapely.intersection_all(self.polygons))
+        shapely.prepare(border)
+        return border
 
     @property
     def bounds(self) -> np.ndarray | None:
@@ -277,6 +327,7 @@ class _Reference:
             "features": p.features,
             "repaired": p.repaired,
             "dropped": p.dropped,
+            "multi": p.multi,
             "crs": p.crs,
         }
 

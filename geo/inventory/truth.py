@@ -44,6 +44,8 @@ class Polygons:
         Those that were not valid.
     dropped : int
         Those that have no area: empty, points and lines.
+    multi : int
+        Those of several parts; one of them stays one landslide, as it was drawn.
     crs : str
         Of the file.
     """
@@ -52,6 +54,7 @@ class Polygons:
     features: int
     repaired: int
     dropped: int
+    multi: int
     crs: str
 
 
@@ -104,7 +107,7 @@ def read_polygons(path: str | os.PathLike, crs: object, *, layer: str | None = N
                 f"{file} has {lost} polygons that do not exist in {target.name}; give the truth of this place"
             )
         repaired += again
-    return Polygons(geometry, len(frame), repaired, dropped, frame.crs.to_string())
+    return Polygons(geometry, len(frame), repaired, dropped, in_parts(geometry), frame.crs.to_string())
 
 
 def mended(geometry: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -132,6 +135,11 @@ def mended(geometry: np.ndarray) -> tuple[np.ndarray, int, int]:
     flat = np.array([_polygonal(g) for g in flat[~empty]], dtype=object)
     kept = shapely.area(flat) > 0
     return flat[kept], int(broken.sum()), int(empty.sum() + (~kept).sum())
+
+
+def in_parts(geometry: np.ndarray) -> int:
+    """Count the geometries of several parts."""
+    return int((shapely.get_num_geometries(geometry) > 1).sum()) if len(geometry) else 0
 
 
 def _polygonal(geometry: shapely.Geometry) -> shapely.Geometry:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from pipeline import options
+from pipeline.config import Scoring
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,9 @@ log = logging.getLogger(__name__)
 @click.option("--area", type=options.PATH, help="Polygons to which the comparison is confined.")
 @click.option("--image", type=options.PATH, help="Image for the best single threshold on NDVI and brightness.")
 @click.option("--probability", type=options.PATH, help="Probability raster for the precision-recall curve.")
+@options.setting(Scoring, "block_m")
+@options.setting(Scoring, "replicates")
+@options.setting(Scoring, "seed")
 @options.overwrite
 @options.verbosity
 def command(
@@ -30,27 +34,34 @@ def command(
     area: Path | None,
     image: Path | None,
     probability: Path | None,
+    block_m: float,
+    replicates: int,
+    seed: int,
     overwrite: bool,
 ) -> None:
     """Compare INVENTORY with the truth, by pixel and by landslide.
 
     Only ground that was searched counts. The truth may have another CRS; invalid polygons are repaired and counted.
+    Intervals (95 %) come from blocks of ground that are drawn anew. What each figure means is in docs/accuracy.md.
     """
     import json
 
     from geo.atomic import atomic, check_free
+    from geo.inventory.bootstrap import Resampling
     from geo.inventory.scoring import score
     from pipeline import provenance
 
     check_free(output, overwrite=overwrite)
     inputs = [inventory, truth, area, image, probability]
-    with provenance.track("score", output, inputs=inputs, settings={}) as record:
+    settings = {"block_m": block_m, "replicates": replicates, "seed": seed}
+    with provenance.track("score", output, inputs=inputs, settings=settings) as record:
         result = score(
             inventory,
             truth,
             area=area,
             image=image,
             probability=probability,
+            resampling=Resampling(block_m, replicates, seed),
             progress=lambda windows, total: options.progress(windows, "Scoring", total),
         )
         with atomic(output, overwrite=overwrite) as part:
@@ -58,14 +69,17 @@ def command(
         record["results"] = {"pixels": result["pixels"], "searched_km2": result["searched_km2"]}
     pixels, objects = result["pixels"], result["objects"]
     log.info(
-        "F1 %s, precision %s, recall %s, mIoU %s over %.4g km2",
-        *(_shown(pixels[name]) for name in ("f1", "precision", "recall", "miou")),
+        "F1 %s%s, precision %s, recall %s, mIoU %s over %.4g km2",
+        _shown(pixels["f1"]),
+        _between(pixels["interval"]["f1"]),
+        *(_shown(pixels[name]) for name in ("precision", "recall", "miou")),
         result["searched_km2"],
     )
     log.info(
-        "%d of %d landslides hit, %d false alarms of %d polygons",
+        "%d of %d landslides hit%s, %d false alarms of %d polygons",
         objects["hits"],
         objects["true"],
+        _between(objects["interval"]["hit_rate"]),
         objects["false_alarms"],
         objects["mapped"],
     )
@@ -76,3 +90,7 @@ def command(
 
 def _shown(value: float | None) -> str:
     return "not defined" if value is None else f"{value:.3f}"
+
+
+def _between(interval: list[float] | None) -> str:
+    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"

@@ -205,7 +205,8 @@ def test_invalid_truth_is_repaired_and_counted(tmp_path, mapped):
     truth = vector(tmp_path / "t.gpkg", [bow, rectangle(30, 40, 10, 10), shapely.Polygon()])
     s = score(mapped, truth)
     assert s["truth"] == {
-        "path": str(truth), "kind": "vector", "features": 3, "repaired": 1, "dropped": 1, "crs": "EPSG:32648",
+        "path": str(truth), "kind": "vector", "features": 3, "repaired": 1, "dropped": 1, "multi": 1,
+        "crs": "EPSG:32648",
     }  # fmt: skip
     assert s["pixels"]["tp"] == pytest.approx(100 + 100, abs=10)  # half of the bow tie's box, and the second polygon
 
