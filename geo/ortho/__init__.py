@@ -17,8 +17,11 @@ from pyproj import CRS
 from geo.atomic import check_free, together
 from geo.errors import GridError, RasterError, unknown_name
 from geo.masks import QUALITY, Quality, quality_path
+from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import LON_LAT, Dem, open_dem
-from geo.ortho.geometry import MapGeometry, RpcGeometry, ground_cover, metric_crs, snapped_grid, utm_crs
+from geo.ortho.geometry import MapGeometry, RpcGeometry, ground_cover, metric_crs, middle, snapped_grid, utm_crs
+from geo.ortho.ground_control import Refinement, refine
+from geo.ortho.heights import HeightReference
 from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import KERNELS, Warp, one_thread_each
 from geo.raster import GeoTiffWriter
@@ -32,6 +35,8 @@ log = logging.getLogger(__name__)
 WINDOW = 1024
 #: Output pixels per image pixel beyond which the resolution must be a mistake.
 _MOST = 400
+#: Half ranges of an RPC's heights within which it holds.
+_RANGE = 1.1
 
 Result = TypeVar("Result")
 Progress = Callable[[Iterable[Result], int], Iterable[Result]]
@@ -51,12 +56,18 @@ class Ortho:
         Share of the image whose ground has a height in the DEM; 1 where none is needed.
     valid_share : float
         Share of the output's pixels that are good.
+    heights : HeightReference, optional
+        What the DEM's numbers were taken for; None where no DEM was needed.
+    refinement : Refinement, optional
+        How ground control corrected the camera model, where it was given.
     """
 
     geobox: GeoBox
     crs: str
     dem_share: float
     valid_share: float
+    heights: HeightReference | None = None
+    refinement: Refinement | None = None
 
 
 def orthorectify(
@@ -65,8 +76,11 @@ def orthorectify(
     *,
     resolution_m: float,
     dem: str | os.PathLike | None = None,
-    geoid: str = "none",
+    geoid: str = "auto",
     geoid_height_m: float = 0.0,
+    dem_zero: str = "auto",
+    control: ControlPoints | None = None,
+    control_model: str = "auto",
     crs: str = "auto",
     centre: tuple[float, float] | None = None,
     resampling: str = "cubic",
@@ -90,9 +104,16 @@ def orthorectify(
     dem : path, optional
         Needed where the image has only an RPC.
     geoid : str
-        ``"egm96"`` or ``"egm2008"`` where the DEM's heights stand on that geoid, ``"none"`` where on the ellipsoid.
+        ``"egm96"`` or ``"egm2008"`` where the DEM's heights stand on that geoid, ``"none"`` where on the ellipsoid;
+        ``"auto"`` asks the vertical part of the DEM's CRS.
     geoid_height_m : float
         Added to the DEM's heights as well, for other geoids.
+    dem_zero : str
+        Whether 0 in the DEM is a ``"height"`` or a ``"void"``; ``"auto"`` decides by the ground beside it.
+    control : ControlPoints, optional
+        Ground control that corrects the RPC in image space.
+    control_model : str
+        ``"auto"``, ``"bias"`` or ``"affine"``.
     crs : str
         ``"auto"`` for the UTM zone of the centre, or a projected CRS in metres.
     centre : (float, float), optional
@@ -113,7 +134,10 @@ def orthorectify(
     Raises
     ------
     GridError
-        No RPC and no georeference, no DEM where one is needed, a DEM elsewhere, a CRS not in metres.
+        No RPC and no georeference, no DEM where one is needed, a DEM elsewhere, a CRS not in metres; ground control
+        for an image on a map.
+    RegistrationError
+        The ground control points are too few, or do not agree.
     RasterError
         The image cannot be read, or holds no good pixel.
     """
@@ -122,10 +146,23 @@ def orthorectify(
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
         source = opened.enter_context(FileSource(image))
-        heights = None
-        if dem is not None and source.grid.crs is None:
-            heights = opened.enter_context(open_dem(dem, geoid=geoid, geoid_height_m=geoid_height_m))
-        warp, share = lay_out(source, heights, resolution_m=resolution_m, crs=crs, centre=centre, resampling=resampling)
+        heights, camera, refinement = None, None, None
+        if dem is not None and not on_a_map(source):
+            heights = opened.enter_context(open_dem(dem, geoid=geoid, geoid_height_m=geoid_height_m, zero=dem_zero))
+        if control is not None:
+            if source.rpcs is None or on_a_map(source):
+                raise GridError(
+                    f"{image} has no RPC that ground control points could correct; expected an image in sensor "
+                    "geometry: leave out the ground control"
+                )
+            camera = CameraModel.from_rpcs(source.rpcs)
+            refinement = refine(
+                camera, control, shape=(source.grid.shape[0], source.grid.shape[1]), dem=heights, model=control_model
+            )
+            camera = camera.corrected(refinement.correction)
+        warp, share = lay_out(
+            source, heights, resolution_m=resolution_m, crs=crs, centre=centre, resampling=resampling, camera=camera
+        )
         height, width = warp.grid.shape
         opened.enter_context(one_thread_each())
         good = 0
@@ -148,7 +185,9 @@ def orthorectify(
                 )
     target = CRS.from_user_input(warp.grid.crs)
     code = target.to_epsg()
-    return Ortho(warp.grid, f"EPSG:{code}" if code else target.to_wkt(), share, good / (height * width))
+    name = f"EPSG:{code}" if code else target.to_wkt()
+    reference = heights.reference if heights else None
+    return Ortho(warp.grid, name, share, good / (height * width), reference, refinement)
 
 
 def lay_out(
@@ -159,6 +198,7 @@ def lay_out(
     crs: str = "auto",
     centre: tuple[float, float] | None = None,
     resampling: str = "cubic",
+    camera: CameraModel | None = None,
 ) -> tuple[Warp, float]:
     """Find the grid of an image's ortho, whose windows can then be made one by one.
 
@@ -170,6 +210,8 @@ def lay_out(
         Needed where the image has only an RPC.
     resolution_m, crs, centre, resampling
         As in ``orthorectify``.
+    camera : CameraModel, optional
+        Instead of the image's own RPC, which it corrects.
 
     Returns
     -------
@@ -180,11 +222,11 @@ def lay_out(
     if resampling not in KERNELS:
         raise GridError(unknown_name("resampling", resampling, list(KERNELS)))
     target = None if crs == "auto" else metric_crs(crs)
-    geometry = _geometry(image, dem, target or LON_LAT)
+    geometry = _geometry(image, dem, target or LON_LAT, camera)
     rows, cols = image.grid.shape
     lon, lat, share = ground_cover(geometry, (rows, cols))
     if target is None:
-        geometry.crs = target = utm_crs(*(centre or (float(np.median(lon)), float(np.median(lat)))))
+        geometry.crs = target = utm_crs(*(centre or middle(lon, lat)))
     grid = snapped_grid(lon, lat, target, resolution_m)
     height, width = grid.shape
     if height * width > _MOST * cols * rows:
@@ -199,14 +241,43 @@ def lay_out(
             dem.path,
             100 * (1 - share),
         )
-    return Warp(image, geometry, grid, resampling), share
+    warp = Warp(image, geometry, grid, resampling)
+    if isinstance(geometry, RpcGeometry):
+        warp.tags = warp.tags | {
+            "GEOCRACK_DEM_GEOID": geometry.dem.reference.geoid,
+            "GEOCRACK_DEM_GEOID_SOURCE": geometry.dem.reference.source,
+        }
+        _tell_of_extrapolation(image, geometry, lon, lat)
+    return warp, share
+
+
+def _tell_of_extrapolation(image: Source, geometry: RpcGeometry, lon: np.ndarray, lat: np.ndarray) -> None:
+    """Warn where the ground lies beyond the heights that the camera model was made for."""
+    found = geometry.dem.heights(lon, lat)
+    found = found[np.isfinite(found)]
+    middle_m, half_m = geometry.camera.mean_height, abs(float(geometry.camera.scales[2]))
+    if found.size and np.abs(found - middle_m).max() > _RANGE * half_m:
+        log.warning(
+            "%s: the ground lies at %.0f to %.0f m above the ellipsoid, the RPC was made for %.0f to %.0f m; positions "
+            "beyond are extrapolated (is the DEM in metres?)",
+            Path(image.name).name,
+            found.min(),
+            found.max(),
+            middle_m - half_m,
+            middle_m + half_m,
+        )
+
+
+def on_a_map(image: Source) -> bool:
+    """Whether an image has a place on a map already; with an RPC, a CRS alone is none."""
+    return image.grid.crs is not None and not (image.rpcs is not None and image.grid.affine.is_identity)
 
 
 def centre_of(image: str | os.PathLike) -> tuple[float, float]:
     """Longitude and latitude of the middle of an image, at its camera model's mean height."""
     with FileSource(image) as source:
         row, col = (np.array([side / 2]) for side in source.grid.shape)
-        if source.grid.crs is None and source.rpcs is not None:
+        if source.rpcs is not None and not on_a_map(source):
             camera = CameraModel.from_rpcs(source.rpcs)
             lon, lat = camera.to_ground(col, row, camera.mean_height)
         else:
@@ -214,10 +285,15 @@ def centre_of(image: str | os.PathLike) -> tuple[float, float]:
     return float(lon[0]), float(lat[0])
 
 
-def _geometry(image: Source, dem: Dem | None, crs: CRS) -> MapGeometry | RpcGeometry:
+def _geometry(image: Source, dem: Dem | None, crs: CRS, camera: CameraModel | None = None) -> MapGeometry | RpcGeometry:
     """How this image lies on the ground."""
-    if image.grid.crs is not None:
-        return MapGeometry(image.grid.affine, CRS.from_user_input(image.grid.crs), crs)
+    if on_a_map(image):
+        rows, cols = image.grid.shape
+        if image.grid.affine.is_degenerate:
+            raise GridError(f"{image.name} has a geotransform without an area; expected pixels with a size")
+        if image.rpcs is not None:
+            log.warning("%s: has a place on a map and an RPC; the place is taken, the RPC is not used", image.name)
+        return MapGeometry(image.grid.affine, (rows, cols), CRS.from_user_input(image.grid.crs), crs)
     if image.rpcs is None:
         raise GridError(
             f"{image.name} has neither an RPC nor a CRS; expected one of them: "
@@ -225,4 +301,4 @@ def _geometry(image: Source, dem: Dem | None, crs: CRS) -> MapGeometry | RpcGeom
         )
     if dem is None:
         raise GridError(f"{image.name} has an RPC and no CRS, so heights are needed; give a DEM with --dem")
-    return RpcGeometry(CameraModel.from_rpcs(image.rpcs), dem, crs)
+    return RpcGeometry(camera or CameraModel.from_rpcs(image.rpcs), dem, crs)

@@ -2,7 +2,8 @@
 
 A height is interpolated bilinearly between the centres of the DEM's pixels. A point outside the DEM, or with a
 void among its four neighbours, has the height NaN. DEMs such as SRTM and Copernicus give heights above the
-geoid, camera models want them above the ellipsoid: the difference is added here, once.
+geoid, camera models want them above the ellipsoid: the difference is added here, once. What the numbers of a DEM
+stand on and which of them are heights, ``geo.ortho.heights`` finds out.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -23,6 +24,7 @@ from rasterio.windows import Window
 
 from geo.errors import GridError
 from geo.geoid import undulation
+from geo.ortho.heights import RIM, HeightReference, height_reference, usable
 from geo.raster import open_raster, read
 from geo.windows import clip
 
@@ -38,31 +40,43 @@ Number = TypeVar("Number", float, np.ndarray)
 
 
 @contextmanager
-def open_dem(path: str | os.PathLike, *, geoid: str = "none", geoid_height_m: float = 0.0) -> Iterator[Dem]:
+def open_dem(
+    path: str | os.PathLike, *, geoid: str = "auto", geoid_height_m: float = 0.0, zero: str = "auto"
+) -> Iterator[Dem]:
     """Open a DEM.
 
     Parameters
     ----------
     path : path
-        Raster whose first band holds heights in metres; its scale, offset, nodata and mask are honoured.
+        Raster whose first band holds heights; its scale, offset, unit, nodata and mask are honoured.
     geoid : str
-        ``"egm96"`` or ``"egm2008"`` where its heights stand on that geoid: the undulation is added; else ``"none"``.
+        ``"egm96"`` or ``"egm2008"`` where its heights stand on that geoid: the undulation is added. ``"none"``
+        where they stand on the ellipsoid; ``"auto"`` asks the vertical part of the DEM's CRS.
     geoid_height_m : float
         Added to every height as well, for other geoids.
+    zero : str
+        Whether 0 is a ``"height"`` or a ``"void"``; ``"auto"`` decides by the ground beside it.
 
     Raises
     ------
     RasterError
         It cannot be read.
     GridError
-        It has no CRS.
+        It has no CRS or no place in it, or stands on a vertical datum that is not known.
     """
-    with open_raster(path) as src:
+    # the vertical part of a GeoTIFF's CRS is passed over by GDAL unless asked for
+    with rasterio.Env(GTIFF_REPORT_COMPD_CS=True), open_raster(path) as src:
         if src.crs is None:
             raise GridError(
                 f"the DEM {path} has no CRS; expected a georeferenced raster: assign its CRS (gdal_edit.py)"
             )
-        yield Dem(src, geoid=geoid, geoid_height_m=geoid_height_m)
+        crs = CRS.from_user_input(src.crs)
+        if src.transform.is_identity or not (_flat(crs).is_geographic or _flat(crs).is_projected):
+            missing = "no geotransform" if src.transform.is_identity else f"the local CRS '{crs.name}'"
+            raise GridError(
+                f"the DEM {path} has {missing}; expected a place on the earth: assign it (gdal_edit.py -a_ullr, -a_srs)"
+            )
+        yield Dem(src, height_reference(src, geoid=geoid, geoid_height_m=geoid_height_m, zero=zero))
 
 
 class Dem:
@@ -72,19 +86,27 @@ class Dem:
     ----------
     src : rasterio dataset
         With a CRS; of a compound or three-dimensional CRS the horizontal part is used.
-    geoid : str
-        ``"egm96"``, ``"egm2008"`` or ``"none"``.
-    geoid_height_m : float
-        Added to every height.
+    reference : HeightReference, optional
+        What its numbers mean; by default metres above the ellipsoid.
     """
 
-    def __init__(self, src: rasterio.DatasetReader, *, geoid: str = "none", geoid_height_m: float = 0.0):
+    def __init__(self, src: rasterio.DatasetReader, reference: HeightReference | None = None):
+        self._start(src, reference or HeightReference())
+
+    def _start(self, src: rasterio.DatasetReader, reference: HeightReference) -> None:
         self.src = src
-        self.geoid = geoid
-        self.geoid_height_m = geoid_height_m
+        self.reference = reference
         self.crs = horizontal(CRS.from_user_input(src.crs))
         self._to_pixel = ~src.transform
         self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For workers in other processes: the file is opened there again."""
+        return {"path": self.path, "reference": self.reference}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        with rasterio.Env(GTIFF_REPORT_COMPD_CS=True):
+            self._start(rasterio.open(state["path"]), state["reference"])
 
     @property
     def path(self) -> str:
@@ -94,6 +116,9 @@ class Dem:
     def pixel_coordinates(self, x: np.ndarray, y: np.ndarray, crs: CRS) -> tuple[np.ndarray, np.ndarray]:
         """Where points lie in the DEM, in GDAL pixel coordinates; not finite where they cannot be transformed."""
         x, y = transform(crs, self.crs, x, y)
+        if self.crs.is_geographic:
+            middle, _ = apply(self.src.transform, self.src.width / 2, self.src.height / 2)
+            x = around(x, middle)
         return apply(self._to_pixel, x, y)
 
     def heights(self, x: np.ndarray, y: np.ndarray, crs: CRS = LON_LAT) -> np.ndarray:
@@ -183,23 +208,32 @@ class Dem:
         self, left: float, top: float, right: float, bottom: float
     ) -> tuple[np.ndarray, np.ndarray, tuple[int, int]]:
         """Ellipsoidal heights around a range of pixel coordinates, where they are known, and the first pixel."""
-        window = Window(int(left) - 1, int(top) - 1, int(right) - int(left) + 3, int(bottom) - int(top) + 3)
+        more = RIM if self.reference.zero_is_void else 0
+        first_col, first_row = int(left) - 1 - more, int(top) - 1 - more
+        window = Window(first_col, first_row, int(right) - first_col + 2 + more, int(bottom) - first_row + 2 + more)
         window = clip(window, (self.src.height, self.src.width))
         with self._lock:
             values, valid = read(self.src, window, bands=[1])
-        return values[0] + self._above_ellipsoid(window), valid, (window.col_off, window.row_off)
+        heights = values[0] * np.float32(self.reference.unit_m)
+        valid = usable(heights, valid, self.reference)
+        if self.reference.zero_is_void:  # what mixed voids into their rim has mixed the outside into the edge
+            rows = np.arange(window.row_off, window.row_off + window.height)
+            cols = np.arange(window.col_off, window.col_off + window.width)
+            valid &= ((rows > 0) & (rows < self.src.height - 1))[:, None] & (cols > 0) & (cols < self.src.width - 1)
+        return heights + self._above_ellipsoid(window), valid, (window.col_off, window.row_off)
 
     def _above_ellipsoid(self, window: Window) -> np.ndarray | np.float32:
         """Metres to add to the heights of a window; the geoid is so smooth that 33 nodes a side give centimetres."""
-        if self.geoid == "none":
-            return np.float32(self.geoid_height_m)
+        added = np.float32(self.reference.geoid_height_m)
+        if self.reference.geoid == "none":
+            return added
         rows = np.linspace(window.row_off, window.row_off + window.height - 1, 33)
         cols = np.linspace(window.col_off, window.col_off + window.width - 1, 33)
         x, y = apply(self.src.transform, *np.meshgrid(cols + CENTRE, rows + CENTRE))
-        nodes = undulation(*transform(self.crs, LON_LAT, x, y), model=self.geoid)
+        nodes = undulation(*transform(self.crs, LON_LAT, x, y), model=self.reference.geoid)
         at_row, at_col = (np.linspace(0, 32, side, dtype=np.float32) for side in (window.height, window.width))
         smooth = cv2.remap(nodes.astype(np.float32), *np.meshgrid(at_col, at_row), cv2.INTER_LINEAR)
-        return smooth + np.float32(self.geoid_height_m)
+        return smooth + added
 
     @cached_property
     def typical_height(self) -> float:
@@ -222,6 +256,27 @@ def horizontal(crs: CRS) -> CRS:
     while crs.is_compound:
         crs = crs.sub_crs_list[0]
     return crs.to_2d()
+
+
+def _flat(crs: CRS) -> CRS:
+    """CRS that says whether it is geographic or projected, of a compound one or one bound to a datum shift."""
+    crs = horizontal(crs)
+    return crs.source_crs or crs if crs.is_bound else crs
+
+
+def around(lon: np.ndarray, middle: float) -> np.ndarray:
+    """Longitudes, in degrees, moved by whole turns: each near the first of them, and that one near the middle.
+
+    So points on both sides of the antimeridian lie beside each other, in a DEM from 179 to 181 degrees as well.
+    """
+    known = np.isfinite(lon)
+    if not known.any():
+        return lon
+    first = lon[known].flat[0]
+    if np.ptp(lon[known]) < 180 and abs(first - middle) < 180:
+        return lon
+    with np.errstate(invalid="ignore"):
+        return middle + ((first - middle + 180) % 360 - 180) + ((lon - first + 180) % 360 - 180)
 
 
 def transform(src: CRS, dst: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,13 @@
-"""From the output grid back into the image: exact on a coarse grid, interpolated between.
+"""From the output grid back into the image: exact at nodes, interpolated between, and proven near enough.
 
-Within a few dozen pixels a position in the image is linear in easting and northing, and linear in height,
-to far below a hundredth of a pixel; the height is not. So camera model and map projection are evaluated at
-nodes, together with their derivative by height, and each pixel adds its own height:
-``col = base(x, y) + slope(x, y) * height(x, y)``.
+Within a few dozen pixels a position in the image is nearly linear in easting and northing, and nearly linear in
+height; the height itself is not. So camera model and map projection are evaluated at nodes, together with their
+derivative by height, and each pixel adds its own height: ``col = base(x, y) + slope(x, y) * height(x, y)``.
+
+What "nearly" means is then measured in each cell between four nodes, against the exact model. Two errors remain
+there: bending between the nodes, largest in the cell's middle, and bending over height, largest at a node for the
+height farthest from the node's own. Both are evaluated for the cell's lowest and highest ground. Cells where one of
+them is over half of ``BOUND`` - under cliffs, beside voids, for steep views - are computed exactly, pixel by pixel.
 """
 
 from __future__ import annotations
@@ -20,11 +24,13 @@ from pyproj.exceptions import CRSError
 from rasterio.windows import Window
 
 from geo.errors import GridError
-from geo.ortho.dem import LON_LAT, Dem, apply, degrees, horizontal, transform
+from geo.ortho.dem import LON_LAT, Dem, apply, around, degrees, horizontal, transform
 from geo.ortho.rpc import CameraModel
 
 #: Output pixels between nodes.
 NODE_STEP = 32
+#: Largest error of a position in image pixels, against the exact model at the pixel's own height.
+BOUND = 0.1
 #: Metres up and down for the derivative by height.
 _CLIMB = 25.0
 
@@ -98,7 +104,7 @@ class RpcGeometry:
         return lon, lat, known
 
     def positions(self, geobox: GeoBox, window: Window) -> Positions:
-        """Positions of an output window's pixels in the image, each at its own height."""
+        """Positions of an output window's pixels in the image, each at its own height, to ``BOUND``."""
         x, y, crop = _nodes(geobox, window)
         lon, lat = transform(self.crs, LON_LAT, x, y)
         dem_col, dem_row = self.dem.pixel_coordinates(lon, lat, LON_LAT)
@@ -118,7 +124,68 @@ class RpcGeometry:
         pixel_row = _to_pixels(slope_row.astype(np.float32), crop)
         pixel_row *= heights
         pixel_row += _to_pixels(base_row.astype(np.float32), crop)
-        return Positions(pixel_col, pixel_row, origin)
+        made = Positions(pixel_col, pixel_row, origin)
+        lattice = _Lattice(x, y, lon, lat, dem_col, dem_row, (base_col, slope_col), (base_row, slope_row))
+        for cell in zip(*np.nonzero(self._too_far(lattice, heights, crop, origin)), strict=True):
+            self._exactly(made, geobox, window, _pixels_of(cell, crop))
+        return made
+
+    def _too_far(
+        self, at: _Lattice, heights: np.ndarray, crop: tuple[slice, slice], origin: tuple[int, int]
+    ) -> np.ndarray:
+        """Cells between nodes, shape of the nodes less one, in which an error over ``BOUND`` may hide."""
+        low, high = _range_in_cells(heights, crop, at.x.shape)
+        if not np.isfinite(low).any():
+            return np.zeros(low.shape, bool)
+        lon, lat = transform(self.crs, LON_LAT, _middles(at.x), _middles(at.y))
+        dem_col, dem_row = self.dem.pixel_coordinates(lon, lat, LON_LAT)
+        # heights are looked up at interpolated places of the DEM; how much that moves them, the relief says
+        off = np.hypot(_middles(at.dem_col) - dem_col, _middles(at.dem_row) - dem_row)
+        across = np.hypot(*(np.diff(v, axis=1)[:-1] for v in (at.dem_col, at.dem_row)))
+        wrong_by = off * (high - low) * np.maximum(1, 1 / np.maximum(across, 1e-9))
+        error = np.zeros(low.shape)
+        for ground in (low, high):
+            col, row = self.camera.to_image(lon, lat, ground)
+            bent = [
+                _middles(base) + _middles(slope) * ground + start - exact
+                for (base, slope), start, exact in zip((at.col, at.row), origin, (col, row), strict=True)
+            ]
+            error = np.fmax(error, np.hypot(*bent))
+        error += wrong_by * np.hypot(_middles(at.col[1]), _middles(at.row[1]))
+        around_low, around_high = _of_cells_around(low, np.fmin), _of_cells_around(high, np.fmax)
+        climbed = np.zeros(at.x.shape)
+        for ground in (around_low, around_high):
+            col, row = self.camera.to_image(at.lon, at.lat, ground)
+            bent = [
+                base + slope * ground + start - exact
+                for (base, slope), start, exact in zip((at.col, at.row), origin, (col, row), strict=True)
+            ]
+            climbed = np.fmax(climbed, np.hypot(*bent))
+        worst = np.fmax.reduce([climbed[:-1, :-1], climbed[:-1, 1:], climbed[1:, :-1], climbed[1:, 1:]])
+        # a node without a place in the image leaves its cells without positions: there each pixel is asked itself
+        lost = ~np.isfinite(_middles(at.col[0]) + _middles(at.row[0]))
+        return np.isfinite(low) & ((error > BOUND / 2) | (worst > BOUND / 2) | lost)
+
+    def _exactly(self, made: Positions, geobox: GeoBox, window: Window, cell: tuple[slice, slice]) -> None:
+        """Replace the positions of some pixels by the camera model's own."""
+        lon, lat = transform(self.crs, LON_LAT, *_places(geobox, window, cell))
+        heights = self.dem.heights(lon, lat).astype(float)
+        col, row = self.camera.to_image(lon, lat, heights)
+        made.col[cell], made.row[cell] = col - made.origin[0], row - made.origin[1]
+
+
+@dataclass(frozen=True)
+class _Lattice:
+    """What is known at the nodes of a window; of column and row, the base (from the origin) and the slope."""
+
+    x: np.ndarray
+    y: np.ndarray
+    lon: np.ndarray
+    lat: np.ndarray
+    dem_col: np.ndarray
+    dem_row: np.ndarray
+    col: tuple[np.ndarray, np.ndarray]
+    row: tuple[np.ndarray, np.ndarray]
 
 
 class MapGeometry:
@@ -127,13 +194,16 @@ class MapGeometry:
     Parameters
     ----------
     transform : Affine
+    shape : (int, int)
+        Height and width of the image in pixels.
     image_crs : CRS
     crs : pyproj CRS
         Of the output grid.
     """
 
-    def __init__(self, transform: Affine, image_crs: CRS, crs: CRS):
+    def __init__(self, transform: Affine, shape: tuple[int, int], image_crs: CRS, crs: CRS):
         self.transform, self.image_crs, self.crs = transform, horizontal(image_crs), crs
+        self.middle = apply(transform, shape[1] / 2, shape[0] / 2)[0]
 
     def to_ground(self, col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Longitude and latitude of pixels; no height is needed, so all are known."""
@@ -144,16 +214,37 @@ class MapGeometry:
     def positions(self, geobox: GeoBox, window: Window) -> Positions:
         """Positions of an output window's pixels in the image."""
         x, y, crop = _nodes(geobox, window)
-        col, row = apply(~self.transform, *transform(self.crs, self.image_crs, x, y))
+        col, row = self._to_image(x, y)
         origin = _origin(col, row)
         local_col, local_row = (col - origin[0]).astype(np.float32), (row - origin[1]).astype(np.float32)
-        return Positions(_to_pixels(local_col, crop), _to_pixels(local_row, crop), origin)
+        made = Positions(_to_pixels(local_col, crop), _to_pixels(local_row, crop), origin)
+        exact = self._to_image(_middles(x), _middles(y))
+        bent = np.hypot(_middles(col) - exact[0], _middles(row) - exact[1])
+        for cell in zip(*np.nonzero(~(bent <= BOUND)), strict=True):  # also where a node has no place
+            part = _pixels_of(cell, crop)
+            pixel_col, pixel_row = self._to_image(*_places(geobox, window, part))
+            made.col[part], made.row[part] = pixel_col - origin[0], pixel_row - origin[1]
+        return made
+
+    def _to_image(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel coordinates of places of the output; NaN where the image's CRS has none."""
+        x, y = transform(self.crs, self.image_crs, x, y)
+        x, y = (np.where(np.isfinite(v), v, np.nan) for v in (x, y))
+        if self.image_crs.is_geographic:
+            x = around(x, self.middle)
+        return apply(~self.transform, x, y)
 
 
 def utm_crs(lon: float, lat: float) -> CRS:
     """UTM zone of a point on WGS 84 (without the exceptions of Norway and Svalbard)."""
     zone = int((lon + 180) // 6) % 60 + 1
     return CRS.from_epsg((32600 if lat >= 0 else 32700) + zone)
+
+
+def middle(lon: np.ndarray, lat: np.ndarray) -> tuple[float, float]:
+    """Median longitude and latitude of points, which may lie on both sides of the antimeridian."""
+    east = float(np.median(around(lon, float(lon.flat[0]))))
+    return (east + 180) % 360 - 180, float(np.median(lat))
 
 
 def metric_crs(name: str) -> CRS:
@@ -267,6 +358,48 @@ def _to_pixels(nodes: np.ndarray, crop: tuple[slice, slice]) -> np.ndarray:
     rows, cols = nodes.shape
     size = cols * NODE_STEP, rows * NODE_STEP
     return cv2.resize(nodes, size, interpolation=cv2.INTER_LINEAR)[crop]
+
+
+def _pixels_of(cell: tuple[int, int], crop: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Pixels of the window that lie in a cell, from the node of its first corner to the next ones."""
+    first = (NODE_STEP // 2 + index * NODE_STEP - part.start for index, part in zip(cell, crop, strict=True))
+    lengths = (part.stop - part.start for part in crop)
+    rows, cols = (
+        slice(max(0, start), max(0, min(start + NODE_STEP, length)))
+        for start, length in zip(first, lengths, strict=True)
+    )
+    return rows, cols
+
+
+def _places(geobox: GeoBox, window: Window, part: tuple[slice, slice]) -> tuple[np.ndarray, np.ndarray]:
+    """Map coordinates of the centres of some pixels of a window."""
+    rows, cols = (np.arange(s.start, s.stop) + 0.5 for s in part)
+    col, row = np.meshgrid(cols + window.col_off, rows + window.row_off)
+    return apply(geobox.affine, col, row)
+
+
+def _range_in_cells(
+    heights: np.ndarray, crop: tuple[slice, slice], nodes: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest of the pixels in each cell; NaN where it has none with a height."""
+    rows, cols = (n - 1 for n in nodes)
+    whole = np.full((rows * NODE_STEP, cols * NODE_STEP), np.nan, np.float32)
+    half = NODE_STEP // 2
+    whole[tuple(slice(c.start - half, c.stop - half) for c in crop)] = heights
+    cells = whole.reshape(rows, NODE_STEP, cols, NODE_STEP)
+    low, high = (f.reduce(f.reduce(cells, axis=1), axis=2) for f in (np.fmin, np.fmax))
+    return low.astype(float), high.astype(float)
+
+
+def _middles(nodes: np.ndarray) -> np.ndarray:
+    """Value that linear interpolation gives in the middle of each cell."""
+    return (nodes[:-1, :-1] + nodes[:-1, 1:] + nodes[1:, :-1] + nodes[1:, 1:]) / 4
+
+
+def _of_cells_around(cells: np.ndarray, join: np.ufunc) -> np.ndarray:
+    """Values of the four cells at each node, joined."""
+    wide = np.pad(cells, 1, constant_values=np.nan)
+    return join.reduce([wide[:-1, :-1], wide[:-1, 1:], wide[1:, :-1], wide[1:, 1:]])
 
 
 def _origin(col: np.ndarray, row: np.ndarray) -> tuple[int, int]:

@@ -7,11 +7,13 @@ corner of the first pixel, so its centre is (0.5, 0.5).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
 from rasterio.rpc import RPC
+
+from geo.errors import GridError
 
 #: Half the difference of pixel-centre and pixel-corner coordinates.
 CENTRE = 0.5
@@ -27,28 +29,57 @@ class CameraModel:
         Of longitude, latitude (degrees), height (metres), sample, line (pixels).
     coefficients : ndarray of float64, shape (4, 20)
         Numerator and denominator of the sample, numerator and denominator of the line, in RPC00B order.
+    correction : ndarray of float64, shape (2, 3)
+        Pixels added to column and row: a constant, and factors of the sample and line that the RPC gives, counted
+        from their offsets in units of their scales.
 
     References
     ----------
     GDAL RFC 22, and GeoTIFF "RPCs in GeoTIFF": order of terms and centre-of-pixel convention.
+    Fraser & Hanley 2003, Photogrammetric Engineering & Remote Sensing 69(1), 53-57: correction in image space.
     """
 
     offsets: np.ndarray
     scales: np.ndarray
     coefficients: np.ndarray
+    correction: np.ndarray = field(default_factory=lambda: np.zeros((2, 3)))
 
     @classmethod
     def from_rpcs(cls, rpcs: RPC) -> Self:
-        """Camera of the coefficients that rasterio read with an image."""
-        return cls(
+        """Camera of the coefficients that rasterio read with an image.
+
+        Raises
+        ------
+        GridError
+            A coefficient is missing or no number, a scale is zero, or a denominator is zero everywhere.
+        """
+        camera = cls(
             offsets=np.array([rpcs.long_off, rpcs.lat_off, rpcs.height_off, rpcs.samp_off, rpcs.line_off], float),
             scales=np.array(
                 [rpcs.long_scale, rpcs.lat_scale, rpcs.height_scale, rpcs.samp_scale, rpcs.line_scale], float
             ),
             coefficients=np.array(
-                [rpcs.samp_num_coeff, rpcs.samp_den_coeff, rpcs.line_num_coeff, rpcs.line_den_coeff], float
+                [
+                    _twenty(c)
+                    for c in (rpcs.samp_num_coeff, rpcs.samp_den_coeff, rpcs.line_num_coeff, rpcs.line_den_coeff)
+                ],
+                float,
             ),
         )
+        wrong = None
+        if not all(np.isfinite(a).all() for a in (camera.offsets, camera.scales, camera.coefficients)):
+            wrong = "a coefficient that is no number"
+        elif not camera.scales.all():
+            wrong = f"a {_NAMES[int(np.argmin(camera.scales != 0))]} scale of zero"
+        elif not camera.coefficients.any(axis=1).all():
+            wrong = f"a {_PARTS[int(np.argmin(camera.coefficients.any(axis=1)))]} without coefficients"
+        if wrong:
+            raise GridError(f"the RPC has {wrong}; expected a camera model: get the product's .rpb or _rpc.txt again")
+        return camera
+
+    def corrected(self, correction: np.ndarray) -> Self:
+        """Return this camera with another correction in image space."""
+        return replace(self, correction=np.asarray(correction, float))
 
     @property
     def mean_height(self) -> float:
@@ -81,8 +112,12 @@ class CameraModel:
         samp_num, samp_den, line_num, line_den = (_cubic(c, x, y, z) for c in self.coefficients)
         with np.errstate(divide="ignore", invalid="ignore"):
             samp, line = samp_num / samp_den, line_num / line_den
-        col = np.where(samp_den != 0, samp, np.nan) * self.scales[3] + self.offsets[3] + CENTRE
-        row = np.where(line_den != 0, line, np.nan) * self.scales[4] + self.offsets[4] + CENTRE
+        samp, line = np.where(samp_den != 0, samp, np.nan), np.where(line_den != 0, line, np.nan)
+        col = samp * self.scales[3] + self.offsets[3] + CENTRE
+        row = line * self.scales[4] + self.offsets[4] + CENTRE
+        if self.correction.any():
+            (a0, a1, a2), (b0, b1, b2) = self.correction
+            col, row = col + a0 + a1 * samp + a2 * line, row + b0 + b1 * samp + b2 * line
         return col, row
 
     def to_ground(
@@ -155,6 +190,17 @@ class CameraModel:
         """
         col, row = outline(shape, step)
         return self.to_ground(col, row, self.mean_height if height is None else height)
+
+
+_NAMES = ("longitude", "latitude", "height", "sample", "line")
+_PARTS = ("sample numerator", "sample denominator", "line numerator", "line denominator")
+
+
+def _twenty(coefficients: list[float] | np.ndarray) -> list[float]:
+    """Coefficients of one polynomial, whose number is right."""
+    if len(coefficients) != 20:
+        raise GridError(f"the RPC has a polynomial of {len(coefficients)} coefficients; expected 20, of RPC00B")
+    return list(coefficients)
 
 
 def outline(shape: tuple[int, int], step: int) -> tuple[np.ndarray, np.ndarray]:

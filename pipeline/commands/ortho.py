@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline import options
 from pipeline.config import Ortho
+
+if TYPE_CHECKING:
+    from geo.ortho.control_points import ControlPoints
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +25,7 @@ _PAN_M, _MSS_M = (Ortho.model_fields[name].default for name in ("pan_resolution_
 @options.setting(Ortho, "dem")
 @options.setting(Ortho, "geoid")
 @options.setting(Ortho, "geoid_height_m")
+@options.setting(Ortho, "dem_zero")
 @click.option(
     "--resolution",
     type=click.FloatRange(min=0, min_open=True),
@@ -33,6 +38,21 @@ _PAN_M, _MSS_M = (Ortho.model_fields[name].default for name in ("pan_resolution_
     help="Image whose centre decides the UTM zone.  [default: scene.json beside IMAGE, else IMAGE]",
 )
 @options.setting(Ortho, "resampling")
+@click.option(
+    "--gcps",
+    type=options.PATH,
+    help="Ground control that corrects the RPC: points with the fields col and row, a .csv, or QGIS's .points.",
+)
+@click.option("--gcp-crs", help="CRS of the ground control's x, y[, z].  [default: the file's own, else EPSG:4326]")
+@click.option(
+    "--reference", type=options.PATH, help="Ortho that IMAGE is registered to for ground control, instead of --gcps."
+)
+@click.option(
+    "--gcp-model",
+    type=click.Choice(["auto", "bias", "affine"]),
+    default="auto",
+    help="Correction in the image; auto: the one whose left-out residuals are smallest.",
+)
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -42,10 +62,15 @@ def command(
     dem: Path | None,
     geoid: str,
     geoid_height_m: float,
+    dem_zero: str,
     resolution: float | None,
     crs: str,
     centre_from: Path | None,
     resampling: str,
+    gcps: Path | None,
+    gcp_crs: str | None,
+    reference: Path | None,
+    gcp_model: str,
     threads: int | None,
     overwrite: bool,
 ) -> None:
@@ -53,28 +78,44 @@ def command(
 
     The grid's pixel edges are multiples of the resolution, so that PAN and MSS fall on each other. An image
     that has a CRS already is warped to such a grid without a DEM. Ground without a height becomes nodata.
+    Ground control corrects the RPC; its residuals are written beside the ortho, as OUTPUT.gcps.json.
     """
+    import json
+    from contextlib import ExitStack
+
+    from geo.atomic import atomic, check_apart, check_free
+    from geo.errors import ConfigError
+    from geo.masks import quality_path
     from geo.ortho import centre_of, orthorectify
     from pipeline.provenance import track
 
+    if gcps and reference:
+        raise ConfigError("--gcps and --reference are given; expected one of them: leave one out")
+    report = output.with_name(f"{output.stem}.gcps.json")
+    for path in (output, quality_path(output), *([report] if gcps or reference else [])):
+        check_free(path, overwrite=overwrite)
+    check_apart(output, [image, dem, gcps, reference])
     centre = centre_of(centre_from) if centre_from else _scene_centre(image)
     resolution_m = resolution or _default_resolution(image)
+    heights: dict[str, Any] = {"dem": dem, "geoid": geoid, "geoid_height_m": geoid_height_m, "dem_zero": dem_zero}
     settings = {
         "resolution_m": resolution_m,
         "crs": crs,
-        "geoid": geoid,
-        "geoid_height_m": geoid_height_m,
+        **{key: value for key, value in heights.items() if key != "dem"},
         "resampling": resampling,
         "centre": centre,
+        "gcp_model": gcp_model if gcps or reference else None,
     }
-    with track("ortho", output, inputs=[image, dem], settings=settings) as record:
-        made = orthorectify(
+    with track("ortho", output, inputs=[image, dem, gcps, reference], settings=settings) as record, ExitStack() as made:
+        control = _control(image, gcps, gcp_crs, reference, resolution_m, heights, threads)
+        part = made.enter_context(atomic(report, overwrite=overwrite)) if control else None
+        result = orthorectify(
             image,
             output,
             resolution_m=resolution_m,
-            dem=dem,
-            geoid=geoid,
-            geoid_height_m=geoid_height_m,
+            **heights,
+            control=control,
+            control_model=gcp_model,
             crs=crs,
             centre=centre,
             resampling=resampling,
@@ -82,23 +123,60 @@ def command(
             overwrite=overwrite,
             progress=lambda windows, total: options.progress(windows, "ortho", total),
         )
-        height, width = made.geobox.shape
+        height, width = result.geobox.shape
         record["results"] = {
             "width": width,
             "height": height,
-            "crs": made.crs,
-            "dem_share": made.dem_share,
-            "valid_share": made.valid_share,
+            "crs": result.crs,
+            "dem_share": result.dem_share,
+            "valid_share": result.valid_share,
         }
+        if result.heights:
+            record["results"]["heights"] = result.heights.as_dict()
+        if part and result.refinement:
+            summary = result.refinement.as_dict()
+            part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            record["results"]["gcps"] = summary
+            log.info(
+                "%s: %s correction by %d of %d ground control points, %.2f pixels before, %.2f after, %.2f left out",
+                output,
+                summary["model"],
+                summary["points"]["used"],
+                len(summary["residuals"]),
+                summary["rmse_before_px"],
+                summary["rmse_px"],
+                summary["held_out_rmse_px"],
+            )
     log.info(
         "%s: %d x %d pixels of %g m in %s, %.1f %% valid",
         output,
         width,
         height,
         resolution_m,
-        made.crs,
-        100 * made.valid_share,
+        result.crs,
+        100 * result.valid_share,
     )
+
+
+def _control(
+    image: Path,
+    gcps: Path | None,
+    gcp_crs: str | None,
+    reference: Path | None,
+    resolution_m: float,
+    heights: dict[str, Any],
+    threads: int | None,
+) -> ControlPoints | None:
+    """Ground control as it was given, or measured against a reference."""
+    if gcps:
+        from geo.ortho.control_points import read_control_points
+
+        return read_control_points(gcps, crs=gcp_crs)
+    if reference:
+        from geo.ortho.reference import control_from_reference
+
+        return control_from_reference(image, reference, resolution_m=resolution_m, threads=threads, **heights)
+    return None
 
 
 def _scene_centre(image: Path) -> tuple[float, float] | None:

@@ -106,9 +106,11 @@ def map_grid(shape: tuple[int, int], resolution_m: float, left: float = 356000.0
     return GeoBox(shape, Affine(resolution_m, 0, left, 0, -resolution_m, top), UTM)
 
 
-def look(rpcs: RPC, shape: tuple[int, int], height_at) -> tuple[np.ndarray, np.ndarray]:
+def look(
+    rpcs: RPC, shape: tuple[int, int], height_at, *, camera: CameraModel | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Easting and northing that each pixel's ray meets, by plain iteration on ``height_at(lon, lat)``."""
-    camera = CameraModel.from_rpcs(rpcs)
+    camera = camera or CameraModel.from_rpcs(rpcs)
     col, row = np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5)
     height = np.full(shape, HEIGHT)
     for _ in range(30):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from rasterio.rpc import RPC
 from rasterio.transform import RPCTransformer
 
+from geo.errors import GridError
 from geo.ortho.rpc import CameraModel, outline
 from tests.geo.terrain import HEIGHT, LAT, LON, camera_rpcs, write_image
 
@@ -153,10 +154,46 @@ def test_a_scene_on_the_antimeridian():
 
 
 def test_missing_places_and_poles_are_nan():
-    col, row = linear(samp_den_coeff=np.zeros(20)).to_image(np.array([0.1, np.nan]), np.zeros(2), 0)
+    pole = linear(samp_den_coeff=np.eye(20)[1])  # divides by the longitude
+    col, row = pole.to_image(np.array([0.0, np.nan]), np.zeros(2), 0)
     assert np.isnan(col).all()
     assert row[0] == 200.5
-    assert np.isnan(linear(samp_num_coeff=np.zeros(20)).to_ground(np.array([5.0]), np.array([5.0]), 0)).all()
+    flat = linear(samp_num_coeff=np.eye(20)[0])  # sees one column only
+    assert np.isnan(flat.to_ground(np.array([5.0]), np.array([5.0]), 0)).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "found"),
+    [
+        ({"samp_den_coeff": np.zeros(20)}, "a sample denominator without coefficients"),
+        ({"line_num_coeff": np.zeros(20)}, "a line numerator without coefficients"),
+        ({"lat_scale": 0}, "a latitude scale of zero"),
+        ({"line_off": np.nan}, "a coefficient that is no number"),
+        ({"samp_num_coeff": np.full(20, np.inf)}, "a coefficient that is no number"),
+        ({"samp_num_coeff": np.ones(19)}, "a polynomial of 19 coefficients; expected 20"),
+    ],
+)
+def test_a_damaged_model_is_told(changes, found):
+    with pytest.raises(GridError, match=f"the RPC has {found}"):
+        linear(**changes)
+
+
+@given(
+    constant=st.tuples(st.floats(-50, 50), st.floats(-50, 50)),
+    linear_part=st.lists(st.floats(-5, 5), min_size=4, max_size=4),
+)
+@settings(max_examples=30, deadline=None)
+def test_a_correction_is_added_in_the_image_and_taken_back_on_the_ground(constant, linear_part):
+    plain = CameraModel.from_rpcs(camera_rpcs(SHAPE))
+    correction = np.column_stack([constant, np.reshape(linear_part, (2, 2))])
+    camera = plain.corrected(correction)
+    lon, lat = LON + np.array([-0.001, 0.0, 0.002]), LAT + np.array([0.001, -0.002, 0.0])
+    before, after = plain.to_image(lon, lat, 1600), camera.to_image(lon, lat, 1600)
+    samp, line = ((b - 0.5 - o) / s for b, o, s in zip(before, plain.offsets[3:], plain.scales[3:], strict=True))
+    for axis in (0, 1):
+        a0, a1, a2 = correction[axis]
+        np.testing.assert_allclose(after[axis] - before[axis], a0 + a1 * samp + a2 * line, atol=1e-9)
+    np.testing.assert_allclose(camera.to_ground(*after, 1600), [lon, lat], atol=1e-10)
 
 
 def test_footprint_surrounds_the_scene():
