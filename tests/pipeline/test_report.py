@@ -444,4 +444,5 @@ def test_a_browser_draws_the_map_without_complaint(made, tmp_path):
     done = chromium(run, tmp_path, "--dump-dom")
     assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     assert "leaflet-image-layer" in done.stdout
-    assert done.stdout.count('class="leaflet-control-layers-selector"') == 2 + 5
+    drawn = done.stdout.split("</main>")[0]
+    assert drawn.count('class="leaflet-control-layers-selector"') == 2 + 5
