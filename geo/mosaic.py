@@ -51,6 +51,8 @@ class View:
         UTC.
     view_zenith : float or None
         Degrees.
+    view_azimuth : float or None
+        Degrees clockwise from north, from the ground to the sensor.
     model : str
         Identifier of the model file, empty where not known.
     threshold : float or None
@@ -64,6 +66,7 @@ class View:
     view_zenith: float | None
     model: str
     threshold: float | None
+    view_azimuth: float | None = None
 
 
 def view_of(src: rasterio.DatasetReader, path: str | os.PathLike) -> View:
@@ -79,6 +82,7 @@ def view_of(src: rasterio.DatasetReader, path: str | os.PathLike) -> View:
     try:
         acquired = datetime.fromisoformat(tags["ACQUIRED"]) if tags.get("ACQUIRED") else None
         zenith = float(tags["VIEW_ZENITH"]) if tags.get("VIEW_ZENITH") else None
+        azimuth = float(tags["VIEW_AZIMUTH"]) if tags.get("VIEW_AZIMUTH") else None
         threshold = float(tags["THRESHOLD"]) if tags.get("THRESHOLD") else None
     except ValueError as error:
         raise RasterError(
@@ -87,9 +91,8 @@ def view_of(src: rasterio.DatasetReader, path: str | os.PathLike) -> View:
         ) from None
     if acquired is not None:
         acquired = acquired.replace(tzinfo=acquired.tzinfo or UTC).astimezone(UTC)
-    return View(
-        file, tags.get("SCENE") or file.stem, tags.get("SENSOR", ""), acquired, zenith, tags.get("MODEL", ""), threshold
-    )
+    scene, sensor, model = tags.get("SCENE") or file.stem, tags.get("SENSOR", ""), tags.get("MODEL", "")
+    return View(file, scene, sensor, acquired, zenith, model, threshold, azimuth)
 
 
 def ranked(views: Sequence[View], prefer: str) -> list[int]:

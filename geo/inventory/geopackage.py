@@ -19,9 +19,12 @@ from pyogrio.errors import DataSourceError
 
 from geo.atomic import atomic
 from geo.errors import OutputError, RasterError
+from geo.inventory.schema import layers
 from geo.inventory.style import layer_styles
 
 LANDSLIDES, SEARCHED = "landslides", "searched"
+#: Layers beside these two, in the order in which they are written.
+MORE = ("not_searched", "footprints", "review")
 _GEOMETRY = "geom"
 _GRID, _SETTINGS = "GEOCRACK_GRID", "GEOCRACK_SETTINGS"
 #: Form that GDAL 3.6 and QGIS 3.22 read without a warning.
@@ -44,12 +47,21 @@ class Inventory:
         Pixels that the polygons were made of.
     settings : mapping
         Threshold and the like.
+    not_searched : GeoDataFrame or None
+        Ground where nobody could look, by reason.
+    footprints : GeoDataFrame or None
+        Outlines of the scenes.
+    review : GeoDataFrame or None
+        The landslides once more, to be judged by a person.
     """
 
     landslides: gpd.GeoDataFrame
     searched: gpd.GeoDataFrame | None
     grid: GeoBox | None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    not_searched: gpd.GeoDataFrame | None = None
+    footprints: gpd.GeoDataFrame | None = None
+    review: gpd.GeoDataFrame | None = None
 
     @property
     def landslide_km2(self) -> float:
@@ -63,12 +75,19 @@ class Inventory:
             return {}
         return {str(k): float(v) for k, v in self.searched.groupby("scene", sort=False)["area_km2"].sum().items()}
 
+    @property
+    def not_searched_km2(self) -> dict[str, float]:
+        """Area not searched, by reason."""
+        if self.not_searched is None:
+            return {}
+        return {str(k): float(v) for k, v in self.not_searched.groupby("reason", sort=False)["area_km2"].sum().items()}
+
 
 def write(path: str | os.PathLike, inventory: Inventory, *, overwrite: bool = False) -> None:
     """Write an inventory; it appears whole or not at all.
 
-    Layers ``landslides`` and ``searched`` (MultiPolygon, also where they are empty), the grid and settings
-    as metadata, and the table ``layer_styles``.
+    Layers ``landslides``, ``searched`` and those of ``MORE`` that there are (MultiPolygon, also where they are
+    empty), the grid and settings as metadata, and the table ``layer_styles``.
 
     Raises
     ------
@@ -81,6 +100,7 @@ def write(path: str | os.PathLike, inventory: Inventory, *, overwrite: bool = Fa
         _SETTINGS: json.dumps(dict(inventory.settings), sort_keys=True),
     }
     frames = {LANDSLIDES: inventory.landslides, SEARCHED: inventory.searched}
+    frames |= {name: frame for name in MORE if (frame := getattr(inventory, name)) is not None}
     with atomic(path, overwrite=overwrite) as part, _fixed_time():
         try:
             for name, frame in frames.items():
@@ -119,15 +139,23 @@ def read(path: str | os.PathLike) -> Inventory:
     else:
         found = f"the polygon layers {', '.join(names)}" if names else "no layer of polygons"
         raise RasterError(f"{file} has {found}; expected a layer 'landslides', as `geocrack vectorize` writes")
+    wanted = [chosen, *(n for n in (SEARCHED, *MORE) if n in names and chosen == LANDSLIDES)]
     with without_side_files():
-        landslides = pyogrio.read_dataframe(file, layer=chosen)
-        searched = pyogrio.read_dataframe(file, layer=SEARCHED) if SEARCHED in names and chosen == LANDSLIDES else None
+        frames = {name: _typed(pyogrio.read_dataframe(file, layer=name), name) for name in wanted}
         metadata = pyogrio.read_info(file, layer=chosen)["dataset_metadata"] or {}
+    landslides = frames.pop(chosen)
     grid = None
     if _GRID in metadata:
         content = json.loads(metadata[_GRID])
         grid = GeoBox(tuple(content["shape"]), Affine(*content["transform"]), landslides.crs.to_wkt())
-    return Inventory(landslides, searched, grid, json.loads(metadata.get(_SETTINGS, "{}")))
+    settings = json.loads(metadata.get(_SETTINGS, "{}"))
+    return Inventory(landslides, frames.pop(SEARCHED, None), grid, settings, **frames)
+
+
+def _typed(frame: gpd.GeoDataFrame, layer: str) -> gpd.GeoDataFrame:
+    """Give columns of text their type also where no value is known."""
+    texts = [a.name for a in layers()[layer].attributes if a.type == "text"] if layer in layers() else []
+    return frame.astype({name: "str" for name in texts if name in frame})
 
 
 def polygon_layers(file: Path) -> list[str]:

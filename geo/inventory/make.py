@@ -6,17 +6,25 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from rasterio.windows import Window
 
 from geo import windows
-from geo.errors import RasterError
+from geo.errors import ConfigError, RasterError
 from geo.inventory import attributes
+from geo.inventory.footprint import footprint
 from geo.inventory.geopackage import Inventory
+from geo.inventory.ground.evidence import Evidence, Sources, open_evidence
+from geo.inventory.ground.unseen import SEARCHED, Unseen
+from geo.inventory.ground.zonal import zones
+from geo.inventory.merged import Apart, take_apart
 from geo.mosaic import Mosaic, View, open_mosaic
 from geo.stream import cpus, stream
-from geo.vectorize import Block, Polygonizer, measure
+from geo.vectorize import Block, Polygonizer, Regions, measure
+from geo.vectorize.simplify import Simplified, simplify
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +33,43 @@ DEFAULT_THRESHOLD = 0.5
 #: Probability on disk is a step of 0.004 in float32; a threshold on a step must include it.
 _ROUNDING = 1e-6
 #: Pixels of a block; about 25 bytes each are held while it is worked on.
-_BLOCK_PIXELS = 2_000_000
+_BLOCK_PIXELS = 1_000_000
 _WORKERS = 4
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Outline:
+    """How polygons are drawn.
+
+    Attributes
+    ----------
+    simplify_m : float
+        Square root of the largest triangle that is cut off an outline, in metres; 0 leaves pixel edges.
+    smooth : int
+        Rounds of corner cutting afterwards.
+    """
+
+    simplify_m: float = 0.0
+    smooth: int = 0
 
 
 def make_inventory(
     paths: Sequence[str | os.PathLike],
     *,
     threshold: float | None = None,
+    grow_threshold: float | None = None,
     min_area_m2: float = 0.0,
     connectivity: int = 4,
     prefer: str = "newest",
+    sources: Sources = Sources(),  # noqa: B008 - a constant
+    split: float | None = None,
+    outline: Outline = Outline(),
+    steep_stretch: float = 2.0,
     version: str = "",
     workers: int | None = None,
-    progress: Callable[[Iterable[Window], int], Iterable[Window]] | None = None,
+    progress: Progress | None = None,
 ) -> Inventory:
     """Turn the probability of one or more scenes into landslide polygons.
 
@@ -51,12 +82,23 @@ def make_inventory(
         Probability rasters, one band each, any grid; the first gives the CRS (in metres) and the grid.
     threshold : float, optional
         Probability from which ground is landslide; by default each raster's tag ``GEOCRACK_THRESHOLD``.
+    grow_threshold : float, optional
+        Probability down to which a landslide grows from where it reaches the threshold (hysteresis).
     min_area_m2 : float
         Smaller polygons are left out.
     connectivity : {4, 8}
         Pixels joined by their edges, or by their corners too.
     prefer : {"newest", "nadir"}
         Which view decides where several are valid.
+    sources : Sources
+        Images, DEM and spreads to look at beside the probability.
+    split : float, optional
+        Merged scars are cut apart where a cut is at least this sure; needs a DEM.
+    outline : Outline
+        Simpler outlines.
+    steep_stretch : float
+        Ground where a pixel of the image shows more than this many times the ground that it shows in the plain
+        does not count as searched (needs a DEM).
     version : str
         Of the program, for the attributes.
     workers : int, optional
@@ -73,63 +115,159 @@ def make_inventory(
     RasterError
         A raster cannot be read, or none holds a valid pixel.
     GridError
-        A raster has no CRS, or the first's is not in metres.
+        A raster has no CRS, the first's is not in metres, or one that is beside it lies elsewhere.
+    ConfigError
+        Landslides shall grow to a threshold that is not lower, or be cut apart without a DEM.
     """
-    with open_mosaic(paths, prefer=prefer) as mosaic:
+    if split is not None and sources.dem is None:
+        raise ConfigError("merged scars are cut apart along the terrain, and no DEM is given; give --dem too")
+    with open_mosaic(paths, prefer=prefer) as mosaic, open_evidence(sources, mosaic.views, mosaic.geobox) as evidence:
         grid, views = mosaic.geobox, mosaic.views
         thresholds = [_threshold(view, threshold) for view in views]
-        height, width = grid.shape
+        _check_growth(grow_threshold, thresholds)
         smallest = math.ceil(min_area_m2 / attributes.pixel_area(grid) - 1e-9)
-        scars = Polygonizer(width, grid.affine, connectivity=connectivity, min_pixels=smallest, sources=len(views))
-        ground = {n: Polygonizer(width, grid.affine) for n in range(len(views))}
-
-        rows = max(1, min(height, _BLOCK_PIXELS // width))
-        cut = list(windows.blocks((height, width), (rows, width)))
-        todo = progress(cut, len(cut)) if progress else cut
-        work = _Work(mosaic, thresholds)
-        for _, (found, seen) in stream(work, todo, workers=min(_WORKERS, cpus(workers))):
-            scars.add(found)
-            for number, polygonizer in ground.items():
-                polygonizer.add(seen[number])
-
-        regions = {n: p.finish() for n, p in ground.items()}
-        if not any(len(r) for r in regions.values()):
-            names = ", ".join(str(v.path) for v in views)
-            raise RasterError(
-                f"{names} holds no valid pixel (all nodata), so nothing was searched; "
-                "check that the image and the area searched overlap, and predict again"
-            )
-        for number, view in enumerate(views):
-            if not len(regions[number]):
-                log.warning("%s decides nowhere: it is all nodata, or better views cover it", view.path)
-        return Inventory(
-            landslides=attributes.landslides(scars.finish(), views, thresholds, grid, version=version),
-            searched=attributes.searched(regions, views, thresholds, grid),
-            grid=grid,
-            settings={
-                "thresholds": {v.scene: t for v, t in zip(views, thresholds, strict=True)},
-                "min_area_m2": min_area_m2,
-                "connectivity": connectivity,
-                "prefer": prefer,
-                "version": version,
-            },
+        work = _Work(mosaic, thresholds, grow_threshold, Unseen(mosaic, evidence, steep_stretch))
+        found = _search(work, smallest, connectivity, workers, progress)
+        regions, apart = found.scars, None
+        if split is not None and evidence.terrain is not None:
+            apart = take_apart(regions, mosaic, evidence.terrain, least=split, min_pixels=smallest, workers=workers)
+            regions = apart.regions
+        simple = _drawn(regions, outline, apart, mosaic)
+        frame = attributes.landslides(
+            regions,
+            views,
+            thresholds,
+            grid,
+            outline=None if simple is None else simple.geometry,
+            zones=zones(regions, evidence, grid, workers=workers),
+            apart=apart,
+            parents=found.scars,
+            not_searched=found.unseen,
+            position_error_m=evidence.position_error_m,
+            version=version,
         )
+        settings: dict[str, Any] = {
+            "thresholds": {v.scene: t for v, t in zip(views, thresholds, strict=True)},
+            "min_area_m2": min_area_m2,
+            "connectivity": connectivity,
+            "prefer": prefer,
+            "version": version,
+        }
+        settings |= _of_outline(simple, outline) | ({"split": split} if split is not None else {})
+        settings |= {"grow_threshold": grow_threshold} if grow_threshold is not None else {}
+        return Inventory(
+            landslides=frame,
+            searched=attributes.searched(found.searched, views, thresholds, grid),
+            grid=grid,
+            settings=settings,
+            not_searched=attributes.not_searched(found.unseen, found.unseen_pixels, grid),
+            footprints=attributes.footprints(
+                _outlines(views, evidence, mosaic), views, thresholds, evidence.position_error_m, grid
+            ),
+            review=attributes.to_review(frame),
+        )
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one pass over all pixels finds."""
+
+    scars: Regions
+    searched: dict[int, Regions]  # by view
+    unseen: dict[int, Regions]  # by the code of the reason
+    unseen_pixels: dict[int, int]
+
+
+def _search(work: _Work, smallest: int, connectivity: int, workers: int | None, progress: Progress | None) -> _Found:
+    """Look at every pixel once."""
+    mosaic = work.mosaic
+    views, transform = mosaic.views, mosaic.geobox.affine
+    height, width = mosaic.geobox.shape
+    scars = Polygonizer(width, transform, connectivity=connectivity, min_pixels=smallest, sources=len(views))
+    ground = {n: Polygonizer(width, transform) for n in range(len(views))}
+    unseen = {code: Polygonizer(width, transform, min_pixels=smallest) for code in work.unseen.reasons}
+
+    rows = max(1, min(height, _BLOCK_PIXELS // width))
+    cut = list(windows.blocks((height, width), (rows, width)))
+    todo = progress(cut, len(cut)) if progress else cut
+    for _, (found, seen, hidden) in stream(work, todo, workers=min(_WORKERS, cpus(workers))):
+        scars.add(found)
+        for number, polygonizer in ground.items():
+            polygonizer.add(seen[number])
+        for code, polygonizer in unseen.items():
+            polygonizer.add(hidden[code])
+
+    regions = {n: p.finish() for n, p in ground.items()}
+    if not any(len(r) for r in regions.values()):
+        names = ", ".join(str(v.path) for v in views)
+        raise RasterError(
+            f"{names} holds no valid pixel (all nodata), so nothing was searched; "
+            "check that the image and the area searched overlap, and predict again"
+        )
+    for number, view in enumerate(views):
+        if not len(regions[number]):
+            log.warning("%s decides nowhere: it is all nodata, or better views cover it", view.path)
+    hidden_regions = {code: p.finish() for code, p in unseen.items()}
+    return _Found(scars.finish(), regions, hidden_regions, {code: p.pixels for code, p in unseen.items()})
 
 
 class _Work:
     """What is done with one window, apart from its neighbours."""
 
-    def __init__(self, mosaic: Mosaic, thresholds: Sequence[float]):
-        self._mosaic = mosaic
+    def __init__(self, mosaic: Mosaic, thresholds: Sequence[float], low: float | None, unseen: Unseen):
+        self.mosaic, self.unseen, self._low = mosaic, unseen, low
         self._least = np.array([*thresholds, np.inf], np.float32) - np.float32(_ROUNDING)  # -1, no view, is the last
 
-    def __call__(self, window: Window) -> tuple[Block, list[Block]]:
-        probability, view = self._mosaic.read(window)
-        views = len(self._mosaic.views)
+    def __call__(self, window: Window) -> tuple[Block, list[Block], dict[int, Block]]:
+        probability, view = self.mosaic.read(window)
+        views = len(self.mosaic.views)
         least = self._least[0] if views == 1 else self._least[view]
-        landslide = probability >= least  # NaN is not
-        found = measure(landslide, probability, view, sources=views)
-        return found, [measure(view == number) for number in range(views)]
+        seeds = probability >= least  # NaN is not
+        landslide = seeds if self._low is None else probability >= np.float32(self._low - _ROUNDING)
+        found = measure(landslide, probability, view, sources=views, seeds=None if self._low is None else seeds)
+        reason = self.unseen.reason(window, view, landslide)
+        seen = [measure((view == number) & (reason == SEARCHED)) for number in range(views)]
+        return found, seen, {code: measure(reason == code) for code in self.unseen.reasons}
+
+
+def _drawn(regions: Regions, outline: Outline, apart: Apart | None, mosaic: Mosaic) -> Simplified | None:
+    """Simplify outlines where that is asked for."""
+    if not (outline.simplify_m or outline.smooth):
+        return None
+    return simplify(
+        regions.geometry,
+        outline.simplify_m,
+        smooth=outline.smooth,
+        touching=None if apart is None else apart.was_cut,
+        transform=mosaic.geobox.affine,
+    )
+
+
+def _of_outline(simple: Simplified | None, outline: Outline) -> dict[str, Any]:
+    """By how much simplified outlines differ, for the settings."""
+    if simple is None:
+        return {}
+    error, moved = simple.area_error, simple.moved
+    told = {"largest_area_error": error, "largest_shift_m": moved}
+    summary = {name: float(f"{values.max(initial=0.0):.3g}") for name, values in told.items()}
+    summary["mean_shift_m"] = float(f"{moved.mean():.3g}") if len(moved) else 0.0
+    return {"outline": {"simplify_m": outline.simplify_m, "smooth": outline.smooth, **summary}}
+
+
+def _outlines(views: Sequence[View], evidence: Evidence, mosaic: Mosaic) -> dict[int, Any]:
+    """Outline of each view's image, or of its probability where no image is given."""
+    return {
+        number: footprint(evidence.images[number].path if number in evidence.images else view.path, mosaic.geobox)
+        for number, view in enumerate(views)
+    }
+
+
+def _check_growth(low: float | None, thresholds: Sequence[float]) -> None:
+    if low is not None and low > min(thresholds) + _ROUNDING:
+        raise ConfigError(
+            f"landslides shall grow down to a probability of {low:g}, but the threshold is {min(thresholds):g}; "
+            "give a --grow-threshold below it"
+        )
 
 
 def _threshold(view: View, given: float | None) -> float:

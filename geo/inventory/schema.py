@@ -19,13 +19,14 @@ _DTYPES = {"text": "str", "integer": "int64", "real": "float64", "time": "dateti
 
 @dataclass(frozen=True)
 class Attribute:
-    """One attribute: its name in the file, type, unit (empty where it has none), title and meaning."""
+    """One attribute: its name in the file and (short) in a Shapefile, type, unit (empty: none), title and meaning."""
 
     name: str
     type: str
     title: str
     description: str
     unit: str = ""
+    short: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Layer:
         Parameters
         ----------
         columns : mapping
-            A sequence for each attribute of the layer.
+            A sequence for each attribute of the layer, or None where nothing is known of it.
         geometry : ndarray of shapely.MultiPolygon, shape (n,)
         crs : CRS
 
@@ -53,7 +54,11 @@ class Layer:
         names = [a.name for a in self.attributes]
         if set(columns) != set(names):
             raise ValueError(f"layer {self.name} has the attributes {names}, got {list(columns)}")
-        typed = {a.name: pd.Series(columns[a.name], dtype=_DTYPES[a.type]) for a in self.attributes}
+        unknown = [None] * len(geometry)
+        typed = {
+            a.name: pd.Series(unknown if columns[a.name] is None else columns[a.name], dtype=_DTYPES[a.type])
+            for a in self.attributes
+        }
         return gpd.GeoDataFrame(typed, geometry=gpd.GeoSeries(geometry, crs=crs), crs=crs)
 
 

@@ -184,6 +184,9 @@ def test_written_and_read_again(tmp_path):
     assert again.grid == found.grid
     assert again.settings == found.settings
     assert again.settings["min_area_m2"] == 10
+    assert again.not_searched_km2 == found.not_searched_km2 == {"nodata": 160 / 1e6}
+    assert len(again.footprints) == 1
+    assert again.review["id"].tolist() == again.landslides["id"].tolist()
     info = pyogrio.read_info(tmp_path / "i.gpkg", layer="landslides")
     assert info["geometry_type"] == "MultiPolygon"
     with pytest.raises(OutputExistsError, match="--overwrite"):
@@ -227,17 +230,18 @@ def test_unknown_time_and_angle_stay_unknown(tmp_path):
 def test_styles_are_inside(tmp_path):
     inventory.write(tmp_path / "i.gpkg", make_inventory([write(tmp_path / "p.tif", scar(), **TAGS)]))
     layers = dict(pyogrio.list_layers(tmp_path / "i.gpkg"))
-    assert list(layers) == ["landslides", "searched", "layer_styles"]
+    names = ["landslides", "searched", "not_searched", "footprints", "review"]
+    assert list(layers) == [*names, "layer_styles"]
     assert layers["layer_styles"] is None
     styles = pyogrio.read_dataframe(tmp_path / "i.gpkg", layer="layer_styles")
-    assert styles["f_table_name"].tolist() == ["landslides", "searched"]
-    assert styles["useAsDefault"].tolist() == [True, True]
+    assert styles["f_table_name"].tolist() == names
+    assert styles["useAsDefault"].all()
     assert (styles["f_geometry_column"] == "geom").all()
     assert pyogrio.read_info(tmp_path / "i.gpkg", layer="landslides")["geometry_name"] == "geom"
     assert styles["styleQML"].str.startswith("<!DOCTYPE qgis").all()
 
 
-@pytest.mark.parametrize("layer", ["landslides", "searched"])
+@pytest.mark.parametrize("layer", list(schema.layers()))
 def test_style_names_the_attributes_of_the_schema(layer):
     root = ElementTree.fromstring(style.qml(layer))
     names = [a.name for a in schema.layers()[layer].attributes]
@@ -255,6 +259,7 @@ def test_schema_says_what_each_attribute_means():
             assert attribute.description.endswith(".")
             assert attribute.type in ("text", "integer", "real", "time")
             assert attribute.unit or attribute.type == "text"
+            assert len(attribute.short or attribute.name) <= 10 or layer.name != "landslides"
 
 
 def test_columns_that_are_not_in_the_schema_are_a_mistake():
