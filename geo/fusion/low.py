@@ -14,6 +14,8 @@ from geo.ortho.warp import KERNELS, resample
 
 #: MSS pixels that cubic interpolation looks at on each side, and that stand in for nodata beside them.
 _CUBIC = 2 * (KERNELS["cubic"][1] + 1) + 1
+#: MSS pixels up to which positions are rounded, so that they differ from an affine by no more.
+_ROUNDING = 0.02
 
 
 def gaussian(around: Around) -> np.ndarray:
@@ -56,16 +58,38 @@ def pyramid(around: Around) -> np.ndarray:
     this image too, so that it does not enter the detail.
     """
     blurred = mtf.lowpass(around.pan, around.pan_valid, around.sigma)
-    rows, cols = around.mss_valid.shape
-    u, v = np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
-    a = ~around.to_mss
-    col = (a.a * u + a.b * v + a.c + around.margin).astype(np.float32)
-    row = (a.d * u + a.e * v + a.f + around.margin).astype(np.float32)
+    col, row = _centres(around)
     coarse, known = resample(blurred[None], around.pan_valid, col, row, "cubic")
     low, good = resample(coarse, known, *around.positions(), "cubic")
     # at the scene's edges, where there is nothing to interpolate between, the blurred image stands in
     pan_low = np.where(good, low[0], around.inner(blurred))
     return np.where(around.inner(around.pan_valid), pan_low, np.float32(np.nan))
+
+
+def _centres(around: Around) -> tuple[np.ndarray, np.ndarray]:
+    """Where the centres of MSS's pixels lie in PAN with its margin, float32 (rows, cols) each."""
+    rows, cols = around.mss_valid.shape
+    u, v = np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
+    back = ~around.to_mss
+    x, y = back.a * u + back.b * v + back.c, back.d * u + back.e * v + back.f
+    height, width = around.shape
+    across, down = (np.arange(width) + 0.5)[None, :], (np.arange(height) + 0.5)[:, None]
+    a = around.to_mss
+    bent = [
+        np.broadcast_to(place - plain, around.shape).astype(np.float32)
+        for place, plain in (
+            (around.col, a.a * across + a.b * down + a.c),
+            (around.row, a.d * across + a.e * down + a.f),
+        )
+    ]
+    if max(float(np.abs(b).max()) for b in bent) > _ROUNDING:
+        # a local model bends the grid: go back by what it adds at the place found so far
+        for _ in range(2):
+            at_x, at_y = (x - 0.5).astype(np.float32), (y - 0.5).astype(np.float32)
+            du, dv = (cv2.remap(b, at_x, at_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for b in bent)
+            x = back.a * (u - du) + back.b * (v - dv) + back.c
+            y = back.d * (u - du) + back.e * (v - dv) + back.f
+    return (x + around.margin).astype(np.float32), (y + around.margin).astype(np.float32)
 
 
 def pyramid_reach(ratio: float, sigma: float) -> int:

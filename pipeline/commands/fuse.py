@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline import options
 from pipeline.config import Fusion
+
+if TYPE_CHECKING:
+    from geo.fusion.evaluate import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -31,37 +34,56 @@ _NOT_ASKED: dict[str, Any] = {
 @click.command()
 @click.argument("mss", metavar="MSS_ORTHO", type=options.PATH)
 @click.argument("pan", metavar="PAN_ORTHO", type=options.PATH)
-@options.output("Fused image (Cloud Optimized GeoTIFF); its quality and its registration are written beside it.")
+@options.output("Fused image (Cloud Optimized GeoTIFF); quality, registration and checks are written beside it.")
 @options.setting(Fusion, "method")
 @options.setting(Fusion, "coregister")
+@options.setting(Fusion, "mtf_gain")
+@options.setting(Fusion, "evaluate")
 @options.threads
 @options.overwrite
 @options.verbosity
 def command(
-    mss: Path, pan: Path, output: Path, method: str, coregister: bool, threads: int | None, overwrite: bool
+    mss: Path,
+    pan: Path,
+    output: Path,
+    method: str,
+    coregister: bool,
+    mtf_gain: float,
+    evaluate: bool,
+    threads: int | None,
+    overwrite: bool,
 ) -> None:
     """Register MSS_ORTHO to PAN_ORTHO and sharpen it.
 
     The fused image lies on the grid of PAN and is valid where both are. A registration that fails is an error;
-    --no-coregister trusts the orthos as they are.
+    --no-coregister trusts the orthos as they are. What was written is checked: seen as MSS sees it must be MSS
+    again, and its edges must be as sharp as those of PAN. --evaluate writes what every method makes of these
+    images, as a table (.evaluation.json, .evaluation.md) and as a picture (.evaluation.png).
     """
     import json
 
     from geo.atomic import atomic, check_free
     from geo.coregister import register
     from geo.fusion import method as known_method
+    from geo.fusion.check import check
+    from geo.fusion.evaluate import evaluate as judge
     from geo.fusion.pansharpen import pansharpen
     from geo.masks import quality_path
+    from pipeline.fusion_evaluation import check_path, evaluation_path
     from pipeline.provenance import track
 
     known_method(method)
-    report = output.with_name(f"{output.stem}.coregistration.json")
-    for path in (output, quality_path(output), report):
+    report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
+    table = [evaluation_path(output, suffix) for suffix in ("json", "md", "png")] if evaluate else []
+    for path in (output, quality_path(output), report, checked, *table):
         check_free(path, overwrite=overwrite)
-    settings = {"method": method, "coregister": coregister}
+    settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
     with track("fuse", output, inputs=[mss, pan], settings=settings) as record:
-        registration = register(pan, mss, threads=threads) if coregister else None
+        registration = register(pan, mss, gain=mtf_gain, threads=threads) if coregister else None
         summary = registration.summary() if registration else _NOT_ASKED
+        judged = None
+        if evaluate:
+            judged = judge(mss, pan, registration=registration, gain=mtf_gain, threads=threads)
         with atomic(report, overwrite=overwrite) as part:
             part.write_text(json.dumps(summary, indent=2) + "\n")
             made = pansharpen(
@@ -70,11 +92,22 @@ def command(
                 output,
                 name=method,
                 registration=registration,
+                gain=mtf_gain,
                 threads=threads,
                 overwrite=overwrite,
                 progress=lambda windows, total: options.progress(windows, "fuse", total),
             )
-        record["results"] = {"coregistration": summary, "valid_share": made.valid_share, "bands": list(made.bands)}
+        found = check(output, mss, pan, registration, gain=mtf_gain, threads=threads)
+        with atomic(checked, overwrite=True) as part:
+            part.write_text(json.dumps(found, indent=2) + "\n")
+        record["results"] = {
+            "coregistration": summary,
+            "valid_share": made.valid_share,
+            "bands": list(made.bands),
+            "check": found,
+        }
+        if judged is not None:
+            record["results"]["evaluation"] = _write_evaluation(judged, mss, pan, output, method)
     if registration:
         log.info(
             "MSS lay %.2f m (%.2f MSS pixels) from PAN; %.2f m are left at %d tie points not used by the %s",
@@ -85,3 +118,37 @@ def command(
             summary["model"],
         )
     log.info("%s: %s, bands %s, %.1f %% valid", output, method, ", ".join(made.bands), 100 * made.valid_share)
+    _tell(output, found)
+
+
+def _write_evaluation(judged: Evaluation, mss: Path, pan: Path, output: Path, method: str) -> dict[str, Any]:
+    """Write the table and the picture, and give the scores of the method that was used."""
+    import json
+
+    from geo.atomic import atomic
+    from pipeline import fusion_evaluation as files
+
+    found = files.record(judged, mss=mss, pan=pan, used=method)
+    with atomic(files.evaluation_path(output, "png"), overwrite=True) as part:
+        files.picture(judged, part, used=method)
+    for suffix, text in (("md", files.markdown(found)), ("json", json.dumps(found, indent=2) + "\n")):
+        with atomic(files.evaluation_path(output, suffix), overwrite=True) as part:
+            part.write_text(text)
+    rows = {row["method"]: row for row in found["rows"]}
+    words = [f"{name} {rows[name]['reduced']['q2n'] or float('nan'):.4f}" for name in (found["best"], method, "exp")]
+    log.info(
+        "Q2n at reduced scale on %d sample windows: best %s, used %s, plain interpolation %s", found["windows"], *words
+    )
+    return {"best": found["best"], "windows": found["windows"], "used": rows[method]}
+
+
+def _tell(output: Path, found: dict[str, Any]) -> None:
+    """Say what the check found in one line, and warn of what exceeds a limit."""
+    errors = ", ".join(
+        f"{band} {100 * error:.1f} %" for band, error in found["spectral"]["relative_rmse"].items() if error is not None
+    )
+    ratio = found["spatial"]["width_ratio"]
+    edges = "not measured" if ratio is None else f"{ratio:.2f} times as wide as in PAN"
+    log.info("seen as MSS sees, it differs from MSS by %s; edges are %s", errors or "nothing measured", edges)
+    for sentence in found["warnings"]:
+        log.warning("%s: %s", output, sentence)

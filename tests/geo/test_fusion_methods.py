@@ -1,5 +1,6 @@
 """Each method against its equations, worked out another way."""
 
+from dataclasses import replace
 from itertools import product
 
 import cv2
@@ -19,6 +20,7 @@ from geo.fusion.quality import sam
 from geo.fusion.statistics import Statistics
 from geo.fusion.wald import degrade
 from geo.fusion.window import aligned, sharpen
+from geo.ortho.warp import resample
 from tests.geo.pair_scene import BAND_MIX
 from tests.geo.terrain import landscape
 
@@ -130,6 +132,29 @@ def test_the_pyramid_takes_from_pan_what_mss_has_of_it():
     inner = (slice(16, -16), slice(16, -16))
     assert good[inner].all()
     np.testing.assert_allclose(found[0][inner], pan[inner], atol=0.02 * pan.std())
+
+
+def test_the_pyramid_follows_a_local_displacement(monkeypatch):
+    """MSS lies elsewhere by up to half a pixel, more to the right: PAN must be seen where its pixels are."""
+    pan = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=(160, 160)), 3).astype(np.float32)
+    blurred = lowpass(pan, np.ones(pan.shape, bool), SIGMA)
+
+    def bend(u):
+        return 0.5 * np.sin(u / 50)  # MSS pixels
+
+    col = (np.arange(160) + 0.5)[None, :]
+    centres = np.arange(40) + 0.5
+    back = 4 * centres
+    for _ in range(20):  # PAN columns whose MSS column is a centre
+        back = 4 * (centres - bend(back))
+    coarse = ndimage.map_coordinates(blurred, np.meshgrid(4 * centres - 0.5, back - 0.5, indexing="ij"), order=3)
+    plain = around(coarse[None], pan, "mtf-glp")
+    bent = replace(plain, col=np.broadcast_to(col / 4 + bend(col), (160, 160)))
+    inner = (slice(20, -20), slice(20, -20))
+    expected, _ = resample(coarse[None].astype(np.float32), np.ones((40, 40), bool), *bent.positions())
+    assert np.std((low.pyramid(bent) - expected[0])[inner]) < 0.01 * pan.std()
+    monkeypatch.setattr(low, "_ROUNDING", np.inf)
+    assert np.std((low.pyramid(bent) - expected[0])[inner]) > 0.05 * pan.std()
 
 
 # --- nearest-neighbour diffusion ------------------------------------------------------------------------------------
