@@ -122,3 +122,25 @@ def cubic(values, col, col_weights, row, row_weights, result):  # pragma: no cov
             target = result[band, j]
             for i in range(cols):
                 target[i] = a[i] * p + b[i] * q + c[i] * r + d[i] * s
+
+
+@njit(cache=True, nogil=True)
+def modulate(mss, pan, low, floor, result):  # pragma: no cover - compiled
+    """Multiply bands by the ratio of PAN and its low-pass, as ``geo.fusion.modulate`` documents.
+
+    Parameters
+    ----------
+    mss, result : float32 (bands, height, width)
+    pan, low : float32 (height, width)
+    floor : float32
+    """
+    one, zero = np.float32(1), np.float32(0)
+    ratio = np.empty(pan.shape[1], np.float32)
+    for j in range(pan.shape[0]):
+        for i in range(ratio.size):
+            under = floor if low[j, i] < floor else low[j, i]  # so written, NaN stays NaN
+            gain = one + (pan[j, i] - low[j, i]) / under
+            ratio[i] = zero if gain < zero else gain
+        for band in range(mss.shape[0]):
+            for i in range(ratio.size):
+                result[band, j, i] = mss[band, j, i] * ratio[i]

@@ -33,6 +33,7 @@ from geo.stream import cpus
 from geo.windows import clip, slices
 
 __all__ = [
+    "COMPRESSIONS",
     "PROBABILITY",
     "PROBABILITY_FLOAT",
     "REFLECTANCE",
@@ -55,6 +56,8 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 
 #: What the bands are shown as, so that a viewer opens an image in its true colours.
 COLOURS = {"red": ColorInterp.red, "green": ColorInterp.green, "blue": ColorInterp.blue}
+#: Ways to compress, with the level that is worth its time.
+COMPRESSIONS = {"zstd": 1, "deflate": 6, "none": 0}
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 
@@ -147,14 +150,18 @@ def read(
     """
     window = window or Window(0, 0, src.width, src.height)
     bands = list(bands or _no_alpha(src))
-    values = np.full((len(bands), window.height, window.width), np.nan, dtype=np.float32)
-    valid = np.zeros((window.height, window.width), dtype=bool)
     inside = clip(window, src.shape)
     if inside.width and inside.height:
-        at = slices(inside, window)
         masks = src.read_masks(bands, window=inside) if _masked(src, bands) else None
-        values[:, *at], valid[at] = _physical(src, bands, src.read(bands, window=inside), masks)
-    return values, valid
+        values, valid = _physical(src, bands, src.read(bands, window=inside), masks)
+        if inside == window:
+            return values, valid
+    wide = np.full((len(bands), window.height, window.width), np.nan, dtype=np.float32)
+    wide_valid = np.zeros((window.height, window.width), dtype=bool)
+    if inside.width and inside.height:
+        at = slices(inside, window)
+        wide[:, *at], wide_valid[at] = values, valid
+    return wide, wide_valid
 
 
 def overview(
@@ -265,7 +272,9 @@ class GeoTiffWriter:
     overwrite : bool
         Replace an output that is there.
     cog : bool
-        Give it the Cloud Optimized layout with overviews (not for sensor geometry).
+        Give it the Cloud Optimized layout with overviews (not for sensor geometry); else plain tiles.
+    compress : str
+        A name in ``COMPRESSIONS``.
     resampling : str
         Of the overviews: ``"average"`` for quantities, ``"mode"`` or ``"nearest"`` for classes.
     rpcs : rasterio RPC, optional
@@ -287,13 +296,14 @@ class GeoTiffWriter:
         *,
         overwrite: bool = False,
         cog: bool = True,
+        compress: str = "zstd",
         resampling: str = "average",
         rpcs: RPC | None = None,
         tags: dict[str, str] | None = None,
     ):
         self.path = Path(path)
         self.encoding = encoding
-        self._cog, self._resampling = cog, resampling
+        self._cog, self._compress, self._resampling = cog, compress, resampling
         self._atomic = atomic(path, overwrite=overwrite)
         self._geobox, self._bands, self._rpcs, self._tags = geobox, list(bands), rpcs, tags or {}
 
@@ -317,14 +327,12 @@ class GeoTiffWriter:
                 tiled=True,
                 blockxsize=_block(width),
                 blockysize=_block(height),
-                compress="ZSTD",
-                zstd_level=1 if self._cog else 9,
-                predictor=self._predictor,
-                interleave="pixel" if self._cog else "band",
+                interleave="pixel" if self._geobox.crs else "band",
                 photometric="MINISBLACK",  # or GDAL takes four bands of bytes for RGB with alpha
                 alpha="NO",
                 bigtiff="IF_SAFER",
                 num_threads=cpus(),
+                **self._compression("zstd" if self._cog else self._compress),
             )
             for number, name in enumerate(self._bands, 1):
                 self._dst.set_band_description(number, name)
@@ -341,9 +349,14 @@ class GeoTiffWriter:
             raise
         return self
 
-    @property
-    def _predictor(self) -> int:
-        return 3 if np.issubdtype(self.encoding.dtype, np.floating) else 2
+    def _compression(self, name: str) -> dict[str, Any]:
+        """Creation options of plain tiles."""
+        if name == "none":
+            return {}
+        predictor = 3 if np.issubdtype(self.encoding.dtype, np.floating) else 2
+        # what is read again at once, and what is large, is not worth more time
+        level = {"zstd_level": 1 if self._geobox.crs else 9} if name == "zstd" else {"zlevel": 6}
+        return {"compress": name.upper(), "predictor": predictor, **level}
 
     def write(self, values: np.ndarray, window: Window, valid: np.ndarray | None = None) -> None:
         """Encode and write a window.
@@ -399,9 +412,9 @@ class GeoTiffWriter:
                 self._strips,
                 self._part,
                 driver="COG",
-                compress="ZSTD",
-                level=1,  # level 9 takes five times as long for a file an eighth smaller
-                predictor="YES",
+                compress=self._compress.upper(),
+                # level 9 of ZSTD takes five times as long for a file an eighth smaller
+                **({} if self._compress == "none" else {"level": COMPRESSIONS[self._compress], "predictor": "YES"}),
                 blocksize=512,
                 overview_resampling=self._resampling,
                 bigtiff="IF_SAFER",
@@ -409,6 +422,6 @@ class GeoTiffWriter:
             )
             self._strips.unlink()
         with open_raster(self._part) as src:
-            for _, window in src.block_windows(1):
-                last = window
-            src.read(window=last)
+            (tall, wide), (height, width) = src.block_shapes[0], src.shape
+            row, col = (height - 1) // tall * tall, (width - 1) // wide * wide
+            src.read(window=Window(col, row, width - col, height - row))

@@ -144,7 +144,7 @@ class FileSource:
         finally:
             self._free.put((src, quality))
         nodata = np.uint8(Quality.NODATA)
-        if flags.any():
+        if quality is not None and flags.any():
             valid &= (flags & nodata) == 0
         if not valid.all():
             flags[~valid] |= nodata

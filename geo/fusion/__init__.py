@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from geo import kernels
 from geo.errors import ConfigError, unknown_name
 from geo.fusion.statistics import Statistics
 
@@ -143,8 +144,20 @@ def modulate(mss: np.ndarray, pan: np.ndarray, low: np.ndarray, floor: float) ->
     -------
     ndarray of float32, shape (bands, height, width)
     """
-    ratio = np.maximum(1 + (pan - low) / np.maximum(low, np.float32(floor)), np.float32(0))
+    if all(image.dtype == np.float32 for image in (mss, pan, low)):
+        result = np.empty(np.broadcast_shapes(mss.shape, pan.shape), np.float32)
+        kernels.modulate(mss, pan, low, np.float32(floor), result)
+        return result
+    ratio = np.maximum(1 + (pan - low) / np.maximum(low, floor), 0)
     return mss * ratio
+
+
+def weighted(mss: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Sum of the bands with these weights, shape (height, width); on this thread alone, unlike a matrix product."""
+    total = mss[0] * np.float32(weights[0])
+    for band, weight in zip(mss[1:], weights[1:], strict=True):
+        total += band * np.float32(weight)
+    return total
 
 
 def floor_of(mean: float) -> float:

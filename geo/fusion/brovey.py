@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import nnls
 
-from geo.fusion import floor_of, modulate, register
+from geo.fusion import floor_of, modulate, register, weighted
 from geo.fusion.statistics import Statistics
 
 
@@ -26,7 +26,7 @@ from geo.fusion.statistics import Statistics
 def brovey(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
     """Sharpen a window; see ``geo.fusion.Fuse``."""
     weights = intensity_weights(statistics)
-    intensity = np.tensordot(weights.astype(np.float32), mss, 1)  # (1)
+    intensity = weighted(mss, weights)  # (1)
     return modulate(mss, pan, intensity, floor_of(weights @ statistics.mss_mean))  # (2)
 
 

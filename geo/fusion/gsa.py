@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo.fusion import register
+from geo.fusion import register, weighted
 from geo.fusion.statistics import Statistics
 
 
@@ -27,7 +27,7 @@ def gsa(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Stati
     """Sharpen a window; see ``geo.fusion.Fuse``."""
     weights, constant = regression(statistics)
     gains = injection_gains(statistics, weights)
-    intensity = np.tensordot(weights.astype(np.float32), mss, 1) + np.float32(constant)  # (1)
+    intensity = weighted(mss, weights) + np.float32(constant)  # (1)
     return mss + gains.astype(np.float32)[:, None, None] * (pan - intensity)  # (3)
 
 

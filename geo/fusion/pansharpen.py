@@ -8,41 +8,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.atomic import check_free, together
-from geo.coregister import Registration
+from geo.displacement import Displacement
 from geo.errors import GridError, RasterError
 from geo.fusion import Method, method
 from geo.fusion.mtf import GAIN
 from geo.fusion.pair import Pair, spread_windows
 from geo.fusion.statistics import Statistics
 from geo.fusion.window import Around, sharpen
+from geo.kernels import STEPS
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho import Progress
+from geo.ortho.dem import apply
 from geo.ortho.warp import one_thread_each, reach, resample_flags
-from geo.raster import Encoding, GeoTiffWriter, geobox_of, open_raster
-from geo.source import band_names, encoding_of
+from geo.raster import GeoTiffWriter
+from geo.source import Source
 from geo.stream import cpus, stream
 from geo.windows import blocks, clip, grow
 
+if TYPE_CHECKING:
+    from geo.coregister import Registration
+
 #: Order of the bands of a fused image, where MSS has them by name.
 BANDS = ("blue", "green", "red", "nir")
-#: Side of an output window in pixels; a multiple of the writer's blocks.
-WINDOW = 1024
+#: Side of an output window in pixels, a multiple of the writer's blocks: what a window needs stays in the CPU's cache.
+WINDOW = 512
+#: The same for methods that look around the window, which costs more for small ones.
+WIDE_WINDOW = 1024
 #: Statistics are gathered on windows of this side in MSS pixels, this many along one axis at most.
 _SAMPLE, _SAMPLES = 256, 8
-#: Positions in MSS are rounded to this part of a pixel, as OpenCV does, but from the scene's origin: so that
-#: the pixels do not depend on the windows.
-_STEPS = 32
 
 
 @dataclass(frozen=True)
@@ -66,25 +71,28 @@ class Fused:
 
 
 def pansharpen(
-    mss: str | os.PathLike,
-    pan: str | os.PathLike,
+    mss: str | os.PathLike | Source,
+    pan: str | os.PathLike | Source,
     output: str | os.PathLike,
     *,
     name: str = "gsa",
     registration: Registration | None = None,
     gain: float = GAIN,
-    window: int = WINDOW,
+    window: int | None = None,
     threads: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
+    cog: bool = True,
+    compress: str = "zstd",
     progress: Progress | None = None,
 ) -> Fused:
-    """Sharpen an MSS ortho with a PAN ortho and write it, with its quality, as Cloud Optimized GeoTIFFs.
+    """Sharpen an MSS ortho with a PAN ortho and write it, with its quality.
 
     A pixel is good where both images are; its flags are those of both. The encoding is that of MSS.
 
     Parameters
     ----------
-    mss, pan : path
+    mss, pan : path or Source
         Orthos in one CRS; their footprints may differ and their resolutions need no whole ratio.
     output : path
         The fused image; its quality goes to ``geo.masks.quality_path(output)``.
@@ -94,12 +102,16 @@ def pansharpen(
         Displacement of MSS against PAN; none where absent.
     gain : float
         MTF of MSS at its Nyquist frequency.
-    window : int
+    window : int, optional
         Side of the windows; the pixels do not depend on it.
     threads : int, optional
         CPUs to use at most.
+    executor : Executor, optional
+        Where to compute instead, see ``geo.stream.stream``; the images must be files that it can read.
     overwrite : bool
         Replace outputs that are there.
+    cog, compress
+        Layout of the outputs, see ``geo.raster.GeoTiffWriter``.
     progress : callable, optional
         Wraps the stream of windows, given with their number.
 
@@ -121,37 +133,54 @@ def pansharpen(
     for path in (output, quality):
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
-        mss_src, pan_src = opened.enter_context(open_raster(mss)), opened.enter_context(open_raster(pan))
-        if len(band_names(pan_src)) != 1:
-            raise RasterError(
-                f"{pan} has {len(band_names(pan_src))} bands; expected one, PAN: give the images in the order MSS PAN"
-            )
         opened.enter_context(one_thread_each())
         pair = Pair(pan, mss, opened, gain=gain)
+        if len(pair.reference.bands) != 1:
+            raise RasterError(
+                f"{pair.reference.name} has {len(pair.reference.bands)} bands; expected one, PAN: "
+                "give the images in the order MSS PAN"
+            )
         if registration is not None:
             pair.displacement = registration.displacement
-        sharpen = _Sharpen(pair, chosen, registration, mss_src, pan_src)
-        sharpen.statistics = _statistics(pair, workers)
-        tags = {k: v for s in (pan_src, mss_src) for k, v in s.tags().items() if k.startswith("GEOCRACK_")}
-        tags["GEOCRACK_FUSION"] = name
-        geobox, encoding = geobox_of(pan_src), encoding_of(mss_src)
+        statistics = _statistics(pair, workers)
+        fusion = Fusion(pair.reference, pair.moving, chosen, statistics, pair.sigma, pair.displacement)
+        size = window or (WIDE_WINDOW if fusion.margin else WINDOW)
+        height, width = fusion.grid.shape
+        tags = {**pair.reference.tags, **pair.moving.tags, "GEOCRACK_FUSION": name}
         good = 0
         with (
             together(Path(output), quality),
             GeoTiffWriter(
-                quality, geobox, ["quality"], QUALITY, overwrite=overwrite, resampling="nearest", tags=tags
+                quality,
+                fusion.grid,
+                ["quality"],
+                QUALITY,
+                overwrite=overwrite,
+                cog=cog,
+                compress="deflate" if compress == "deflate" else "zstd",  # flags shrink to nothing
+                resampling="nearest",
+                tags=tags,
             ) as quality_writer,
-            GeoTiffWriter(output, geobox, sharpen.bands, encoding, overwrite=overwrite, tags=tags) as writer,
+            GeoTiffWriter(
+                output,
+                fusion.grid,
+                fusion.bands,
+                fusion.encoding,
+                overwrite=overwrite,
+                cog=cog,
+                compress=compress,
+                tags=tags,
+            ) as writer,
         ):
-            windows = list(blocks(pan_src.shape, window))
-            done = stream(lambda w: sharpen.stored(w, encoding), windows, workers=workers)
+            windows = list(blocks((height, width), size))
+            done = stream(fusion, windows, workers=workers, executor=executor)
             for at, (stored, flags) in progress(done, len(windows)) if progress else done:
                 writer.write_stored(stored, at)
                 quality_writer.write_stored(flags, at)
                 good += int(np.count_nonzero((flags & int(Quality.NODATA)) == 0))
             if not good:
-                raise GridError(f"{mss} and {pan} have no good pixel in common; expected two views of the same ground")
-    return Fused(geobox, tuple(sharpen.bands), good / (pan_src.height * pan_src.width), sharpen.statistics)
+                raise GridError(f"{pair.names} have no good pixel in common; expected two views of the same ground")
+    return Fused(fusion.grid, fusion.bands, good / (height * width), statistics)
 
 
 def _statistics(pair: Pair, workers: int) -> Statistics:
@@ -163,96 +192,104 @@ def _statistics(pair: Pair, workers: int) -> Statistics:
     return statistics
 
 
-class _Sharpen:
-    """Sharpen PAN windows; called from several threads."""
+class Fusion:
+    """Make windows of the fused image; from several threads, or in other processes.
 
-    statistics: Statistics
+    Parameters
+    ----------
+    pan, mss : Source
+    chosen : Method
+    statistics : Statistics
+        Bands in the order of MSS.
+    sigma : float
+        Blur of MSS in PAN pixels.
+    displacement : Displacement
+        Of MSS against PAN.
+    """
 
     def __init__(
         self,
-        pair: Pair,
+        pan: Source,
+        mss: Source,
         chosen: Method,
-        registration: Registration | None,
-        mss_src: rasterio.DatasetReader,
-        pan_src: rasterio.DatasetReader,
+        statistics: Statistics,
+        sigma: float,
+        displacement: Displacement,
     ):
-        self.pair, self.method = pair, chosen
-        self.pan_shape, self.mss_shape = pan_src.shape, mss_src.shape
-        self.to_mss = _composed(~mss_src.transform, _displaced(registration), pan_src.transform)
-        self.to_map, self.from_map = pan_src.transform, ~mss_src.transform
-        self.field = registration.displacement.field if registration else None
-        self.ratio = float(1 / np.hypot(self.to_mss.a, self.to_mss.d))
-        self.order, self.bands = _order(band_names(mss_src))
+        self.pan, self.mss, self.method, self.sigma, self.displacement = pan, mss, chosen, sigma, displacement
+        self.grid, self.encoding = pan.grid, mss.encoding
+        self.order, self.bands = _order(mss.bands)
+        self.statistics = statistics.ordered(self.order)
+        self.margin = chosen.reach_px(abs(mss.grid.affine.a / pan.grid.affine.a), sigma)
 
-    def stored(self, window: Window, encoding: Encoding) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Make the stored values and the flags of a PAN window."""
-        shape = (window.height, window.width)
-        nothing = np.full((len(self.bands), *shape), np.nan, np.float32)
-        missing = np.full(shape, int(Quality.NODATA), np.uint8)
-        col, row = self._positions(window)
+        col, row = self.positions(window)
         margin = reach("cubic")
         left, top = int(np.floor(col.min())) - margin, int(np.floor(row.min())) - margin
         right, bottom = int(np.ceil(col.max())) + margin, int(np.ceil(row.max())) + margin
         source = Window(left, top, right - left, bottom - top)
-        inside = clip(source, self.mss_shape)
+        inside = clip(source, (self.mss.grid.shape[0], self.mss.grid.shape[1]))
         if not (inside.width and inside.height):
-            return encoding.encode(nothing), missing
-        margin = self.method.reach_px(self.ratio, self.pair.sigma)
-        pan, pan_valid, pan_flags = self.pair.reference.read(grow(window, margin))
-        values, valid, flags = self.pair.moving.read(source)
-        if not (pan_valid.any() and valid.any()):
-            return encoding.encode(nothing), missing
+            return self._nothing(window)
+        pan, pan_valid, pan_flags = self.pan.read(grow(window, self.margin))
+        mss, mss_valid, mss_flags = self.mss.read(source)
+        if not (pan_valid.any() and mss_valid.any()):
+            return self._nothing(window)
         around = Around(
             pan=pan[0],
             pan_valid=pan_valid,
-            margin=margin,
-            mss=values[self.order],
-            mss_valid=valid,
+            margin=self.margin,
+            mss=mss if self.order == sorted(self.order) else mss[self.order],
+            mss_valid=mss_valid,
             col=col - left,
             row=row - top,
-            to_mss=_composed(
-                Affine.translation(-left, -top),
-                self._at_middle(window),
-                self.to_mss,
-                Affine.translation(window.col_off, window.row_off),
-            ),
-            sigma=self.pair.sigma,
+            to_mss=_composed(Affine.translation(-left, -top), self.to_mss(window), _corner(window)),
+            sigma=self.sigma,
         )
-        fused, good = sharpen(self.method, around, self._ordered)
-        flags = resample_flags(flags, *around.positions(), good) | around.inner(pan_flags)
-        return encoding.encode(fused, good), flags
+        fused, good = sharpen(self.method, around, self.statistics)
+        flags = resample_flags(mss_flags, around.col, around.row, good)
+        flags |= around.inner(pan_flags)
+        return self.encoding.encode(fused, None if good.all() else good), flags
 
-    @property
-    def _ordered(self) -> Statistics:
-        """Statistics in the order of the output's bands."""
-        return self.statistics.ordered(self.order)
+    def _nothing(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        shape = (window.height, window.width)
+        nothing = np.full((len(self.bands), *shape), np.nan, np.float32)
+        return self.encoding.encode(nothing), np.full(shape, int(Quality.NODATA), np.uint8)
 
-    def _positions(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
-        """Where a PAN window's pixels lie in MSS, GDAL pixel coordinates, to be broadcast to the window."""
+    def positions(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Where a PAN window's pixels lie in MSS.
+
+        They are rounded as ``geo.ortho.warp.resample`` would round them, but from the scene's origin: so the pixels
+        do not depend on the windows.
+
+        Returns
+        -------
+        col, row : ndarray of float64
+            GDAL pixel coordinates, shapes (1, width) and (height, 1) under a shift, else both (height, width).
+        """
         u = (window.col_off + 0.5 + np.arange(window.width))[None, :]
         v = (window.row_off + 0.5 + np.arange(window.height))[:, None]
-        a = self.to_mss
-        # unless the model turns or shears, a column depends on u alone and a row on v alone
-        col = a.a * u + a.c + (a.b * v if a.b else 0)
-        row = a.e * v + a.f + (a.d * u if a.d else 0)
-        if self.field is not None:
-            more_col, more_row = self._local(u, v)
-            col, row = col + more_col, row + more_row
-        return np.round(col * _STEPS) / _STEPS, np.round(row * _STEPS) / _STEPS
+        pan, mss = self.pan.grid.affine, ~self.mss.grid.affine
+        x, y = pan.a * u + pan.c, pan.e * v + pan.f  # rows along x
+        # a shift keeps the grids parallel
+        dx, dy = self.displacement(x, y) if self.displacement.model != "shift" else self.displacement.coefficients[:, 0]
+        col, row = mss.a * (x + dx) + mss.c, mss.e * (y + dy) + mss.f
+        return np.round(col * STEPS) / STEPS, np.round(row * STEPS) / STEPS
 
-    def _local(self, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """MSS pixels that the field of a local model adds at PAN's columns (1, n) and rows (m, 1)."""
-        assert self.field is not None
-        dx, dy = self.field(self.to_map.c + self.to_map.a * u, self.to_map.f + self.to_map.e * v)
-        return self.from_map.a * dx, self.from_map.e * dy
+    def to_mss(self, window: Window) -> Affine:
+        """Transform from PAN's to MSS's pixel coordinates; that of a local model holds about the window."""
+        middle = window.col_off + window.width / 2, window.row_off + window.height / 2
+        x, y = apply(self.pan.grid.affine, *middle)
+        dx, dy = (float(np.squeeze(d)) for d in self.displacement(np.array([[x]]), np.array([[y]])))
+        (_, b, c), (_, e, f) = self.displacement.coefficients
+        shown = Affine(1 + b, c, dx - b * x - c * y, e, 1 + f, dy - e * x - f * y)
+        return _composed(~self.mss.grid.affine, shown, self.pan.grid.affine)
 
-    def _at_middle(self, window: Window) -> Affine:
-        """Give the shift in MSS pixels that a local model adds to its affine in the middle of a PAN window."""
-        if self.field is None:
-            return Affine.identity()
-        u, v = window.col_off + window.width / 2, window.row_off + window.height / 2
-        col, row = self._local(np.array([[u]]), np.array([[v]]))
-        return Affine.translation(float(col[0, 0]), float(row[0, 0]))
+
+def _corner(window: Window) -> Affine:
+    """Transform from a window's pixel coordinates to the scene's."""
+    return Affine.translation(window.col_off, window.row_off)
 
 
 def _composed(*affines: Affine) -> Affine:
@@ -261,22 +298,13 @@ def _composed(*affines: Affine) -> Affine:
     return Affine(*product[:2].ravel())
 
 
-def _displaced(registration: Registration | None) -> Affine:
-    """Map transform from where PAN shows a thing to where MSS shows it."""
-    if registration is None:
-        return Affine.identity()
-    (a, b, c), (d, e, f) = registration.coefficients
-    x0, y0 = registration.origin
-    return Affine(1 + b, c, a - b * x0 - c * y0, e, 1 + f, d - e * x0 - f * y0)
-
-
-def _order(names: Sequence[str]) -> tuple[list[int], list[str]]:
+def _order(names: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
     """Give the indices and names of the output's bands, blue, green, red and nir first if these are the names.
 
     Four bands without names are taken to be in this order already.
     """
     lower = [n.lower() for n in names]
     if lower == ["band1", "band2", "band3", "band4"]:
-        return [0, 1, 2, 3], list(BANDS)
+        return [0, 1, 2, 3], BANDS
     order = sorted(range(len(names)), key=lambda i: BANDS.index(lower[i]) if lower[i] in BANDS else len(BANDS))
-    return order, [lower[i] if lower[i] in BANDS else names[i] for i in order]
+    return order, tuple(lower[i] if lower[i] in BANDS else names[i] for i in order)

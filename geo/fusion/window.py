@@ -126,7 +126,7 @@ def sharpen(method: Method, around: Around, statistics: Statistics) -> tuple[np.
     good : ndarray of bool, shape (height, width)
         Where PAN is valid and MSS can be interpolated.
     """
-    mss, good = resample(around.mss, around.mss_valid, *around.positions(), "cubic")
+    mss, good = resample(around.mss, around.mss_valid, around.col, around.row, "cubic")
     good &= around.inner(around.pan_valid)
     if method.interpolate is not None:
         mss = method.interpolate(around)

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -14,10 +13,9 @@ from geo.fusion import modulate
 from geo.fusion.brovey import intensity_weights
 from geo.fusion.gsa import injection_gains, regression
 from geo.fusion.mtf import degrade, lowpass, sigma_px
-from geo.fusion.pansharpen import _displaced, pansharpen
+from geo.fusion.pansharpen import pansharpen
 from geo.fusion.statistics import Statistics
 from geo.masks import QUALITY, Quality, quality_path
-from geo.ortho.dem import apply
 from geo.raster import REFLECTANCE, open_raster, read
 from tests.geo.pair_scene import BAND_MIX, MSS_M, PAN_M, PAN_MIX, RATIO, write_pair
 from tests.geo.terrain import landscape, map_grid, write_image
@@ -150,17 +148,6 @@ def test_the_registration_is_part_of_the_interpolation(scene, tmp_path):
         errors[asked is None] = np.sqrt(np.mean((values - true)[:3, inside] ** 2))
     assert errors[False] < 0.003
     assert errors[False] < 0.4 * errors[True]
-
-
-def test_an_affine_is_carried_into_the_positions(scene):
-    """Where PAN shows a thing at (x, y), MSS is sampled at (x + dx, y + dy)."""
-    measured = register(scene[0], scene[1])
-    affine = replace(measured.displacement, coefficients=np.array([[4.0, 1e-3, -2e-3], [-3.0, 5e-4, 1e-3]]))
-    turned = replace(measured, displacement=affine)
-    x, y = np.array([356100.0, 356700.0]), np.array([3463800.0, 3463200.0])
-    dx, dy = turned.displacement(x, y)
-    np.testing.assert_allclose(apply(_displaced(turned), x, y), [x + dx, y + dy], atol=1e-6)
-    np.testing.assert_allclose(apply(_displaced(None), x, y), [x, y])
 
 
 def test_the_product_is_complete(scene, tmp_path):
