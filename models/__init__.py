@@ -42,6 +42,11 @@ def register(name: str, place: str) -> None:
 
 register("linknet", "models.segmentation.linknet:LinkNet")
 register("pspnet", "models.segmentation.pspnet:PSPNet")
+register("unet", "models.segmentation.unet:UNet")
+register("resunet", "models.segmentation.resunet:ResUNet")
+register("albunet", "models.segmentation.albunet:AlbuNet")
+register("deeplabv3plus", "models.segmentation.deeplab:DeepLabV3Plus")
+register("fcn", "models.segmentation.fcn:FCN")
 register("svm", "models.svm:SupportVectors")
 
 

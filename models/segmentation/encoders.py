@@ -58,6 +58,16 @@ def encoder(name: str, *, bands: int, depth: int = 5, output_stride: int = 32) -
         ) from None
 
 
+def start(*parts: nn.Module) -> None:
+    """Give the convolutions of decoders their first random weights (He et al. 2015), and no bias."""
+    for part in parts:
+        for module in part.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+
 def channels_of(built: nn.Module) -> list[int]:
     """Channels of an encoder's maps, from its input to its deepest."""
     return [int(channels) for channels in built.out_channels]  # type: ignore[union-attr]

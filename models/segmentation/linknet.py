@@ -9,7 +9,7 @@ ResNet50. On another encoder the decoder's channels are that encoder's.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.labeller import Encoding
-from models.segmentation.encoders import channels_of
+from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
 
@@ -47,6 +47,12 @@ def _normalised(convolution: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module,
     return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
 
 
+def _attention(name: str, channels: int) -> nn.Module:
+    from segmentation_models_pytorch.base.modules import SCSEModule
+
+    return nn.Identity() if name == "none" else SCSEModule(channels, reduction=min(16, channels))
+
+
 class LinkNet(Encoding):
     """LinkNet over any encoder.
 
@@ -64,6 +70,9 @@ class LinkNet(Encoding):
     pool : int
         The network looks at means of ``pool`` x ``pool`` pixels and its logits are interpolated back: a step
         costs ``pool**2`` times less and sees as much more ground, borders are as much coarser (1: as printed).
+    attention : {"none", "scse"}
+        Concurrent spatial and channel squeeze and excitation after each decoder block (Roy, Navab and Wachinger
+        2018); none as printed.
     """
 
     def __init__(
@@ -74,6 +83,7 @@ class LinkNet(Encoding):
         half_skip: bool = False,
         narrowest: Annotated[int, Field(ge=1)] = 1,
         pool: Annotated[int, Field(ge=1)] = 1,
+        attention: Literal["none", "scse"] = "none",
     ) -> None:
         super().__init__()
         self.pool = pool
@@ -83,17 +93,14 @@ class LinkNet(Encoding):
         self.encoder = build_encoder(encoder, bands=bands)
         channels = channels_of(self.encoder)[:0:-1]  # from 1/32 to 1/2 of the size
         self.decoder = nn.ModuleList(DecoderBlock(a, b, narrowest) for a, b in pairwise(channels))
+        self.attention = nn.ModuleList(_attention(attention, width) for width in channels[1:])
         self.half_skip = half_skip
         self.last = nn.Sequential(
             nn.ConvTranspose2d(channels[-1], 32, 4, stride=2, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(32, 1, 3, padding=1),
         )
-        for module in (*self.decoder.modules(), *self.last.modules()):
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start(self.decoder, self.last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
@@ -102,8 +109,8 @@ class LinkNet(Encoding):
         _, half, *maps = self.encoder(images)
         skips = [*maps[-2::-1], half if self.half_skip else None]
         decoded = maps[-1]
-        for block, skip in zip(self.decoder, skips, strict=True):
-            decoded = block(decoded)
+        for block, attention, skip in zip(self.decoder, self.attention, skips, strict=True):
+            decoded = attention(block(decoded))
             if skip is not None:
                 decoded = decoded + skip
         logits = self.last(decoded)

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from models.labeller import Encoding
-from models.segmentation.encoders import channels_of
+from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
 
@@ -59,11 +59,7 @@ class PSPNet(Encoding):
         self.encoder = build_encoder(encoder, bands=bands, depth=depth, output_stride=output_stride)
         self.decoder = PSPDecoder(channels_of(self.encoder), out_channels=channels, dropout=dropout)
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
-        for module in (*self.decoder.modules(), self.last):
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        start(self.decoder, self.last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``."""

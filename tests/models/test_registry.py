@@ -52,4 +52,5 @@ def test_check_fills_in_defaults():
         "half_skip": True,
         "narrowest": 1,
         "pool": 1,
+        "attention": "none",
     }
