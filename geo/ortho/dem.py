@@ -114,7 +114,7 @@ class Dem:
         return self.src.name
 
     def pixel_coordinates(self, x: np.ndarray, y: np.ndarray, crs: CRS) -> tuple[np.ndarray, np.ndarray]:
-        """Where points lie in the DEM, in GDAL pixel coordinates; not finite where they cannot be transformed."""
+        """Where points lie in the DEM, in GDAL pixel coordinates; NaN where they cannot be transformed."""
         x, y = transform(crs, self.crs, x, y)
         if self.crs.is_geographic:
             middle, _ = apply(self.src.transform, self.src.width / 2, self.src.height / 2)
@@ -280,7 +280,7 @@ def around(lon: np.ndarray, middle: float) -> np.ndarray:
 
 
 def transform(src: CRS, dst: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Coordinates of points in another CRS, x before y; infinite where they have none.
+    """Coordinates of points in another CRS, x before y; NaN where they have none.
 
     PROJ's transformers must not be shared by threads and cost some milliseconds to make: each thread keeps its own.
     """
@@ -288,7 +288,9 @@ def transform(src: CRS, dst: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndar
     key = src.srs, dst.srs
     if key not in made:
         made[key] = Transformer.from_crs(src, dst, always_xy=True)
-    return made[key].transform(x, y)
+    x, y = (np.asarray(v, float) for v in made[key].transform(x, y))
+    lost = ~(np.isfinite(x) & np.isfinite(y))
+    return (np.where(lost, np.nan, x), np.where(lost, np.nan, y)) if lost.any() else (x, y)
 
 
 def apply(affine: Affine, x: Number, y: Number) -> tuple[Number, Number]:

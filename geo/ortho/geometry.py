@@ -229,7 +229,6 @@ class MapGeometry:
     def _to_image(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pixel coordinates of places of the output; NaN where the image's CRS has none."""
         x, y = transform(self.crs, self.image_crs, x, y)
-        x, y = (np.where(np.isfinite(v), v, np.nan) for v in (x, y))
         if self.image_crs.is_geographic:
             x = around(x, self.middle)
         return apply(~self.transform, x, y)

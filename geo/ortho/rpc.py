@@ -109,8 +109,8 @@ class CameraModel:
         return self._normalised_to_image(x, y, z)
 
     def _normalised_to_image(self, x: np.ndarray, y: np.ndarray, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        samp_num, samp_den, line_num, line_den = (_cubic(c, x, y, z) for c in self.coefficients)
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(all="ignore"):  # far from the scene numbers overflow, at poles they are divided by zero
+            samp_num, samp_den, line_num, line_den = (_cubic(c, x, y, z) for c in self.coefficients)
             samp, line = samp_num / samp_den, line_num / line_den
         samp, line = np.where(samp_den != 0, samp, np.nan), np.where(line_den != 0, line, np.nan)
         col = samp * self.scales[3] + self.offsets[3] + CENTRE

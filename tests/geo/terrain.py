@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -50,6 +51,30 @@ def camera_rpcs(shape: tuple[int, int], gsd_m: float = 2.0, *, tilt: float = 0.3
         samp_num_coeff=samp.tolist(),
         samp_den_coeff=samp_den.tolist(),
     )
+
+
+def read_rpb(path: Path) -> RPC:
+    """Coefficients of an .rpb file, by regular expressions alone."""
+    text = path.read_text()
+
+    def number(key: str) -> float:
+        return float(re.search(rf"{key}\s*=\s*([-+.\deE]+)", text)[1])
+
+    def numbers(key: str) -> list[float]:
+        return [float(v) for v in re.search(rf"{key}\s*=\s*\(([^)]*)\)", text)[1].split(",")]
+
+    names = {"line": "line", "samp": "samp", "lat": "lat", "long": "long", "height": "height"}
+    simple = {
+        f"{k}_{end}": number(f"{v}{word}")
+        for k, v in names.items()
+        for end, word in (("off", "Offset"), ("scale", "Scale"))
+    }
+    lists = {
+        f"{axis}_{part}_coeff": numbers(f"{axis}{part.title()}Coef")
+        for axis in ("line", "samp")
+        for part in ("num", "den")
+    }
+    return RPC(**simple, **lists)
 
 
 def mountains(size: int, seed: int = 1, relief: float = 150.0) -> np.ndarray:

@@ -1,5 +1,4 @@
 import os
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,7 +13,7 @@ from rasterio.transform import RPCTransformer
 
 from geo.errors import GridError
 from geo.ortho.rpc import CameraModel, outline
-from tests.geo.terrain import HEIGHT, LAT, LON, camera_rpcs, write_image
+from tests.geo.terrain import HEIGHT, LAT, LON, camera_rpcs, read_rpb, write_image
 
 REAL = Path(os.environ.get("GEOCRACK_REALDATA", "../shared/data"))
 SHAPE = (300, 400)
@@ -48,30 +47,6 @@ def test_agrees_with_rasterio_on_pleiades(name):
         pytest.skip(f"{path} is not there")
     with rasterio.open(path) as src:
         agrees_with_rasterio(src.rpcs)
-
-
-def read_rpb(path: Path) -> RPC:
-    """Coefficients of an .rpb file, by regular expressions alone."""
-    text = path.read_text()
-
-    def number(key: str) -> float:
-        return float(re.search(rf"{key}\s*=\s*([-+.\deE]+)", text)[1])
-
-    def numbers(key: str) -> list[float]:
-        return [float(v) for v in re.search(rf"{key}\s*=\s*\(([^)]*)\)", text)[1].split(",")]
-
-    names = {"line": "line", "samp": "samp", "lat": "lat", "long": "long", "height": "height"}
-    simple = {
-        f"{k}_{end}": number(f"{v}{word}")
-        for k, v in names.items()
-        for end, word in (("off", "Offset"), ("scale", "Scale"))
-    }
-    lists = {
-        f"{axis}_{part}_coeff": numbers(f"{axis}{part.title()}Coef")
-        for axis in ("line", "samp")
-        for part in ("num", "den")
-    }
-    return RPC(**simple, **lists)
 
 
 @pytest.mark.realdata
