@@ -69,9 +69,8 @@ class FCN(Encoding):
             levels = (3, 2) if self.pooled else (4, 3)
             self.scores = nn.ModuleList(nn.Conv2d(widths[level], 1, 1) for level in levels)
             self.enlarge = nn.ModuleList([_bilinear(4, 2), _bilinear(4, 2), _bilinear(16, 8)])
-            for score in self.scores:
-                nn.init.zeros_(score.weight)
-                nn.init.zeros_(score.bias)
+            for parameter in self.scores.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""

@@ -77,7 +77,7 @@ class ResUNet(Encoding):
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
         maps = []
         seen = images
-        for unit in self.encoder:
+        for unit in self.encoder.children():
             seen = unit(seen)
             maps.append(seen)
         for unit, skip in zip(self.decoder, maps[-2::-1], strict=True):
