@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -15,10 +15,12 @@ from geo.inventory import plausibility, review, shape
 from geo.inventory.ground.burnt import border
 from geo.inventory.ground.unseen import REASONS
 from geo.inventory.ground.zonal import Zones
-from geo.inventory.merged import Apart
 from geo.inventory.schema import layers
 from geo.mosaic import View
 from geo.vectorize import Regions
+
+if TYPE_CHECKING:
+    from geo.inventory.merged import Apart
 
 #: Decimals of probabilities and other ratios in the attributes: rounding in float32 begins at the seventh.
 _DECIMALS = 4

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rasterio.windows import Window
@@ -20,11 +20,13 @@ from geo.inventory.geopackage import Inventory
 from geo.inventory.ground.evidence import Evidence, Sources, open_evidence
 from geo.inventory.ground.unseen import SEARCHED, Unseen
 from geo.inventory.ground.zonal import zones
-from geo.inventory.merged import Apart, take_apart
 from geo.mosaic import Mosaic, View, open_mosaic
 from geo.stream import cpus, stream
 from geo.vectorize import Block, Polygonizer, Regions, measure
 from geo.vectorize.simplify import Simplified, simplify
+
+if TYPE_CHECKING:
+    from geo.inventory.merged import Apart
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ DEFAULT_THRESHOLD = 0.5
 #: Probability on disk is a step of 0.004 in float32; a threshold on a step must include it.
 _ROUNDING = 1e-6
 #: Pixels of a block; about 25 bytes each are held while it is worked on.
-_BLOCK_PIXELS = 1_000_000
+_BLOCK_PIXELS = 500_000
 _WORKERS = 4
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -130,6 +132,8 @@ def make_inventory(
         found = _search(work, smallest, connectivity, workers, progress)
         regions, apart = found.scars, None
         if split is not None and evidence.terrain is not None:
+            from geo.inventory.merged import take_apart  # brings scikit-image, which nothing else here needs
+
             apart = take_apart(regions, mosaic, evidence.terrain, least=split, min_pixels=smallest, workers=workers)
             regions = apart.regions
         simple = _drawn(regions, outline, apart, mosaic)

@@ -13,6 +13,8 @@ import shapely
 _STEP = 100.0
 #: Polygons that reach farther than this (in metres of the CRS) are followed corner by corner on the ellipsoid.
 _WIDE = 5000.0
+#: Polygons whose corners are held at once.
+_TOGETHER = 4000
 
 
 @dataclass(frozen=True)
@@ -70,13 +72,18 @@ def on_ellipsoid(geometry: np.ndarray, crs: Any) -> OnEllipsoid:
 
 def _length(geometry: np.ndarray, scale_x: np.ndarray, scale_y: np.ndarray, cosine: np.ndarray) -> np.ndarray:
     """Length of all rings, where the axes of the map have these scales and this angle."""
-    rings, owner = _rings(geometry)
-    xy, ring = shapely.get_coordinates(rings, return_index=True)
-    step = np.diff(xy, axis=0)
-    inside = ring[1:] == ring[:-1]
-    who = owner[ring[1:][inside]]
-    dx, dy = (step[inside] * np.column_stack([scale_x[who], scale_y[who]])).T
-    return np.bincount(who, np.sqrt(dx**2 + dy**2 + 2 * dx * dy * cosine[who]), minlength=len(geometry))
+    result = np.zeros(len(geometry))
+    for first in range(0, len(geometry), _TOGETHER):
+        some = slice(first, first + _TOGETHER)
+        rings, owner = _rings(geometry[some])
+        xy, ring = shapely.get_coordinates(rings, return_index=True)
+        inside = np.flatnonzero(ring[1:] == ring[:-1])
+        who = owner[ring[inside]]
+        dx = (xy[inside + 1, 0] - xy[inside, 0]) * scale_x[some][who]
+        dy = (xy[inside + 1, 1] - xy[inside, 1]) * scale_y[some][who]
+        length = np.sqrt(dx**2 + dy**2 + 2 * dx * dy * cosine[some][who])
+        result[some] = np.bincount(who, length, minlength=len(geometry[some]))
+    return result
 
 
 def _rings(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

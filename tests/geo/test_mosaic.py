@@ -12,7 +12,7 @@ from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
 from geo.mosaic import open_mosaic
-from geo.raster import PROBABILITY, GeoTiffWriter
+from geo.raster import PROBABILITY, GeoTiffWriter, read
 
 X, Y = 402_000.0, 3_456_000.0
 
@@ -175,3 +175,24 @@ def test_unknown_preference(tmp_path):
     write(tmp_path / "a.tif", np.zeros((3, 3)))
     with pytest.raises(ValueError, match="newest"):
         open_mosaic([tmp_path / "a.tif"], prefer="best").__enter__()
+
+
+@pytest.mark.parametrize("nodata", [255, 0, None, 300])
+@pytest.mark.parametrize(("scale", "offset"), [(0.004, 0.0), (1 / 255, -0.1), (1.0, 0.0)])
+def test_bytes_are_read_by_a_table_as_they_are_read_without(tmp_path, nodata, scale, offset):
+    stored = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    told = {} if nodata == 300 else {"nodata": nodata}
+    with rasterio.open(
+        tmp_path / "p.tif", "w", driver="GTiff", width=16, height=16, count=1, dtype="uint8", crs="EPSG:32648",
+        transform=Affine(2, 0, X, 0, -2, Y), **told,
+    ) as dst:  # fmt: skip
+        dst.write(stored, 1)
+        dst.scales, dst.offsets = [scale], [offset]
+        if nodata == 300:
+            dst.write_mask(stored > 9)
+    with open_mosaic([tmp_path / "p.tif"]) as mosaic, rasterio.open(tmp_path / "p.tif") as src:
+        for window in (Window(0, 0, 16, 16), Window(-3, 4, 12, 20)):
+            values, valid = read(src, window, bands=[1])
+            probability, view = mosaic.read(window)
+            np.testing.assert_array_equal(probability, values[0])
+            np.testing.assert_array_equal(view >= 0, valid)
