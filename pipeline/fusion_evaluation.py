@@ -123,17 +123,19 @@ def markdown(found: dict[str, Any]) -> str:
     lines = [
         f"# Pan-sharpening methods on {Path(found['mss']).name} and {Path(found['pan']).name}",
         "",
-        f"{found['windows']} sample window(s) of up to {found['window_px']} x {found['window_px']} MSS pixels, "
-        f"{100 * found['share']:.0f} % of the common ground; ratio {found['ratio']:g}, MTF of MSS "
-        f"{found['mtf_gain']:g} and of PAN {found['pan_mtf_gain']:g} at the Nyquist frequency of MSS.",
-        "",
+        f"Ratio {found['ratio']:g}; MTF at the Nyquist frequency of MSS: {found['mtf_gain']:g} of MSS, "
+        f"{found['pan_mtf_gain']:g} of PAN.",
     ]
     for scale, words in (
         ("reduced", "Reduced scale: both images degraded by their ratio, the MSS there was is the truth."),
         ("full", "Full scale: no truth; EXP has no detail that could be wrong, so QNR and HQNR favour it."),
     ):
         chosen = [c for c in shown if c["scale"] == scale]
-        lines += ["", f"**{words.split(':')[0]}**:{words.split(':')[1]}", ""]
+        head, rest = words.split(":")
+        side = found["window_px"][scale]
+        lines += ["", f"**{head}**:{rest}"]
+        lines += [f"Windows: {found['windows'][scale]} of up to {side} x {side} MSS pixels,"]
+        lines += [f"{100 * found['share'][scale]:.0f} % of the common ground.", ""]
         if not chosen:
             lines += ["The ratio of pixel sizes is no whole number, or no block is good: nothing was measured.", ""]
             continue

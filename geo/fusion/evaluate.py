@@ -42,6 +42,8 @@ from geo.stream import cpus, stream
 
 #: Plain interpolation, which every method must beat; it is no method to fuse with.
 EXP = Method("exp", lambda mss, pan, pan_low, statistics: mss)
+#: Windows of full scale, smaller as they are sharpened by every method: side in MSS pixels, most along one axis.
+FULL_SIDE, FULL_MOST = 128, 6
 #: Side of the crop that is shown of every method, PAN pixels.
 CROP = 192
 
@@ -66,11 +68,11 @@ class Evaluation:
     ratio : float
     gain, pan_gain : float
         MTF of MSS, and of PAN, at the Nyquist frequency of MSS.
-    windows : int
-        Windows that were looked at.
-    window_px : int
+    windows, full_windows : int
+        Windows that were looked at, at reduced and at full scale.
+    window_px, full_window_px : int
         Their longest side in MSS pixels.
-    share : float
+    share, full_share : float
         Share of the common ground that they cover.
     bands : tuple of str
         Order of the bands in ``crops``.
@@ -85,6 +87,9 @@ class Evaluation:
     windows: int
     window_px: int
     share: float
+    full_windows: int
+    full_window_px: int
+    full_share: float
     bands: tuple[str, ...]
     crops: dict[str, np.ndarray]
 
@@ -95,9 +100,9 @@ class Evaluation:
             "ratio": self.ratio,
             "mtf_gain": self.gain,
             "pan_mtf_gain": self.pan_gain,
-            "windows": self.windows,
-            "window_px": self.window_px,
-            "share": self.share,
+            "windows": {"reduced": self.windows, "full": self.full_windows},
+            "window_px": {"reduced": self.window_px, "full": self.full_window_px},
+            "share": {"reduced": self.share, "full": self.full_share},
             "best": next((row.name for row in self.rows if row.name != EXP.name), None),
             "rows": [
                 {
@@ -128,7 +133,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge methods on sample windows spread over a scene.
 
-    At most 3 x 3 windows of 320 x 320 MSS pixels are read, so memory and time do not grow with the scene.
+    At reduced scale at most 3 x 3 windows of 320 x 320 MSS pixels are read, at full scale 6 x 6 of 128 x 128, so
+    memory and time do not grow with the scene.
 
     Parameters
     ----------
@@ -158,7 +164,8 @@ def evaluate(
         ratio = whole_ratio(pair)
         spread = windows(pair, multiple=ratio)
         small = _reduced_scale(blurred, spread, chosen, ratio=ratio, gain=gain, workers=workers)
-        large, crops = _full_scale(pair, spread, chosen, workers=workers)
+        smaller = windows(pair, side=FULL_SIDE, most=FULL_MOST, multiple=ratio)
+        large, crops = _full_scale(pair, smaller, chosen, workers=workers)
         rows = [Row(m.name, small[m.name], large[m.name]) for m in chosen]
         ranked = sorted(rows[1:], key=lambda row: -np.nan_to_num(row.reduced.q2n, nan=-1))
         return Evaluation(
@@ -169,6 +176,9 @@ def evaluate(
             windows=len(spread),
             window_px=max(max(w.width, w.height) for w in spread),
             share=sampled_share(pair, spread),
+            full_windows=len(smaller),
+            full_window_px=max(max(w.width, w.height) for w in smaller),
+            full_share=sampled_share(pair, smaller),
             bands=pair.moving.bands,
             crops=crops,
         )

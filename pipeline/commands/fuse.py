@@ -137,7 +137,9 @@ def _write_evaluation(judged: Evaluation, mss: Path, pan: Path, output: Path, me
     rows = {row["method"]: row for row in found["rows"]}
     words = [f"{name} {rows[name]['reduced']['q2n'] or float('nan'):.4f}" for name in (found["best"], method, "exp")]
     log.info(
-        "Q2n at reduced scale on %d sample windows: best %s, used %s, plain interpolation %s", found["windows"], *words
+        "Q2n at reduced scale on %d sample windows: best %s, used %s, plain interpolation %s",
+        found["windows"]["reduced"],
+        *words,
     )
     return {"best": found["best"], "windows": found["windows"], "used": rows[method]}
 
