@@ -164,7 +164,8 @@ def start(recipe: Segmenter, bands: tuple[str, ...], seed: int) -> Encoding:
     module = models.build(recipe.network.name, bands=len(bands), **recipe.network.settings)
     assert isinstance(module, Encoding)  # the recipe was checked for it
     given = recipe.weights if isinstance(recipe.weights, str) else recipe.weights.model_dump()
-    name = models.check(recipe.network.name, recipe.network.settings)["encoder"]
+    # a network with an encoder of its own is known by its own name; nobody offers weights for it
+    name = models.check(recipe.network.name, recipe.network.settings).get("encoder", recipe.network.name)
     weights.initialise(module.encoder, name, bands, given, extra_bands=recipe.extra_bands)
     return module
 

@@ -164,3 +164,17 @@ def test_answers_move_with_the_image_by_multiples_of_the_stride(name):
     shifted = slice(reach, side - reach - step)
     assert torch.allclose(first[..., middle, reach:-reach], second[..., shifted, reach:-reach], atol=2e-2)
     assert not models.architecture(name).global_context
+
+
+def test_a_network_without_a_known_encoder_starts_from_random_weights_and_no_others():
+    from geo.errors import ModelError
+    from models.loop import start
+
+    settings = {
+        "network": {"name": "resunet", "channels": 8},
+        "size": 64,
+        "phases": [{"epochs": 1, "learning_rate": 1}],
+    }
+    assert start(recipe.parse({**settings, "weights": "none"}), ("red",), 0).stride == 8
+    with pytest.raises(ModelError, match="resunet"):
+        start(recipe.parse({**settings, "weights": "imagenet"}), ("red",), 0)
