@@ -2,13 +2,20 @@
 
 The network (U-Net, EfficientNet-B4, bands blue, green, red and near infrared, trained on top-of-atmosphere reflectance
 of Landsat and Sentinel-2 at about 30 m) sees the MSS averaged to pixels of about 16 m: coarser ones lose small cumulus,
-finer ones show it rooftops that it takes for clouds. The image is read in windows; only the map of classes, one byte
+finer ones show it rooftops that it takes for clouds. It goes by texture and can take ground without any for cloud, so a
+pixel is cloud only where its colour allows it too: not where it is darker in blue than haze is, by the test of Fmask::
+
+    blue - red / 2 > 0.08                                               (1)
+
+The image is read in windows; only the map of classes, one byte
 for each of these pixels, is held for the scene, and given out on the grid of any image of the product.
 
 References
 ----------
 Wieland, Li & Martinis 2019, Multi-sensor cloud and cloud shadow segmentation with a convolutional neural network,
 Remote Sensing of Environment 230, 111203.
+Zhu & Woodcock 2012, Object-based cloud and cloud shadow detection in Landsat imagery, Remote Sensing of Environment
+118, 83-94: equation (1) is the haze-optimised test of its potential cloud pixels.
 """
 
 from __future__ import annotations
@@ -29,7 +36,6 @@ from rasterio.windows import Window
 
 from geo.errors import ConfigError
 from geo.masks import Quality
-from geo.ortho.rpc import CameraModel
 from geo.stream import cpus
 from geo.windows import blocks, clip, grow, slices
 
@@ -39,6 +45,10 @@ BANDS = ("blue", "green", "red", "nir")
 PIXEL_M = 16.0
 #: Side of the windows in its pixels, and what they see beyond: half a tile of the network.
 _WINDOW, _MARGIN = 768, 128
+#: Least side, in these pixels, of what the network is made for.
+SMALLEST = 256
+#: Threshold of (1).
+_HAZE = 0.08
 #: Rows of the image that are in memory at a time, about.
 _ROWS = 512
 #: MSS pixels by which PAN may lie beside MSS without their RPCs knowing; cloud and shadow on PAN are widened by them.
@@ -108,13 +118,20 @@ class CloudMap:
     flags: np.ndarray
     factor: int
 
-    def share(self, flag: Quality) -> float:
-        """Share of the map that a flag covers."""
-        return float(np.mean((self.flags & int(flag)) != 0))
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user of the map must know."""
+        if min(self.flags.shape) >= SMALLEST:
+            return ()
+        height, width = self.flags.shape
+        return (
+            f"the cloud mask saw an image of {width} x {height} pixels; it is made for {SMALLEST} x {SMALLEST} and "
+            "more, and may find clouds and shadows that are none: look at it",
+        )
 
     def widened(self, mss_px: float) -> CloudMap:
         """Map whose clouds and shadows reach further by so many MSS pixels, rounded up to pixels of the map."""
-        reach = math.ceil(mss_px / self.factor)
+        reach = math.ceil(mss_px / self.factor - 0.01)  # a hair more is not worth a pixel
         if not reach:
             return self
         kernel = np.ones((2 * reach + 1,) * 2, np.uint8)
@@ -193,12 +210,29 @@ def find_clouds(
     flags = np.zeros(small, np.uint8)
     windows = list(blocks(small, _WINDOW))
     for core in progress(windows, "finding clouds", len(windows)):
-        window = clip(grow(core, _MARGIN), small)
+        window = _around(core, small)
         image, known = _coarse(read, window, factor, shape)
         if known[slices(core, window)].any():
-            found = np.where(known, _classes(image, threads), 0)
-            flags[slices(core)] = _FLAGS[found[slices(core, window)]]
+            found = _FLAGS[_classes(image, threads)]
+            found[~known | ((found == int(Quality.CLOUD)) & ~_may_be_cloud(image))] = 0
+            flags[slices(core)] = found[slices(core, window)]
     return CloudMap(flags, factor)
+
+
+def _around(core: Window, shape: tuple[int, int]) -> Window:
+    """Grow a window by the margin, and at the far edges back to full size: the network needs to see ground around."""
+    window = clip(grow(core, _MARGIN), shape)
+    bottom, right = window.row_off + window.height, window.col_off + window.width
+    top, left = (
+        max(0, min(first, last - _WINDOW)) for first, last in ((window.row_off, bottom), (window.col_off, right))
+    )
+    return Window(left, top, right - left, bottom - top)
+
+
+def _may_be_cloud(image: np.ndarray) -> np.ndarray:
+    """Test (1) on reflectance of shape (4, height, width)."""
+    blue, red = (image[BANDS.index(band)] for band in ("blue", "red"))
+    return blue - red / 2 > _HAZE
 
 
 def _coarse(read: Read, window: Window, factor: int, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
@@ -274,8 +308,8 @@ def align(
 ) -> Alignment:
     """Find where the pixels of an image (PAN) lie in the MSS of the same product.
 
-    With RPCs an affine is fitted to points that go from the image to the ground and into MSS, at three heights over
-    6 km; what it misses is the error. With CRS and transform it is exact. With neither, both are taken to show the
+    With CRS and transform it is known. With RPCs an affine is fitted to points that go from the image to the ground and
+    into MSS, at three heights over 6 km; what it misses adds to the error. With neither, both are taken to show the
     same ground, which the sizes of the files of a product do to a few pixels.
 
     Parameters
@@ -289,11 +323,13 @@ def align(
     -------
     Alignment
     """
+    from geo.ortho.rpc import CameraModel  # only here, because orthorectification is much to load
+
     height, width = shape
     scale = Affine.scale(mss_shape[1] / width, mss_shape[0] / height)
+    if grid.crs is not None and grid.crs == mss_grid.crs:
+        return Alignment(~mss_grid.affine @ grid.affine, _UNKNOWN_SHIFT_PX)
     if rpcs is None or mss_rpcs is None:
-        if grid.crs is not None and grid.crs == mss_grid.crs:
-            return Alignment(~mss_grid.affine @ grid.affine, _UNKNOWN_SHIFT_PX)
         return Alignment(scale, 2 * _UNKNOWN_SHIFT_PX)
     here, there = CameraModel.from_rpcs(rpcs), CameraModel.from_rpcs(mss_rpcs)
     heights = here.mean_height + np.array([-_RELIEF_M, 0, _RELIEF_M])

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from geo.masks import QUALITY, Quality, quality_path, seen
+from geo.masks import QUALITY, Quality, measured, quality_path, seen
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,12 @@ from geo.masks import QUALITY, Quality, quality_path, seen
 )
 def test_what_hides_the_ground(flags, ground_was_seen):
     assert seen(np.array([int(flags)], "uint8")).tolist() == [ground_was_seen]
+
+
+def test_saturated_ground_is_seen_but_not_measured():
+    flags = np.array([0, Quality.SATURATED, Quality.NEGATIVE, Quality.CLOUD, Quality.SHADOW, Quality.NODATA], "uint8")
+    assert seen(flags).tolist() == [True, True, True, False, False, False]
+    assert measured(flags).tolist() == [True, False, True, False, False, False]
 
 
 @given(st.integers(0, 31), st.integers(0, 31))
