@@ -16,7 +16,7 @@ import numpy as np
 from pyproj import CRS
 
 from geo.coregister import register
-from geo.errors import GridError
+from geo.errors import GridError, RegistrationError
 from geo.ortho import on_a_map, orthorectify
 from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import LON_LAT, horizontal, open_dem, transform
@@ -97,7 +97,14 @@ def control_from_reference(
                 overwrite=True,
             )
             used = camera.corrected(made.refinement.correction) if made.refinement else camera
-            points = register(reference, ortho, threads=threads).points
+            try:
+                points = register(reference, ortho, threads=threads).points
+            except RegistrationError as error:
+                reason = str(error).partition(" registered: ")[2].partition(";")[0] or str(error)
+                raise RegistrationError(
+                    f"{image} could not be registered to the reference {reference} for ground control: {reason}; look "
+                    "at both, compare them at a coarser --resolution, or measure points by hand for --gcps"
+                ) from error
             x, y, dx, dy = (np.asarray(v)[points.good] for v in (points.x, points.y, points.dx, points.dy))
             # the ortho shows the reference's (x, y) at (x + dx, y + dy): there the camera saw it
             lon, lat = transform(flat, LON_LAT, x + dx, y + dy)
