@@ -9,6 +9,7 @@ single band may rightly be 0. A raster that names another nodata value is nodata
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -92,8 +93,9 @@ def earth_sun_distance(time: datetime) -> float:
     return 1.00014 - 0.01671 * math.cos(anomaly) - 0.00014 * math.cos(2 * anomaly)
 
 
+@functools.lru_cache(maxsize=256)  # the images of a product share it, and each look costs some milliseconds
 def sun_position(time: datetime, longitude: float, latitude: float) -> tuple[float, float]:
-    """Where the sun stands, by NREL's solar position algorithm, without refraction.
+    """Where the sun stands, by NREL's solar position algorithm (Reda and Andreas 2004), without refraction.
 
     Parameters
     ----------

@@ -7,16 +7,15 @@ the RPC is a georeference; images may be damaged where the metadata is not, so n
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from geo.errors import ProductError, RasterError
-from geo.raster import open_raster
-from geo.sensors import metadata, rpb, sun, tables
+from geo.errors import ProductError
+from geo.sensors import calibration, folder, metadata, rpb, sun, tables
+from geo.sensors.calibration import Calibrated, Given
 from geo.sensors.metadata import Metadata
 from geo.sensors.scene import Image, Scene
 from geo.sensors.tables import ImageTable, Sensor
@@ -25,9 +24,9 @@ _PART = re.compile(r"(?P<id>.+)-(?P<suffix>MSS\d?|PAN\d?|MUX)\.(?P<kind>tiff?|xm
 _NAME = re.compile(
     r"(?P<satellite>[A-Z0-9]+)_(?P<camera>[A-Z0-9]+)_(?P<ew>[EW])(?P<lon>\d+(\.\d+)?)_(?P<ns>[NS])(?P<lat>\d+(\.\d+)?)_\d{8}"
 )
+_CORNERS = ("TopLeft", "TopRight", "BottomRight", "BottomLeft")
 #: Side-swing reaches about 35 degrees, so a larger view "zenith" is an elevation.
 _LARGEST_VIEW_ZENITH = 55.0
-_LARGEST_SIDE = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,17 @@ class _Files:
     by: Mapping[str, Mapping[str, Path]]
 
 
-def read(product: Path) -> Scene:
+def read(product: Path, *, only: Path | None = None, given: Given | None = None) -> Scene:
     """Scene of a product folder; its files may lie one or two folders deeper.
 
     Parameters
     ----------
     product : Path
         Folder.
+    only : Path, optional
+        One of its files: of several products the one that it belongs to.
+    given : Given, optional
+        The user's gains, instead of those of the XML and the table.
 
     Returns
     -------
@@ -58,7 +61,7 @@ def read(product: Path) -> Scene:
         No product or several of them, a file is missing or empty, an unknown sensor, or metadata that
         cannot be understood.
     """
-    files = _find(product)
+    files = _find(product, only)
     texts = {suffix: metadata.read(kinds["xml"]) for suffix, kinds in files.by.items() if "xml" in kinds}
     known = _sensor(files, texts)
     _check_complete(files, known)
@@ -71,12 +74,16 @@ def read(product: Path) -> Scene:
         centre,
         azimuth=main.number("SolarAzimuth", -360, 360),
         zenith=main.number("SolarZenith", -90, 180),
+        clock=known.clock,
     )
     warnings += settled.warnings
+    bands = {key: table.bands for key, table in known.images.items()}
+    dealt = given.deal(bands, source=files.id) if given else {}
     images = {}
     for key, table in known.images.items():
         suffix = table.suffix.upper()
-        images[key] = _image(files.by[suffix], texts[suffix], known, table, settled.acquired.year, warnings)
+        calibrated = dealt.get(key) or _calibrated(texts[suffix], known, table, settled.acquired.year, warnings)
+        images[key] = _image(files.by[suffix], texts[suffix], table, calibrated, warnings)
     if known.bit_depth is None:
         warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")
     return Scene(
@@ -92,37 +99,36 @@ def read(product: Path) -> Scene:
         bit_depth=known.bit_depth,
         images=images,
         warnings=tuple(dict.fromkeys(warnings)),
+        sun=settled,
+        level=main.text("ProductLevel"),
+        cloud_percent=main.number("CloudPercent", 0, 100),  # 101 stands for: not looked at
     )
 
 
 def recognises(product: Path) -> bool:
     """Whether a folder holds files named as this reader's products are."""
-    return any(_PART.fullmatch(file.name) or _NAME.match(file.name) for file in _walk(product))
+    return any(_PART.fullmatch(file.name) or _NAME.match(file.name) for file in folder.files(product))
 
 
-def _walk(product: Path) -> Iterator[Path]:
-    """Files in a folder and two folders deeper, without hidden ones, in order of name."""
-    for folder, deeper, names in os.walk(product):
-        deeper.sort()
-        if len(Path(folder).relative_to(product).parts) >= 2:
-            deeper.clear()
-        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
-
-
-def _find(product: Path) -> _Files:
-    """Files of the one product in a folder."""
+def _find(product: Path, only: Path | None) -> _Files:
+    """Files of the one product in a folder, or of the one that a file belongs to."""
     found: dict[tuple[Path, str], dict[str, dict[str, Path]]] = {}
     others = []
-    for file in _walk(product):
+    for file in folder.files(product):
         match = _PART.fullmatch(file.name)
         if match is None:
             others.append(file.name)
             continue
         kind = "tiff" if match["kind"].lower().startswith("tif") else match["kind"].lower()
         found.setdefault((file.parent, match["id"]), {}).setdefault(match["suffix"].upper(), {})[kind] = file
+    if only is not None:
+        match = _PART.fullmatch(only.name)
+        found = {key: by for key, by in found.items() if match and key == (only.parent, match["id"])}
     if len(found) > 1:
-        shown = ", ".join(str(folder / name) for folder, name in sorted(found))
-        raise ProductError(f"{product} holds {len(found)} products ({shown}); give the folder of one of them")
+        shown = ", ".join(str(where / name) for where, name in sorted(found))
+        raise ProductError(
+            f"{product} holds {len(found)} products ({shown}); give the folder of one of them, or one of its .xml"
+        )
     if not found:
         for name in others:
             match = _NAME.match(name)
@@ -130,8 +136,8 @@ def _find(product: Path) -> _Files:
                 # a product of this family, though not of a sensor with MSS and PAN files
                 _lookup(match["satellite"], match["camera"], product)
         raise ProductError(f"{product} holds no image; expected files such as <id>-MSS1.tiff and <id>-PAN1.tiff")
-    ((folder, id), by), *_ = found.items()
-    return _Files(folder, id, by)
+    ((where, id), by), *_ = found.items()
+    return _Files(where, id, by)
 
 
 def _sensor(files: _Files, texts: Mapping[str, Metadata]) -> Sensor:
@@ -172,63 +178,46 @@ def _check_complete(files: _Files, known: Sensor) -> None:
 
 
 def _image(
-    files: Mapping[str, Path], text: Metadata, known: Sensor, table: ImageTable, year: int, warnings: list[str]
+    files: Mapping[str, Path],
+    text: Metadata,
+    table: ImageTable,
+    calibrated: Calibrated,
+    warnings: list[str],
 ) -> Image:
-    gain, bias, source, detail = _calibration(text, known, table, year, warnings)
     return Image(
         path=files["tiff"],
         bands=table.bands,
         gsd_m=text.number("ImageGSD", 0.1, 1000) or table.gsd_m,
-        shape=_shape(files["tiff"], text, warnings),
+        shape=folder.size(files["tiff"], text, "HeightInPixels", "WidthInPixels", warnings),
         rpcs=rpb.read(files["rpb"]),
-        gain=gain,
-        bias=bias,
+        gain=calibrated.gain,
+        bias=calibrated.bias,
         esun=table.esun,
-        calibration_source=source,
-        calibration_detail=detail,
+        calibration_source=calibrated.source,
+        calibration_detail=calibrated.detail,
+        wavelengths_um=table.wavelengths_um,
     )
 
 
-def _calibration(
-    text: Metadata, known: Sensor, table: ImageTable, year: int, warnings: list[str]
-) -> tuple[tuple[float, ...], tuple[float, ...], str, str]:
-    """Gain, bias and where they come from: the XML, else the year's row, else the nearest earlier one."""
+def _calibrated(text: Metadata, known: Sensor, table: ImageTable, year: int, warnings: list[str]) -> Calibrated:
+    """Gain and bias: those of the XML, else the year's row, else the nearest earlier one."""
     element = known.gain_element
-    given = text.numbers(element)
-    if len(given) == len(table.bands) and min(given) > 0:
-        return given, (0.0,) * len(given), f"XML {element}", Path(text.source).name
-    if text.text(element):
+    written = text.text(element)
+    gain = text.numbers(element)
+    if len(gain) == len(table.bands) and min(gain) > 0:
+        zeros = (0.0,) * len(gain)
+        try:
+            return calibration.by_product(
+                known, table, gain, zeros, bits=known.bit_depth, detail=Path(text.source).name
+            )
+        except ProductError as error:
+            warnings.append(f"{error}; the table is used")
+    elif written:
         warnings.append(
-            f"{Path(text.source).name}: {element} is '{text.text(element)}', not a gain for each of "
-            f"{', '.join(table.bands)}; the table is used"
+            f"{Path(text.source).name}: {element} is '{written}', not a gain for each of {', '.join(table.bands)}; "
+            "the table is used"
         )
-    used, row = table.coefficients(year)
-    source = f"table {used}"
-    if used != year:
-        source += " (nearest earlier)"
-        warnings.append(f"{known.name} has no coefficients of {year} for {table.suffix}; those of {used} are used")
-    return row.gain, row.bias, source, f"{row.confidence}: {row.source}"
-
-
-def _shape(image: Path, text: Metadata, warnings: list[str]) -> tuple[int, int]:
-    """Height and width: the image's own where it opens, else those of the XML."""
-    height, width = (text.number(name, 1, _LARGEST_SIDE) for name in ("HeightInPixels", "WidthInPixels"))
-    told = (int(height), int(width)) if height and width else None
-    try:
-        with open_raster(image) as src:
-            real = (src.height, src.width)
-    except RasterError as error:
-        if told is None:
-            raise text.missing(
-                "WidthInPixels and HeightInPixels", "the image's size, as it cannot be opened"
-            ) from error
-        warnings.append(str(error).replace(str(image), image.name))
-        return told
-    if told not in (None, real):
-        warnings.append(
-            f"{image.name} has {real[1]} x {real[0]} pixels, its XML says {told[1]} x {told[0]}; the image is believed"
-        )
-    return real
+    return calibration.by_table(known, table, year, warnings)
 
 
 def _time(text: Metadata) -> datetime:
@@ -254,16 +243,9 @@ def _centre(text: Metadata, id: str) -> tuple[float, float]:
     lon, lat = text.number("CenterLongitude", -180, 180), text.number("CenterLatitude", -90, 90)
     if lon is not None and lat is not None:
         return lon, lat
-    corners = ("TopLeft", "TopRight", "BottomRight", "BottomLeft")
-    lons = [text.number(f"{c}Longitude", -180, 180) for c in corners]
-    lats = [text.number(f"{c}Latitude", -90, 90) for c in corners]
-    east = [v for v in lons if v is not None]
-    north = [v for v in lats if v is not None]
-    if len(east) == len(north) == 4:
-        if max(east) - min(east) > 180:  # across the date line
-            east = [v % 360 for v in east]
-        mean = sum(east) / 4
-        return (mean - 360 if mean > 180 else mean), sum(north) / 4
+    mean = text.mean_place([(f"{c}Longitude", f"{c}Latitude") for c in _CORNERS])
+    if mean is not None:
+        return mean
     match = _NAME.match(id)
     if match is None:
         raise text.missing("CenterLongitude and CenterLatitude", "the scene's centre or its four corners in degrees")

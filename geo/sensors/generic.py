@@ -16,6 +16,7 @@ from rasterio.rpc import RPC
 from geo.errors import GridError, ProductError, RasterError
 from geo.radiometry import sun_position
 from geo.raster import open_raster
+from geo.sensors import rpc_text
 from geo.sensors.scene import Image, Scene, data_bands
 
 
@@ -165,10 +166,13 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
 
 
 def _rpcs(src: rasterio.DatasetReader) -> RPC | None:
+    """Camera model in the file or beside it: what GDAL finds, else a file named as ours."""
     try:
-        return src.rpcs
+        found = src.rpcs
     except (KeyError, TypeError, ValueError) as error:
         raise GridError(f"{src.name} has an RPC that cannot be read ({error}); expected all terms of RPC00B") from error
+    beside = rpc_text.beside(Path(src.name)) if found is None else None
+    return rpc_text.read(beside) if beside is not None else found
 
 
 def _centre(image: Image) -> tuple[float, float]:

@@ -1,11 +1,12 @@
-"""The flat XML beside a delivered image: elements found by name, wherever they stand."""
+"""The XML beside a delivered image: elements found by name, wherever they stand."""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
@@ -16,19 +17,38 @@ from defusedxml import DefusedXmlException
 from geo.errors import ProductError
 
 _AGAIN = "copy or download the product again"
+_DIGITS = re.compile(r"\d{14}")
 _DECLARATION = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """First non-empty text of each element; elements that are empty or hold ``NULL`` count as absent."""
+    """Non-empty texts of each element, in file order; elements that are empty or hold ``NULL`` count as absent."""
 
     source: str
-    texts: Mapping[str, str]
+    texts: Mapping[str, Sequence[str]]
+    #: Name of the outermost element.
+    root: str = ""
+    #: The elements themselves, to look inside groups.
+    elements: tuple[Element, ...] = field(default=(), compare=False, repr=False)
 
-    def text(self, name: str) -> str | None:
-        """Text of an element, None where absent."""
-        return self.texts.get(name)
+    def text(self, *names: str) -> str | None:
+        """Text of the first of these elements that is there, None where none is."""
+        return next((found[0] for found in map(self.texts.get, names) if found), None)
+
+    def every(self, name: str) -> Sequence[str]:
+        """All texts of an element that occurs several times."""
+        return self.texts.get(name, ())
+
+    def groups(self, name: str) -> list[Metadata]:
+        """List what each element of a name holds: ``Spectral_Band_Info`` is there once for each band."""
+        found = (e for root in self.elements for e in root.iter() if _local(e) == name)
+        return [_collect(self.source, element) for element in found]
+
+    def joined(self, other: Metadata) -> Metadata:
+        """Add from another file what this one lacks."""
+        texts = {**other.texts, **self.texts}
+        return Metadata(self.source, texts, self.root, (*self.elements, *other.elements))
 
     def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float | None:
         """Finite number of an element; None where absent, not a number, or outside ``[low, high]``."""
@@ -37,11 +57,12 @@ class Metadata:
 
     def numbers(self, name: str) -> tuple[float, ...]:
         """Numbers of an element, separated by commas, semicolons or blanks; empty unless all are finite numbers."""
-        try:
-            values = tuple(float(part) for part in re.split(r"[,;\s]+", (self.text(name) or "").strip(",; ")) if part)
-        except ValueError:
-            return ()
-        return values if all(math.isfinite(v) for v in values) else ()
+        return _numbers(self.text(name) or "")
+
+    def each(self, name: str) -> tuple[float, ...]:
+        """One number of each element of this name; empty unless all are finite numbers."""
+        values = [_numbers(text) for text in self.every(name)]
+        return tuple(v[0] for v in values) if all(len(v) == 1 for v in values) else ()
 
     def time(self, name: str) -> datetime | None:
         """Time of an element as it is written, naive unless it names its zone; None where absent.
@@ -54,13 +75,25 @@ class Metadata:
         text = self.text(name)
         if text is None:
             return None
-        try:
-            time = datetime.fromisoformat(text)
-        except ValueError:
-            time = None
+        time = None
+        for form in (text, text.replace("/", "-")):
+            with contextlib.suppress(ValueError):
+                time = datetime.fromisoformat(form) if not _DIGITS.fullmatch(form) else compact_time(form)
         if time is None or not 1990 <= time.year <= 2100:
             raise ProductError(f"{self.source}: {name} is '{text}'; expected a time such as 2013-08-12 11:55:23")
         return time
+
+    def mean_place(self, corners: Sequence[tuple[str, str]]) -> tuple[float, float] | None:
+        """Longitude and latitude between corners; None unless all are there.
+
+        Parameters
+        ----------
+        corners : sequence of (str, str)
+            Names of the elements with the longitude and the latitude of each, in degrees.
+        """
+        east = [v for v in (self.number(lon, -180, 180) for lon, _ in corners) if v is not None]
+        north = [v for v in (self.number(lat, -90, 90) for _, lat in corners) if v is not None]
+        return mean_place(east, north) if len(east) == len(north) == len(corners) else None
 
     def missing(self, name: str, what: str) -> ProductError:
         """Error for an element that is needed and is not there, or is empty."""
@@ -91,12 +124,48 @@ def parse(content: bytes, *, source: str = "XML") -> Metadata:
     ProductError
         Not XML, or XML with entities that a metadata file does not need.
     """
-    texts: dict[str, str] = {}
-    for element in _root(content, source).iter():
+    return _collect(source, _root(content, source))
+
+
+def compact_time(digits: str) -> datetime:
+    """Time of 14 digits, as product names write it: ``20191107021947``.
+
+    Raises
+    ------
+    ValueError
+        The digits are no time.
+    """
+    return datetime.strptime(digits, "%Y%m%d%H%M%S")
+
+
+def mean_place(lons: Sequence[float], lats: Sequence[float]) -> tuple[float, float]:
+    """Mean of longitudes and latitudes in degrees, also across the date line."""
+    if max(lons) - min(lons) > 180:
+        lons = [v % 360 for v in lons]
+    mean = sum(lons) / len(lons)
+    return (mean - 360 if mean > 180 else mean), sum(lats) / len(lats)
+
+
+def _collect(source: str, root: Element) -> Metadata:
+    texts: dict[str, list[str]] = {}
+    for element in root.iter():
         text = " ".join((element.text or "").split())
-        if text and text.upper() != "NULL" and isinstance(element.tag, str):
-            texts.setdefault(element.tag.rpartition("}")[2], text)
-    return Metadata(source, texts)
+        if text and text.upper() != "NULL":
+            texts.setdefault(_local(element), []).append(text)
+    return Metadata(source, texts, _local(root), (root,))
+
+
+def _local(element: Element) -> str:
+    """Name of an element without its namespace."""
+    return element.tag.rpartition("}")[2] if isinstance(element.tag, str) else ""
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in re.split(r"[,;\s]+", text.strip(",; ")) if part)
+    except ValueError:
+        return ()
+    return values if all(math.isfinite(v) for v in values) else ()
 
 
 def _root(content: bytes, source: str) -> Element:

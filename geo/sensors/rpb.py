@@ -80,12 +80,12 @@ def parse(text: str, *, source: str = "RPB") -> RPC:
     found: dict[str, float | list[float] | None] = {}
     wrong = []
     for name, field in _SCALARS.items():
-        value = _number(entries.get(name.lower(), ""))
+        value = number(entries.get(name.lower(), ""))
         if (value is None and name not in _OPTIONAL) or (name.endswith("Scale") and value == 0):
             wrong.append(name)
         found[field] = value
     for name, field in _POLYNOMIALS.items():
-        numbers = [_number(v) for v in entries.get(name.lower(), "").strip("() \t\r\n").split(",")]
+        numbers = [number(v) for v in entries.get(name.lower(), "").strip("() \t\r\n").split(",")]
         good = [n for n in numbers if n is not None]
         if len(good) != 20 or len(numbers) != 20 or ("Den" in name and not any(good)):
             wrong.append(name)
@@ -98,9 +98,10 @@ def parse(text: str, *, source: str = "RPB") -> RPC:
     return RPC(**found)
 
 
-def _number(text: str) -> float | None:
+def number(text: str) -> float | None:
+    """Finite number in a text, None where it holds none."""
     try:
-        value = float(text.strip().strip('"'))
+        value = float(text.strip().strip('"')) if "_" not in text else math.nan
     except ValueError:
         return None
     return value if math.isfinite(value) else None

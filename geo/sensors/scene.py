@@ -10,10 +10,14 @@ from typing import Any
 
 import numpy as np
 import rasterio
+from affine import Affine
+from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
 from geo.errors import RasterError
+from geo.raster import geobox_of
+from geo.sensors.sun import Sun
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,16 @@ class Image:
     calibration_detail: str = ""
     scale: float = 1.0
     offset: float = 0.0
+    #: Where each band begins and ends, um; None where nobody says.
+    wavelengths_um: tuple[tuple[float, float], ...] | None = None
+    #: The RPC is to be trusted, not the place on a map that the file has as well: it was projected to a plain.
+    sensor_geometry: bool = False
+
+    def grid(self, src: rasterio.DatasetReader) -> GeoBox:
+        """Grid of the opened file as later steps must see it: without a place on a map where only the RPC counts."""
+        if self.sensor_geometry and self.rpcs is not None:
+            return GeoBox((src.height, src.width), Affine.identity(), None)
+        return geobox_of(src)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON; the file by its name, since an archive's folder is gone tomorrow."""
@@ -49,6 +63,7 @@ class Image:
         return {
             "file": self.path.name,
             "bands": list(self.bands),
+            "wavelengths_um": None if self.wavelengths_um is None else [list(w) for w in self.wavelengths_um],
             "gsd_m": self.gsd_m,
             "shape": list(self.shape),
             **{name: list(v) if isinstance(v, tuple) else v for name, v in calibrated.items()},
@@ -75,6 +90,12 @@ class Scene:
     bit_depth: int | None
     images: dict[str, Image]
     warnings: tuple[str, ...] = ()
+    #: How time zone and sun angles were decided; None where the user gave them.
+    sun: Sun | None = None
+    #: Processing level as the product names it: ``"LEVEL1A"``.
+    level: str | None = None
+    #: Percent of the scene that its producer saw clouded; None where it was not looked at.
+    cloud_percent: float | None = None
 
     @property
     def instrument(self) -> str:
@@ -94,6 +115,9 @@ class Scene:
             "view_azimuth": self.view_azimuth,
             "centre": list(self.centre),
             "bit_depth": self.bit_depth,
+            "level": self.level,
+            "cloud_percent": self.cloud_percent,
+            "sun": self.sun.as_dict() if self.sun else None,
             "images": {key: image.as_dict() for key, image in self.images.items()},
             "warnings": list(self.warnings),
         }

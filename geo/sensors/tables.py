@@ -1,7 +1,8 @@
-"""The tables of the sensors: one YAML file each, read into values, found by name.
+"""The tables of the sensors: one YAML file each, checked against a schema, found by name.
 
 A table holds bands with their wavelengths, pixel size, bit depth, solar irradiance and, for each year, the
-gains and biases with their source and how sure they are. A new sensor of a known file format is a new table.
+gains and biases with their source and how sure they are. A new sensor of a known file format is a new table,
+and nothing else; docs/sensors.md describes its keys.
 """
 
 from __future__ import annotations
@@ -10,13 +11,19 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-import yaml
+from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from geo.errors import ConfigError, ProductError, unknown_name
+from geo.settings import Section, explain, read_yaml
 
-CONFIDENCE = ("verified", "one source", "doubtful")
+#: Where the tables lie.
+FOLDER = Path(__file__).parent
+#: File formats that have a reader.
+FORMATS = ("dimap", "gaofen")
+
+Values = Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Coefficients:
 class ImageTable:
     """One image of a sensor, e.g. the four bands of the multispectral camera."""
 
-    #: End of its file names: ``MSS1`` in ``<id>-MSS1.tiff``.
+    #: What its file names hold: ``MSS1`` in ``<id>-MSS1.tiff``, ``MS4`` in ``VIS1_MS4_<rest>.tif``.
     suffix: str
     bands: tuple[str, ...]
     wavelengths_um: tuple[tuple[float, float], ...]
@@ -41,6 +48,7 @@ class ImageTable:
     #: Solar irradiance at 1 AU, W m-2 um-1.
     esun: tuple[float, ...]
     esun_source: str
+    #: Empty where the gains come with the product only.
     calibration: Mapping[int, Coefficients]
 
     def coefficients(self, year: int) -> tuple[int, Coefficients]:
@@ -57,14 +65,15 @@ class ImageTable:
         Raises
         ------
         ProductError
-            The year lies before the first row.
+            The year lies before the first row: a later year is never used.
         """
         earlier = [y for y in self.calibration if y <= year]
         if not earlier:
-            first = min(self.calibration)
+            first = min(self.calibration, default=None)
             raise ProductError(
                 f"there are no calibration coefficients of {self.suffix} for {year} or before; "
-                f"the table begins in {first}: check the product's CenterTime"
+                + (f"the table begins in {first}: " if first else "its table has none: ")
+                + "check the product's time, or give gain and bias"
             )
         return max(earlier), self.calibration[max(earlier)]
 
@@ -80,6 +89,12 @@ class Sensor:
     bit_depth: int | None
     #: Element of the product's XML that holds gains, trusted before the table.
     gain_element: str
+    #: The gain in the XML is in radiance per DN (multiply) or in DN per radiance (divide).
+    gain_rule: str = "multiply"
+    #: Zone of times that name none, unless the sun says otherwise.
+    clock: str = "UTC+8"
+    #: How the names of its products begin, where not as ``name``.
+    prefixes: tuple[str, ...] = ()
     images: Mapping[str, ImageTable] = field(default_factory=dict)
 
     @property
@@ -88,69 +103,137 @@ class Sensor:
         return f"{self.satellite}_{self.camera}"
 
 
+# the schema of the files ----------------------------------------------------------------------------------------------
+
+
+class Row(Section):
+    """Coefficients of one year."""
+
+    gain: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    bias: Values | None = None
+    confidence: Literal["verified", "one source", "doubtful"]
+    source: Annotated[str, Field(min_length=1)]
+
+
+class Bands(Section):
+    """What the cameras of one satellite share of an image."""
+
+    gsd_m: PositiveFloat
+    bands: Annotated[dict[str, tuple[PositiveFloat, PositiveFloat]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _ascending(self) -> Bands:
+        for name, (low, high) in self.bands.items():
+            if not 0.2 < low < high < 20:
+                raise ValueError(f"{name} reaches from {low:g} to {high:g} um; expected the shorter wavelength first")
+        return self
+
+
+class CameraImage(Section):
+    """What each camera has of its own."""
+
+    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9]+$")]
+    esun: Annotated[tuple[PositiveFloat, ...], Field(min_length=1)]
+    esun_source: Annotated[str, Field(min_length=1)]
+    calibration: dict[Annotated[int, Field(ge=1990, le=2100)], Row] = Field(default_factory=dict)
+
+
+class Table(Section):
+    """One file."""
+
+    satellite: Annotated[str, Field(pattern=r"^[A-Z0-9]+$")]
+    format: str
+    bit_depth: Annotated[int, Field(ge=1, le=32)] | None
+    gain_element: Annotated[str, Field(min_length=1)]
+    gain_rule: Literal["multiply", "divide"] = "multiply"
+    clock: Literal["UTC", "UTC+8"] = "UTC+8"
+    prefixes: tuple[str, ...] = ()
+    images: dict[Literal["mss", "pan"], Bands]
+    cameras: Annotated[dict[str, dict[Literal["mss", "pan"], CameraImage]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_value_for_each_band(self) -> Table:
+        wrong = [] if self.format in FORMATS else [unknown_name("format", self.format, FORMATS)]
+        for camera, images in self.cameras.items():
+            if "mss" not in images:
+                wrong.append(f"{camera} has no mss")
+            for key, image in images.items():
+                if key not in self.images:
+                    wrong.append(f"images has no {key}, which {camera} has")
+                    continue
+                bands = self.images[key].bands
+                lists: dict[str, tuple[float, ...] | None] = {"esun": image.esun}
+                for year, row in image.calibration.items():
+                    lists |= {f"gain of {year}": row.gain, f"bias of {year}": row.bias}
+                wrong += [
+                    f"{camera} {key}: {name} is {list(v)}; expected one value for each of {', '.join(bands)}"
+                    for name, v in lists.items()
+                    if v is not None and len(v) != len(bands)
+                ]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+        return self
+
+
 def parse(table: Mapping[str, Any], *, source: str) -> list[Sensor]:
     """Sensors of one table, one for each camera.
+
+    Parameters
+    ----------
+    table : mapping
+        Content of the file.
+    source : str
+        Named in messages.
 
     Raises
     ------
     ConfigError
-        An entry is missing, or a list does not have one value for each band.
+        Naming all entries that are missing, unknown, or do not have one value for each band.
     """
     try:
-        sensors = []
-        for camera, images in table["cameras"].items():
-            read = {
-                key: _image(f"{source}: {camera} {key}", table["images"][key], entry) for key, entry in images.items()
-            }
-            sensors.append(
-                Sensor(
-                    satellite=table["satellite"],
-                    camera=camera,
-                    format=table["format"],
-                    bit_depth=table["bit_depth"],
-                    gain_element=table["gain_element"],
-                    images=read,
-                )
-            )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{source} is no sensor table: {error} is missing or of the wrong kind") from None
-    return sensors
-
-
-def _image(where: str, common: Mapping[str, Any], entry: Mapping[str, Any]) -> ImageTable:
-    bands = tuple(common["bands"])
-
-    def values(name: str, given: Any) -> tuple[float, ...]:
-        if not isinstance(given, list) or len(given) != len(bands):
-            raise ConfigError(f"{where}: {name} is {given!r}; expected one value for each of {', '.join(bands)}")
-        return tuple(float(v) for v in given)
-
-    calibration = {}
-    for year, row in entry["calibration"].items():
-        if row["confidence"] not in CONFIDENCE:
-            raise ConfigError(f"{where} {year}: {unknown_name('confidence', row['confidence'], CONFIDENCE)}")
-        calibration[int(year)] = Coefficients(
-            gain=values(f"gain of {year}", row["gain"]),
-            bias=values(f"bias of {year}", row.get("bias", [0.0] * len(bands))),
-            confidence=row["confidence"],
-            source=row["source"],
+        read = Table.model_validate(table)
+    except ValidationError as error:
+        raise ConfigError(f"{source} is no sensor table: {'; '.join(explain(error, Table))}") from None
+    return [
+        Sensor(
+            satellite=read.satellite,
+            camera=camera,
+            format=read.format,
+            bit_depth=read.bit_depth,
+            gain_element=read.gain_element,
+            gain_rule=read.gain_rule,
+            clock=read.clock,
+            prefixes=read.prefixes,
+            images={key: _image(read.images[key], entry) for key, entry in images.items()},
         )
+        for camera, images in read.cameras.items()
+    ]
+
+
+def _image(common: Bands, entry: CameraImage) -> ImageTable:
+    zeros = (0.0,) * len(common.bands)
     return ImageTable(
-        suffix=entry["suffix"],
-        bands=bands,
-        wavelengths_um=tuple((float(low), float(high)) for low, high in common["bands"].values()),
-        gsd_m=float(common["gsd_m"]),
-        esun=values("esun", entry["esun"]),
-        esun_source=entry["esun_source"],
-        calibration=calibration,
+        suffix=entry.suffix,
+        bands=tuple(common.bands),
+        wavelengths_um=tuple(common.bands.values()),
+        gsd_m=common.gsd_m,
+        esun=entry.esun,
+        esun_source=entry.esun_source,
+        calibration={
+            year: Coefficients(row.gain, zeros if row.bias is None else row.bias, row.confidence, row.source)
+            for year, row in entry.calibration.items()
+        },
     )
+
+
+# the registry ---------------------------------------------------------------------------------------------------------
 
 
 @functools.cache
 def _registry() -> dict[str, Sensor]:
     known: dict[str, Sensor] = {}
-    for file in sorted(Path(__file__).parent.glob("*.yaml")):
-        for sensor in parse(yaml.safe_load(file.read_text(encoding="utf-8")), source=file.name):
+    for file in sorted(FOLDER.glob("*.yaml")):
+        for sensor in parse(read_yaml(file), source=file.name):
             _add(known, sensor)
     return known
 

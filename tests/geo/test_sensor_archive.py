@@ -122,9 +122,13 @@ def test_no_archive_at_all(tmp_path):
     file = tmp_path / "a.zip"
     file.write_bytes(b"PK\3\4 something")
     with (
-        pytest.raises(ProductError, match=r"a.zip is not a whole .tar.gz archive .*unpack it and give"),
+        pytest.raises(ProductError, match=r"a.zip is not a whole .zip archive .*unpack it and give"),
         open_product(file),
     ):
+        pass
+    file = tmp_path / "a.tif"
+    file.write_bytes(b"II*\0 something")
+    with pytest.raises(ProductError, match=r"a.tif is no product; expected .* or --generic"), open_product(file):
         pass
 
 

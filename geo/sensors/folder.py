@@ -1,0 +1,58 @@
+"""What all readers of product folders need: its files, and the size of an image that may be damaged."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from geo.errors import RasterError
+from geo.raster import open_raster
+from geo.sensors.metadata import Metadata
+
+_LARGEST_SIDE = 1_000_000
+#: Products lie at most so many folders deep in what a user gives.
+_DEPTH = 2
+
+
+def files(product: Path) -> Iterator[Path]:
+    """Files in a folder and two folders deeper, without hidden ones, in order of name."""
+    for folder, deeper, names in os.walk(product):
+        deeper.sort()
+        if len(Path(folder).relative_to(product).parts) >= _DEPTH:
+            deeper.clear()
+        yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def size(image: Path, text: Metadata, height: str, width: str, warnings: list[str]) -> tuple[int, int]:
+    """Height and width in pixels: the image's own where it opens, else those of the metadata.
+
+    Parameters
+    ----------
+    image : Path
+    text : Metadata
+    height, width : str
+        Names of their elements.
+    warnings : list of str
+        Receives what was found odd.
+
+    Raises
+    ------
+    ProductError
+        The image does not open, and the metadata does not tell.
+    """
+    rows, columns = (text.number(name, 1, _LARGEST_SIDE) for name in (height, width))
+    told = (int(rows), int(columns)) if rows and columns else None
+    try:
+        with open_raster(image) as src:
+            real = (src.height, src.width)
+    except RasterError as error:
+        if told is None:
+            raise text.missing(f"{width} and {height}", "the image's size, as it cannot be opened") from error
+        warnings.append(str(error).replace(str(image), image.name))
+        return told
+    if told not in (None, real):
+        warnings.append(
+            f"{image.name} has {real[1]} x {real[0]} pixels, its XML says {told[1]} x {told[0]}; the image is believed"
+        )
+    return real

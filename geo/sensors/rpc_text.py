@@ -1,0 +1,97 @@
+"""RPC text files (``_rpc.txt``, ``.rpc``): the rational polynomial camera model, one number in a line."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from rasterio.rpc import RPC
+
+from geo.errors import ProductError
+from geo.sensors import rpb
+
+_SIZES = [f"{name}_{part}" for part in ("off", "scale") for name in ("line", "samp", "lat", "long", "height")]
+_SCALARS = ("err_bias", "err_rand", *_SIZES)
+_POLYNOMIALS = ("line_num_coeff", "line_den_coeff", "samp_num_coeff", "samp_den_coeff")
+_OPTIONAL = ("err_bias", "err_rand")
+#: ``LINE_OFF: +003637.00 pixels``, ``LINE_NUM_COEFF_1: +8.3E-04``; the colon is an equals sign in some files.
+_ENTRY = re.compile(r"^\s*([A-Za-z_]+?)(?:_(\d+))?\s*[:=]\s*(\S+)", re.MULTILINE)
+_AGAIN = "copy or download the product again"
+
+
+def read(path: str | os.PathLike) -> RPC:
+    """Camera model of a ``_rpc.txt`` or ``.rpc`` file; also where its content has the syntax of RPB.
+
+    Raises
+    ------
+    ProductError
+        No such file, empty, or an entry is missing or no number.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise ProductError(f"{file} does not exist; expected the camera model (RPC) of the image: {_AGAIN}")
+    content = file.read_bytes()
+    if not content.strip():
+        raise ProductError(f"{file} is empty ({len(content)} bytes); expected the camera model (RPC): {_AGAIN}")
+    text = content.decode("utf-8-sig", errors="replace")
+    if re.search(r"lineOffset\s*=", text, re.IGNORECASE):
+        return rpb.parse(text, source=str(file))
+    return parse(text, source=str(file))
+
+
+def parse(text: str, *, source: str = "RPC") -> RPC:
+    """Camera model in the text syntax.
+
+    Entries are found by name in any order and any case; units behind the numbers do not matter. Line and sample 0
+    are the centre of the first pixel, as in GDAL.
+
+    Parameters
+    ----------
+    text : str
+        Content of the file.
+    source : str
+        Named in messages.
+
+    Returns
+    -------
+    rasterio.rpc.RPC
+        In the term order of RPC00B.
+
+    Raises
+    ------
+    ProductError
+        Naming all entries that are missing or no finite number.
+    """
+    scalars: dict[str, str] = {}
+    terms: dict[str, dict[int, str]] = {name: {} for name in _POLYNOMIALS}
+    for name, number, value in _ENTRY.findall(text):
+        if number and name.lower() in terms:
+            terms[name.lower()][int(number[:4])] = value
+        elif not number:
+            scalars[name.lower()] = value
+    found: dict[str, float | list[float] | None] = {}
+    wrong = []
+    for name in _SCALARS:
+        value = rpb.number(scalars.get(name, ""))
+        if (value is None and name not in _OPTIONAL) or (name.endswith("scale") and value == 0):
+            wrong.append(name.upper())
+        found[name] = value
+    for name in _POLYNOMIALS:
+        good = [v for v in (rpb.number(terms[name].get(i, "")) for i in range(1, 21)) if v is not None]
+        if len(good) != 20 or ("den" in name and not any(good)):
+            wrong.append(f"{name.upper()}_1 to 20")
+        found[name] = good
+    if wrong:
+        raise ProductError(
+            f"{source} lacks a usable {', '.join(wrong)}; expected offsets, scales and four lists of 20 "
+            f"coefficients: {_AGAIN}"
+        )
+    return RPC(**found)
+
+
+def beside(image: Path) -> Path | None:
+    """RPC file beside an image, by its name in any case: ``<stem>.rpb``, ``<stem>_rpc.txt`` or ``<stem>.rpc``."""
+    wanted = [f"{image.stem}{end}".lower() for end in (".rpb", "_rpc.txt", ".rpc")]
+    there = {file.name.lower(): file for file in sorted(image.parent.iterdir(), reverse=True)}
+    return next((there[name] for name in wanted if name in there), None)
