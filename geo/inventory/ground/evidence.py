@@ -122,7 +122,7 @@ def open_evidence(sources: Sources, views: Sequence[View], grid: GeoBox) -> Iter
                 registered = found.position_error_m.get(number, 0.0)
                 found.position_error_m[number] = math.hypot(sources.position_error_m, registered)
         if sources.dem is not None:
-            found.terrain = open_terrain(stack.enter_context(open_raster(sources.dem)), grid, stack)
+            found.terrain = open_terrain(sources.dem, grid, stack)
         yield found
 
 

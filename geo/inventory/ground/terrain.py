@@ -7,24 +7,22 @@ nodes, so that they do not depend on the window that is read and do not show the
 
 from __future__ import annotations
 
-import threading
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import rasterio
-from affine import Affine
+import pyproj
 from odc.geo.geobox import GeoBox
-from rasterio.crs import CRS
-from rasterio.enums import Resampling
-from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform as transform_points
-from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from geo.errors import GridError
-from geo.raster import crs_name, read
+from geo.raster import crs_name
+
+if TYPE_CHECKING:
+    from geo.ortho.dem import Dem
 
 #: Nodes around a window: one for Horn's rule, one for the interpolation.
 _MARGIN = 2
@@ -63,9 +61,8 @@ class Terrain:
         Pixels of the grid between nodes.
     """
 
-    def __init__(self, dataset: rasterio.DatasetReader, grid: GeoBox, step: int):
-        self._dataset, self._grid, self.step = dataset, grid, step
-        self._lock = threading.Lock()
+    def __init__(self, dem: Dem, grid: GeoBox, crs: pyproj.CRS, step: int):
+        self._dem, self._grid, self._crs, self.step = dem, grid, crs, step
 
     def read(self, window: Window) -> Relief:
         """Terrain at the centres of the pixels of a window of the grid."""
@@ -73,12 +70,14 @@ class Terrain:
         first_col, first_row = window.col_off // step - _MARGIN, window.row_off // step - _MARGIN
         width = (window.col_off + window.width) // step + 1 + _MARGIN - first_col
         height = (window.row_off + window.height) // step + 1 + _MARGIN - first_row
-        own = Window(first_col + _MARGIN, first_row + _MARGIN, width, height)  # the dataset begins _MARGIN earlier
-        with self._lock:
-            values, valid = read(self._dataset, own, bands=[1])
-        z = np.where(valid, values[0], np.float32(np.nan))
-        east, north = self._slopes(z)
         # the centre of node n lies at (n + 0.5) * step pixels
+        column, row = np.meshgrid(
+            (first_col + np.arange(width) + 0.5) * step, (first_row + np.arange(height) + 0.5) * step
+        )
+        t = self._grid.affine
+        x, y = t.a * column + t.b * row + t.c, t.d * column + t.e * row + t.f
+        z = self._dem.heights(x, y, self._crs)
+        east, north = self._slopes(z)
         rows = (np.arange(window.row_off, window.row_off + window.height) + 0.5) / step - 0.5 - first_row
         columns = (np.arange(window.col_off, window.col_off + window.width) + 0.5) / step - 0.5 - first_col
         x, y = (a.astype(np.float32) for a in np.meshgrid(columns, rows))
@@ -99,13 +98,13 @@ class Terrain:
         return along * np.float32(t.a) + down * np.float32(t.d), along * np.float32(t.b) + down * np.float32(t.e)
 
 
-def open_terrain(src: rasterio.DatasetReader, grid: GeoBox, stack: ExitStack) -> Terrain:
-    """Put an opened DEM on a grid.
+def open_terrain(path: str | os.PathLike, grid: GeoBox, stack: ExitStack) -> Terrain:
+    """Open a DEM on a grid.
 
     Parameters
     ----------
-    src : rasterio dataset
-        Heights in metres in its first band.
+    path : path
+        Raster whose first band holds heights.
     grid : GeoBox
         In metres.
     stack : ExitStack
@@ -113,62 +112,49 @@ def open_terrain(src: rasterio.DatasetReader, grid: GeoBox, stack: ExitStack) ->
 
     Raises
     ------
+    RasterError
+        It cannot be read.
     GridError
         The DEM has no CRS, or lies elsewhere.
     """
-    if src.crs is None:
-        raise GridError(
-            f"the DEM {src.name} has no CRS; expected a georeferenced raster: assign its CRS (gdal_edit.py)"
-        )
+    from geo.ortho.dem import open_dem  # heavy, and most inventories are made without
+
     if grid.crs is None:
         raise ValueError("the grid has no CRS")
-    crs = CRS.from_wkt(grid.crs.to_wkt())
-    height, width = grid.shape
-    step = _step(src, grid, crs)
-    nodes = grid.affine @ Affine.translation(-_MARGIN * step, -_MARGIN * step) @ Affine.scale(step)
-    bare = src.nodata is None
-    dataset = stack.enter_context(
-        WarpedVRT(
-            src,
-            crs=crs,
-            transform=nodes,
-            width=width // step + 2 * _MARGIN + 2,
-            height=height // step + 2 * _MARGIN + 2,
-            resampling=Resampling.bilinear,
-            nodata=np.nan if bare else src.nodata,
-            src_nodata=None if bare else src.nodata,
-            init_dest_nodata=True,
-            dtype="float32",
-        )
-    )
-    terrain = Terrain(dataset, grid, step)
-    if not _covers(src, grid, crs):
+    crs = pyproj.CRS.from_user_input(grid.crs)
+    # heights stay as they are: only their differences count
+    dem = stack.enter_context(open_dem(path, geoid="none"))
+    if not _meets(dem, grid, crs):
         raise GridError(
-            f"the DEM {src.name} lies elsewhere: its extent is {_extent(src.bounds)} in {crs_name(src.crs)}, the grid "
+            f"the DEM {path} lies elsewhere: its extent is {_extent(dem.src.bounds)} in {crs_name(dem.crs)}, the grid "
             f"of the probability is {_extent(grid.boundingbox.bbox)} in {crs_name(crs)}; give the DEM of this place"
         )
-    return terrain
+    return Terrain(dem, grid, crs, _step(dem, grid, crs))
 
 
-def _step(src: rasterio.DatasetReader, grid: GeoBox, crs: CRS) -> int:
+def _step(dem: Dem, grid: GeoBox, crs: pyproj.CRS) -> int:
     """Pixels of the grid that are nearest to one of the DEM, in the middle of the grid."""
     height, width = grid.shape
-    x, y = zip(*(grid.affine @ at for at in ((width / 2, height / 2), (width / 2 + 1, height / 2 + 1))), strict=True)
-    there = [~src.transform @ at for at in zip(*transform_points(crs, src.crs, x, y)[:2], strict=True)]
-    across = np.hypot(there[1][0] - there[0][0], there[1][1] - there[0][1])  # diagonal of a pixel, in DEM pixels
+    middle = [grid.affine @ at for at in ((width / 2, height / 2), (width / 2 + 1, height / 2 + 1))]
+    x, y = np.array(middle, dtype=float).T
+    column, row = dem.pixel_coordinates(x, y, crs)
+    across = float(np.hypot(np.diff(column), np.diff(row))[0])  # diagonal of a pixel, in DEM pixels
     if not np.isfinite(across) or across == 0:
         return 1
     return int(np.clip(round(np.sqrt(2) / across), 1, _WIDEST))
 
 
-def _covers(src: rasterio.DatasetReader, grid: GeoBox, crs: CRS) -> bool:
+def _meets(dem: Dem, grid: GeoBox, crs: pyproj.CRS) -> bool:
     """Whether the DEM reaches into the grid."""
-    try:
-        left, bottom, right, top = transform_bounds(src.crs, crs, *src.bounds, densify_pts=21)
-    except rasterio.errors.RasterioError:
+    height, width = grid.shape
+    columns, rows = np.meshgrid(np.linspace(0, width, 21), np.linspace(0, height, 21))
+    t = grid.affine
+    x, y = t.a * columns + t.b * rows + t.c, t.d * columns + t.e * rows + t.f
+    column, row = dem.pixel_coordinates(x.ravel(), y.ravel(), crs)
+    if not np.isfinite(column).any():
         return False
-    box = grid.boundingbox
-    return left < box.right and right > box.left and bottom < box.top and top > box.bottom
+    left, right, top, bottom = np.nanmin(column), np.nanmax(column), np.nanmin(row), np.nanmax(row)
+    return bool(left < dem.src.width and right > 0 and top < dem.src.height and bottom > 0)
 
 
 def _extent(bounds: tuple[float, float, float, float]) -> str:
