@@ -25,12 +25,14 @@ from rasterio.windows import Window
 
 from geo.errors import GridError
 from geo.ortho.dem import LON_LAT, Dem, apply, around, degrees, horizontal, transform
-from geo.ortho.rpc import CameraModel
+from geo.ortho.rpc import CameraModel, outline
 
 #: Output pixels between nodes.
 NODE_STEP = 32
 #: Largest error of a position in image pixels, against the exact model at the pixel's own height.
 BOUND = 0.1
+#: Image pixels between points of the image's edge whose ground decides the extent of the ortho.
+_EDGE_STEP = 8
 #: Metres up and down for the derivative by height.
 _CLIMB = 25.0
 
@@ -280,8 +282,8 @@ def ground_cover(geometry: Geometry, shape: tuple[int, int]) -> tuple[np.ndarray
 
     Returns
     -------
-    lon, lat : ndarray of float64
-        Degrees, spread evenly over the image.
+    lon, lat : ndarray of float64, one-dimensional
+        Degrees, spread evenly over the image, and close together along its edge, whose relief decides the extent.
     share : float
 
     Raises
@@ -289,8 +291,11 @@ def ground_cover(geometry: Geometry, shape: tuple[int, int]) -> tuple[np.ndarray
     GridError
         No height is known, or the image has no place on the ground.
     """
-    lon, lat, known = geometry.to_ground(*lattice(shape))
+    within = lattice(shape)
+    places = (np.concatenate([a.ravel(), b]) for a, b in zip(within, outline(shape, _EDGE_STEP), strict=True))
+    lon, lat, known = geometry.to_ground(*places)
     found = np.isfinite(lon) & np.isfinite(lat)
+    evenly = np.arange(len(lon)) < within[0].size
     if not found.any():
         raise GridError("the camera model gives no place on the ground for this image; its RPC is damaged")
     if not known.any() and isinstance(geometry, RpcGeometry):
@@ -300,7 +305,7 @@ def ground_cover(geometry: Geometry, shape: tuple[int, int]) -> tuple[np.ndarray
             f"the DEM {dem.path} holds no heights for the scene: it covers {dem.extent()}, the scene lies at {place}; "
             "give a DEM of that place"
         )
-    return lon[found], lat[found], float(known[found].mean())
+    return lon[found], lat[found], float(known[found & evenly].mean())
 
 
 def snapped_grid(lon: np.ndarray, lat: np.ndarray, crs: CRS, resolution_m: float) -> GeoBox:

@@ -43,6 +43,8 @@ _BETTER = 0.9
 #: Smallest spread of the points, in half images along the shorter way, that carries an affine.
 _SPREAD = 0.2
 _TRIALS = 500
+#: Of distances in the plane, in deviations of one coordinate: the median, and what one in a hundred exceeds.
+_MEDIAN, _CHANCE = 1.1774, 3.035
 #: Left-out error in pixels that is warned of.
 _POOR_PX = 1.5
 
@@ -216,7 +218,7 @@ def _agreeing(design: np.ndarray, off: np.ndarray, usable: np.ndarray, richest: 
     """Points that agree with each other, by the least median of squares (Rousseeuw 1984).
 
     The residuals under the best of all hypotheses - each through as few points as decide the model - have a median
-    that half the points may not spoil; what lies beyond 2.5 deviations of it is wrong.
+    that half the points may not spoil; what lies beyond three deviations of it is wrong.
     """
     index = np.flatnonzero(usable)
     affine = richest == "affine" and len(index) >= FEWEST["affine"]
@@ -235,13 +237,26 @@ def _agreeing(design: np.ndarray, off: np.ndarray, usable: np.ndarray, richest: 
         median = np.sort(np.hypot(*(off[index] - design[index] @ guess.T).T))[min(rank, len(index) - 1)]
         if median < smallest:
             best, smallest = guess, median
-    # of a distance in the plane, the median is 1.18 deviations of one coordinate; small samples look too good
-    deviation = smallest / 1.1774 * (1 + 5 / max(len(index) - size, 1))
+    deviation = smallest / _MEDIAN * (1 + 5 / max(len(index) - size, 1))  # small samples look too good
     if affine and not np.isfinite(smallest):
         return _agreeing(design, off, usable, "bias")
-    misses = np.hypot(*(off - design @ best.T).T)
+    agree = _within(design, off, usable, best, deviation)
+    for _ in range(2):  # the best of many hypotheses looks too good: the fit to all that agree says the deviation
+        if agree.sum() <= size:
+            break
+        best = _fit(design[agree], off[agree], model)
+        deviation = float(np.median(np.hypot(*(off[index] - design[index] @ best.T).T))) / _MEDIAN
+        agree = _within(design, off, usable, best, deviation * (1 + 5 / max(len(index) - size, 1)))
+    return agree
+
+
+def _within(
+    design: np.ndarray, off: np.ndarray, usable: np.ndarray, correction: np.ndarray, deviation: float
+) -> np.ndarray:
+    """Points whose residual is no larger than chance makes one in a hundred."""
+    misses = np.hypot(*(off - design @ correction.T).T)
     with np.errstate(invalid="ignore"):
-        return usable & (misses <= np.clip(2.5 * deviation, _CERTAIN_PX, _WRONG_PX))
+        return usable & (misses <= np.clip(_CHANCE * deviation, _CERTAIN_PX, _WRONG_PX))
 
 
 def _carries_affine(design: np.ndarray, half: np.ndarray) -> bool:

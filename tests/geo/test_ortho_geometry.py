@@ -11,7 +11,7 @@ from rasterio.windows import Window
 from geo.ortho import geometry as module
 from geo.ortho.dem import LON_LAT, apply, around, open_dem, transform
 from geo.ortho.geometry import BOUND, MapGeometry, RpcGeometry, ground_cover, middle, snapped_grid
-from geo.ortho.rpc import CameraModel
+from geo.ortho.rpc import CameraModel, outline
 from tests.geo.terrain import LAT, UTM, camera_rpcs, map_grid, mountains, write_dem
 
 UTM_CRS = CRS.from_user_input(UTM)
@@ -167,6 +167,22 @@ def test_a_map_across_the_antimeridian():
     assert -60 < np.nanmin(col) < 10
     assert 990 < np.nanmax(col) < 1060
     assert np.all(np.diff(col, axis=1) > 0)
+
+
+def test_relief_between_the_points_of_the_edge_is_not_cut_off(tmp_path):
+    """Peaks of 1500 m, one pixel of the DEM wide, reach out of the ground around them."""
+    shape = (3000, 3000)
+    heights = mountains(300, relief=200)
+    heights[np.random.default_rng(0).random(heights.shape) < 0.03] += 1500
+    path = write_dem(tmp_path / "dem.tif", heights=heights)
+    with open_dem(path, geoid="none") as dem:
+        view = RpcGeometry(CameraModel.from_rpcs(steep_rpcs(shape)), dem, UTM_CRS)
+        lon, lat, _ = ground_cover(view, shape)
+        grid = snapped_grid(lon, lat, UTM_CRS, 2.0)
+        lon, lat, known = view.to_ground(*outline(shape, 1))
+    x, y = transform(LON_LAT, UTM_CRS, lon[known], lat[known])
+    left, bottom, right, top = grid.boundingbox.bbox
+    assert np.maximum.reduce([left - x, x - right, bottom - y, y - top]).max() < 0
 
 
 # --- the grid -----------------------------------------------------------------------------------------------
