@@ -19,7 +19,8 @@ from geo.errors import GridError, RasterError, unknown_name
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import LON_LAT, Dem, open_dem
-from geo.ortho.geometry import MapGeometry, RpcGeometry, ground_cover, metric_crs, middle, snapped_grid, utm_crs
+from geo.ortho.geometry import MapGeometry, RpcGeometry, ground_cover
+from geo.ortho.grid import metric_crs, middle, snapped_grid, utm_crs
 from geo.ortho.ground_control import Refinement, refine
 from geo.ortho.heights import HeightReference
 from geo.ortho.rpc import CameraModel

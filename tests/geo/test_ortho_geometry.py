@@ -10,7 +10,8 @@ from rasterio.windows import Window
 
 from geo.ortho import geometry as module
 from geo.ortho.dem import LON_LAT, apply, around, open_dem, transform
-from geo.ortho.geometry import BOUND, MapGeometry, RpcGeometry, ground_cover, middle, snapped_grid
+from geo.ortho.geometry import BOUND, MapGeometry, RpcGeometry, ground_cover
+from geo.ortho.grid import middle, snapped_grid, utm_crs
 from geo.ortho.rpc import CameraModel, outline
 from tests.geo.terrain import LAT, UTM, camera_rpcs, map_grid, mountains, write_dem
 
@@ -148,7 +149,7 @@ def test_a_scene_and_a_dem_on_the_antimeridian(tmp_path, left):
         assert lon.max() > 179.99
         here = dem.heights(np.array([179.9999, -179.9999]), np.array([LAT, LAT]))
         assert abs(here[0] - here[1]) < 40
-    crs = module.utm_crs(*middle(lon, lat))
+    crs = utm_crs(*middle(lon, lat))
     assert crs.to_epsg() in (32660, 32601)
     error, found = worst_error(path, rpcs, crs=crs, shape=(300, 300))
     assert error < BOUND
@@ -197,7 +198,7 @@ def test_relief_between_the_points_of_the_edge_is_not_cut_off(tmp_path):
 @settings(max_examples=100, deadline=None)
 def test_grids_cover_their_points_and_nest(lon, lat, size, resolution):
     lons, lats = np.array([lon, lon + size, lon]), np.array([lat, lat + size / 2, lat + size])
-    crs = module.utm_crs(lon, lat)
+    crs = utm_crs(lon, lat)
     fine, coarse = (snapped_grid(lons, lats, crs, step) for step in (resolution, 4 * resolution))
     for grid, step in ((fine, resolution), (coarse, 4 * resolution)):
         left, bottom, right, top = grid.boundingbox.bbox

@@ -16,7 +16,8 @@ from geo.errors import GridError, OutputExistsError, RasterError
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho import centre_of, orthorectify
 from geo.ortho.dem import LON_LAT, apply, open_dem, transform
-from geo.ortho.geometry import RpcGeometry, ground_cover, metric_crs, snapped_grid, utm_crs
+from geo.ortho.geometry import RpcGeometry, ground_cover
+from geo.ortho.grid import metric_crs, snapped_grid, utm_crs
 from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import KERNELS, TOLERANCE, resample, resample_flags, shrink, shrink_flags, spread
 from geo.raster import REFLECTANCE, Encoding, open_raster, read
