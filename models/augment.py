@@ -66,6 +66,8 @@ def _move(
         turns = settings.rotation_deg
         angle = float(rng.choice(turns)) if isinstance(turns, list) else rng.uniform(-turns, turns)
     scale_x, scale_y = rng.uniform(1 - settings.stretch, 1 + settings.stretch, 2)
+    if settings.zoom:  # drawn only where asked for: other recipes keep their chance
+        scale_x, scale_y = np.array([scale_x, scale_y]) * rng.uniform(1 - settings.zoom, 1 + settings.zoom)
     free = (1 - settings.crop) / 2
     offset = rng.uniform(-free, free, 2)
     if angle == 0 and scale_x == scale_y == settings.crop == 1:

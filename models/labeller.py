@@ -36,3 +36,14 @@ class Encoding(Labeller):
     """A network with an encoder that may start from pre-trained weights."""
 
     encoder: nn.Module
+
+    def encoder_stages(self) -> list[tuple[str, nn.Module]]:
+        """Parts of the encoder that hold weights, by name, from the image to its deepest map."""
+        inner = getattr(self.encoder, "model", self.encoder)  # timm's networks lie inside a wrapper
+        parts = list(inner.named_children())
+        spread = [
+            (f"{name}.{number}", stage)
+            for name, part in parts
+            for number, stage in (enumerate(part) if isinstance(part, nn.Sequential | nn.ModuleList) else [("", part)])
+        ]
+        return [(name.rstrip("."), part) for name, part in spread if any(True for _ in part.parameters())]

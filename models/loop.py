@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,9 @@ def train_segmenter(
                 if recipe.patience is not None and state["stale"] >= recipe.patience:
                     log.info("no better validation F1 for %d epochs: the phase ends", recipe.patience)
                     break
-                row = _epoch(recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks)
+                own = [row for row in state["history"] if row["phase"] == number]
+                scale = fallen(recipe, epoch, own)
+                row = _epoch(recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks, scale)
                 counted = evaluate(module, data.val, device)
                 threshold, f1 = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
                 found = metrics.summary(counted, threshold)
@@ -190,6 +192,29 @@ def make_optimizer(module: nn.Module, settings: Optimizer, phase: Phase) -> torc
     return kind(rows, lr=phase.learning_rate, betas=(settings.momentum, 0.999))
 
 
+def fallen(recipe: Segmenter, epoch: int, history: Sequence[dict[str, Any]]) -> float:
+    """Share of the learning rate that ``step`` and ``plateau`` leave in an epoch.
+
+    Parameters
+    ----------
+    recipe : Segmenter
+    epoch : int
+        Of the phase, from 0.
+    history : sequence of dict
+        Rows of the phase's finished epochs; with their ``f1`` alone, so that a resumed training falls alike.
+    """
+    if recipe.schedule == "step":
+        return recipe.step_factor ** (epoch // recipe.step_epochs)
+    if recipe.schedule != "plateau":
+        return 1.0
+    best, stale, falls = -1.0, 0, 0
+    for row in history:
+        best, stale = (row["f1"], 0) if row["f1"] > best else (best, stale + 1)
+        if stale >= recipe.plateau_epochs:
+            falls, stale = falls + 1, 0
+    return recipe.step_factor**falls
+
+
 def learning_rate(schedule: str, peak: float, share: float) -> float:
     """Learning rate at a share (0 to 1) of a phase.
 
@@ -197,24 +222,48 @@ def learning_rate(schedule: str, peak: float, share: float) -> float:
     a cosine (after Smith and Topin 2019); ``cosine`` only falls.
     """
     rise = 0.25
-    if schedule == "constant":
+    if schedule in ("constant", "step", "plateau"):
         return peak
     if schedule == "one-cycle" and share < rise:
         return peak * (1 / 25 + (1 - 1 / 25) * (0.5 - 0.5 * math.cos(math.pi * share / rise)))
-    fallen = (share - rise) / (1 - rise) if schedule == "one-cycle" else share
-    return peak * (1e-3 + (1 - 1e-3) * (0.5 + 0.5 * math.cos(math.pi * fallen)))
+    past = (share - rise) / (1 - rise) if schedule == "one-cycle" else share
+    return peak * (1e-3 + (1 - 1e-3) * (0.5 + 0.5 * math.cos(math.pi * past)))
+
+
+def frozen(module: Encoding, phase: Phase) -> list[nn.Module]:
+    """Parts of the encoder whose weights and statistics stay in a phase.
+
+    Raises
+    ------
+    ModelError
+        The phase freezes more stages than the encoder has.
+    """
+    if phase.freeze == "nothing":
+        return []
+    if phase.freeze == "encoder":
+        return [module.encoder]
+    stages = module.encoder_stages()
+    if phase.freeze > len(stages):
+        names = ", ".join(name for name, _ in stages)
+        raise ModelError(
+            f"the recipe freezes {phase.freeze} stages of the encoder, which has {len(stages)} ({names}); give fewer, "
+            "or freeze: encoder"
+        )
+    return [part for _, part in stages[: phase.freeze]]
 
 
 def _freeze(module: Encoding, phase: Phase) -> None:
-    module.encoder.requires_grad_(phase.freeze != "encoder")
+    module.encoder.requires_grad_(True)
+    for part in frozen(module, phase):
+        part.requires_grad_(False)
 
 
 def _set_mode(module: Encoding, recipe: Segmenter, phase: Phase) -> None:
-    """Training mode, but statistics that are to stay stay: a frozen encoder's, or those of the pre-training."""
+    """Training mode, but statistics that are to stay stay: of frozen parts, or those of the pre-training."""
     module.train()
-    if phase.freeze == "encoder":
-        module.encoder.eval()
-    elif recipe.statistics == "pretrained":
+    for part in frozen(module, phase):
+        part.eval()
+    if phase.freeze != "encoder" and recipe.statistics == "pretrained":
         for part in module.encoder.modules():
             if isinstance(part, nn.BatchNorm2d):
                 part.eval()
@@ -225,9 +274,24 @@ def _batches(recipe: Segmenter, phase: Phase, data: Data, seed: int, total: int)
     rng = np.random.default_rng((seed, total, 0))
     count = recipe.steps_per_epoch or math.ceil(len(data.train) / phase.batch)
     order: list[int] = []
+    groups = _groups(recipe, data)
     while len(order) < count * phase.batch:
-        order += rng.permutation(len(data.train)).tolist()
+        if len(groups) == 1:
+            order += rng.permutation(groups[0]).tolist()
+        else:  # as many of each kind as the larger has, in turn
+            most = max(map(len, groups))
+            drawn = [np.concatenate([rng.permutation(g) for _ in range(-(-most // len(g)))])[:most] for g in groups]
+            order += np.stack(drawn, axis=1).ravel().tolist()
     return [order[i * phase.batch : (i + 1) * phase.batch] for i in range(count)]
+
+
+def _groups(recipe: Segmenter, data: Data) -> list[np.ndarray]:
+    """Numbers of the training chips, in one group, or apart by whether they hold landslide."""
+    numbers = np.arange(len(data.train))
+    if recipe.sampling == "all":
+        return [numbers]
+    holds = np.array([record.landslide_share > 0 for record in data.train.records])
+    return [group for group in (numbers[holds], numbers[~holds]) if len(group)]
 
 
 def _epoch(
@@ -241,6 +305,7 @@ def _epoch(
     seed: int,
     device: torch.device,
     ticks: Iterator,
+    scale: float,
 ) -> dict[str, Any]:
     """One pass over the training chips; chance is that of ``(seed, total)``."""
     torch.manual_seed(int(np.random.SeedSequence((seed, total)).generate_state(1)[0]))
@@ -251,11 +316,15 @@ def _epoch(
         return data.train.batch(item[1], recipe.augmentation, seed=(seed, total, 1 + item[0]))
 
     began, losses, rate = time.monotonic(), [], 0.0
+    half = recipe.precision == "mixed" and device.type == "cuda"
+    scaler = torch.amp.GradScaler(device.type, enabled=half)
+    optimizer.zero_grad(set_to_none=True)
     for (step, numbers), (images, labels) in stream(read, enumerate(steps), workers=1):
-        rate = learning_rate(recipe.schedule, phase.learning_rate, (epoch + step / len(steps)) / phase.epochs)
+        rate = scale * learning_rate(recipe.schedule, phase.learning_rate, (epoch + step / len(steps)) / phase.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        logits = module(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
+        with torch.autocast(device.type, enabled=half):
+            logits = module(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
         value = loss(logits, torch.from_numpy(labels).to(device), recipe.loss)
         if not math.isfinite(value.item()):
             names = ", ".join(data.train.records[number].id for number in numbers)
@@ -263,11 +332,14 @@ def _epoch(
                 f"the loss is no longer a number ({value.item()}) at epoch {total + 1}, step {step + 1}, on the chips "
                 f"{names}; look at the values of these chips, or lower the learning rate (now {rate:g})"
             )
-        optimizer.zero_grad(set_to_none=True)
-        value.backward()
-        if recipe.optimizer.clip is not None:
-            nn.utils.clip_grad_norm_(module.parameters(), recipe.optimizer.clip)
-        optimizer.step()
+        scaler.scale(value / phase.accumulate).backward()
+        if (step + 1) % phase.accumulate == 0 or step + 1 == len(steps):
+            if recipe.optimizer.clip is not None:
+                scaler.unscale_(optimizer)
+                nn.utils.clip_grad_norm_(module.parameters(), recipe.optimizer.clip)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
         losses.append(value.item())
         next(ticks, None)
     return {
@@ -284,7 +356,8 @@ def _record(
 ) -> None:
     """Write an epoch to the TensorBoard log, with a few validation chips beside truth and probability."""
     for name in ("loss", "learning_rate", "f1", "precision", "recall", "threshold", "seconds"):
-        board.add_scalar(name, row[name], row["epoch"])
+        if row[name] is not None:  # there is no precision where nothing was found
+            board.add_scalar(name, row[name], row["epoch"])
     if not images:
         return
     colours = [data.bands.index(band) if band in data.bands else 0 for band in ("red", "green", "blue")]

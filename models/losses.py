@@ -1,7 +1,8 @@
 """Losses of a landslide map: a term of each pixel plus 1 - Dice, blind to pixels without a label.
 
 Li, Li and Ge 2023 print binary cross-entropy (without its minus sign, which is put back here) plus
-``1 - Dice`` summed over the images; Yang et al. 2022 take the focal loss in place of the cross-entropy.
+``1 - Dice`` summed over the images; Yang et al. 2022 take the focal loss in place of the cross-entropy; networks for
+cracks take cross-entropy alone.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ def loss(logits: torch.Tensor, labels: torch.Tensor, settings: Loss) -> torch.Te
         pixels = (1 - torch.exp(-pixels)) ** settings.focus * pixels
     pixels = pixels * (settings.landslide_weight * truth + settings.background_weight * (1 - truth))
     term = (pixels * known).sum((1, 2)) / known.sum((1, 2)).clamp(min=1)
-    apart = 1 - dice(torch.sigmoid(logits) * known, truth, over_batch=settings.dice == "batch")
     labelled = known.amax((1, 2))
-    each = (term + apart) * labelled
+    if settings.name != "cross-entropy":
+        term = term + 1 - dice(torch.sigmoid(logits) * known, truth, over_batch=settings.dice == "batch")
+    each = term * labelled
     return each.sum() if settings.reduction == "sum" else each.sum() / labelled.sum().clamp(min=1)
 
 

@@ -42,7 +42,9 @@ class WeightsFile(Section):
 class Loss(Section):
     """What training makes small."""
 
-    name: Literal["bce+dice", "focal+dice"] = Field("bce+dice", description="Sum of a pixel term and 1 - Dice.")
+    name: Literal["bce+dice", "focal+dice", "cross-entropy"] = Field(
+        "bce+dice", description="A pixel term and, but for cross-entropy alone, 1 - Dice added to it."
+    )
     dice: Literal["image", "batch"] = Field("image", description="Dice of each image, or of all pixels of a batch.")
     reduction: Literal["sum", "mean"] = Field("mean", description="Over the images of a batch.")
     background_weight: float = Field(1.0, gt=0, description="Weight of background pixels in the pixel term.")
@@ -66,7 +68,10 @@ class Phase(Section):
     epochs: int = Field(ge=1, description="Passes over the training chips.")
     learning_rate: float = Field(gt=0, description="The schedule's highest.")
     batch: int = Field(8, ge=1, description="Chips in a step.")
-    freeze: Literal["nothing", "encoder"] = Field("nothing", description="Part whose weights and statistics stay.")
+    freeze: Literal["nothing", "encoder"] | int = Field(
+        "nothing", description="Part whose weights and statistics stay: the encoder, or so many of its first stages."
+    )
+    accumulate: int = Field(1, ge=1, description="Batches whose gradients are summed up before the weights follow.")
 
 
 class Augmentation(Section):
@@ -78,6 +83,7 @@ class Augmentation(Section):
     flips: list[Literal["horizontal", "vertical"]] = Field([], description="Axes on which a chip may be mirrored.")
     flip_probability: float = Field(0.5, ge=0, le=1, description="How often, for each axis.")
     stretch: float = Field(0.0, ge=0, lt=1, description="Largest change of the scale of each axis (0.1 is 10 %).")
+    zoom: float = Field(0.0, ge=0, lt=1, description="Largest change of the scale of both axes alike.")
     crop: float = Field(1.0, gt=0, le=1, description="Share of the side that is cut out and enlarged.")
     brightness: float = Field(0.0, ge=0, description="Largest shift of all bands, in standard deviations.")
     contrast: float = Field(0.0, ge=0, lt=1, description="Largest change of the contrast of all bands.")
@@ -114,7 +120,20 @@ class Segmenter(Section):
     size: int = Field(256, ge=32, description="Height and width in pixels to which chips are fitted.")
     loss: Loss = Field(Loss(), description="What training makes small.")
     optimizer: Optimizer = Field(Optimizer(), description="How weights follow the gradient.")
-    schedule: Literal["constant", "one-cycle", "cosine"] = Field("constant", description="Learning rate in a phase.")
+    schedule: Literal["constant", "one-cycle", "cosine", "step", "plateau"] = Field(
+        "constant", description="Learning rate in a phase."
+    )
+    step_epochs: int = Field(10, ge=1, description="Of step: epochs after which the learning rate falls.")
+    step_factor: float = Field(0.1, gt=0, lt=1, description="Of step and plateau: what it falls to.")
+    plateau_epochs: int = Field(
+        5, ge=1, description="Of plateau: epochs without a better validation F1 after which it falls."
+    )
+    sampling: Literal["all", "balanced"] = Field(
+        "all", description="Chips of an epoch: each once, or as many with landslide as without (drawn again)."
+    )
+    precision: Literal["float32", "mixed"] = Field(
+        "float32", description="mixed: half precision where it is safe, on a GPU; a CPU computes in float32."
+    )
     phases: list[Phase] = Field(min_length=1, description="One after the other.")
     steps_per_epoch: int | None = Field(None, ge=1, description="Steps of an epoch; absent: each chip once.")
     statistics: Literal["batch", "pretrained"] = Field(
