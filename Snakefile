@@ -178,7 +178,7 @@ rule ortho:
     params:
         resolution=lambda w: RUN.ortho.pan_resolution_m if w.image == "pan" else RUN.ortho.mss_resolution_m,
         crs=RUN.ortho.crs,
-        geoid=f"--geoid {RUN.ortho.geoid} --geoid-height-m {RUN.ortho.geoid_height_m}",
+        geoid=f"--geoid {RUN.ortho.geoid} --geoid-height-m {RUN.ortho.geoid_height_m} --dem-zero {RUN.ortho.dem_zero}",
         resampling=RUN.ortho.resampling,
     message:
         "Orthorectifying {wildcards.image} of {wildcards.scene}"
