@@ -30,7 +30,7 @@ __all__ = ["read", "recognises"]
 _AGAIN = "copy or download the product again"
 #: A time in the metadata is the one in the product's name where they are so close.
 _SAME_TIME = timedelta(minutes=15)
-_FIELDS = sun.Fields("the time of the image", "SUN_AZIMUTH", "SolarZenith", "SUN_ELEVATION")
+_FIELDS = sun.Fields("the time of the image", "SUN_AZIMUTH", "SUN_ELEVATION or SolarZenith", "SUN_ELEVATION")
 _CORNERS = (
     [(f"FRAME_LON_{c}", f"FRAME_LAT_{c}") for c in ("UL", "UR", "LR", "LL")],
     [(f"{c}_Lon", f"{c}_Lat") for c in ("UL", "UR", "LR", "LL")],
@@ -286,7 +286,7 @@ def _calibrated(
         dealt = {key: _coefficients(texts[key], known, key, images[key], year) for key in images}
     bare = [key for key, calibrated in dealt.items() if calibrated.gain is None]
     if bare:
-        why = " and ".join(dict.fromkeys(dealt[key].detail for key in bare))
+        why = "; ".join(dict.fromkeys(dealt[key].detail for key in bare))
         warnings.append(
             f"{why}; the images stay in digital numbers (stored as DN * {calibration.UNCALIBRATED_SCALE:g}, no "
             "reflectance): give gain and bias to calibrate them"
@@ -325,7 +325,7 @@ def _coefficients(text: Metadata, known: Sensor, key: str, image: Image, year: i
         except ProductError as error:
             why = str(error)
     else:
-        why = f"{file} gives no {element} for each of {', '.join(image.bands)}"
+        why = f"no {element} for {', '.join(image.bands)} in {file}"
     if table.calibration and image.bands == table.bands:
         spare: list[str] = []
         return calibration.by_table(known, table, year, spare)

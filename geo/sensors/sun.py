@@ -153,7 +153,11 @@ def _zone(
                 warnings.append(
                     f"{fields.time} is read as {names[chosen]}, because {fields.azimuth} does not fit {names[0]}"
                 )
-            how = "the product names the zone" if only else f"{fields.azimuth} fits the sun within {apart[chosen]:.1f}"
+            how = (
+                "the product names the zone"
+                if only
+                else f"{fields.azimuth} fits the sun within {apart[chosen]:.1f} degrees"
+            )
             return chosen, how, True
         shown = ", ".join(f"{p[1]:.1f}" for p in positions)
         warnings.append(

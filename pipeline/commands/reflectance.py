@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pipeline import config, options
+from pipeline import config, gains, options
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 @options.setting(config.Reflectance, "altitude_m")
 @click.option("--dem", type=options.PATH, help="6s: DEM whose mean height over the scene is the ground's.")
 @options.setting(config.Reflectance, "clouds")
+@gains.options
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -35,11 +36,13 @@ def command(
     generic: str | None,
     output: Path,
     dem: Path | None,
+    gain: list[float] | None,
+    bias: list[float] | None,
     threads: int | None,
     overwrite: bool,
     **given: Any,
 ) -> None:
-    """Calibrate PRODUCT, a product folder or its .tar.gz, to reflectance.
+    """Calibrate PRODUCT, a product folder, its .tar.gz or .zip, or one of its .xml, to reflectance.
 
     By default it is that at the top of the atmosphere; `--level` takes it to the surface. Images stay in the geometry
     of the sensor and keep their RPC, for `geocrack ortho`. docs/reflectance.md tells what to choose.
@@ -55,7 +58,7 @@ def command(
 
     clouds = given.pop("clouds")
     described = product_of(product, generic)
-    with open_product(described) as scene:
+    with open_product(described, given=gains.given(gain, bias)) as scene:
         facts = output / "scene.json"
         for raster in (output / f"{key}.tif" for key in scene.images):
             check_free(raster, overwrite=overwrite)
@@ -67,7 +70,7 @@ def command(
             inputs.append(dem)
             given["altitude_m"] = round(mean_height(scene, dem), 1)
         generic_settings = {"generic": described if isinstance(described, Mapping) else None}
-        settings = {"threads": threads, **generic_settings, **given, "clouds": clouds}
+        settings = {"threads": threads, **generic_settings, **given, "clouds": clouds, "gain": gain, "bias": bias}
         with track("reflectance", facts, inputs=inputs, settings=settings) as record:
             findings, assumed = write_reflectance(
                 scene,

@@ -86,7 +86,7 @@ def test_without_gains_it_stays_in_digital_numbers_and_says_so(tmp_path):
             "none: digital numbers, not reflectance"
         }
         (said,) = [w for w in scene.warnings if "digital numbers" in w]
-        assert "gives no PHYSICAL_GAIN for each of blue, green, red, nir" in said
+        assert "no PHYSICAL_GAIN for blue, green, red, nir in TRIPLESAT_2_MS" in said
         assert "give gain and bias to calibrate them" in said
         write_reflectance(scene, tmp_path / "out")
     with rasterio.open(tmp_path / "out" / "mss.tif") as src:

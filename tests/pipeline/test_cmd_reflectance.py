@@ -187,39 +187,6 @@ def test_an_all_nodata_scene_leaves_nothing(tmp_path):
     assert not [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
 
 
-def test_info(tmp_path):
-    folder = write_product(tmp_path / ID, xml=XML.replace("2015-08-05", "2020-08-05"))
-    (folder / f"{ID}-PAN1.tiff").write_bytes(b"")
-    result = call("info", folder)
-    assert result.exit_code == 0
-    for line in (
-        f"scene       {ID}",
-        "sensor      GF1 PMS1",
-        "acquired    2020-08-05 03:50:02 UTC",
-        "centre      31.3000 N, 103.5000 E",
-        "view        zenith 3.73, azimuth 90.34 degrees",
-        "  bands     blue, green, red, nir",
-        "  pixels    28 x 19, 2 m",
-        "  gain      0.149, 0.1328, 0.1311, 0.1217",
-        "  source    table 2019 (nearest earlier); verified: Zhaoguanhua, Terryzzyyhh, Gaofen-Batch, Snowy-Dove",
-        f"  - {ID}-PAN1.tiff is empty (0 bytes); expected a raster: copy or download it again",
-    ):
-        assert line in result.output.splitlines()
-
-
-def test_info_as_json(product):
-    content = json.loads(call("info", product, "--json").stdout)
-    assert content["images"]["pan"]["rpc"]["lat_off"] == 31.3
-    assert content["images"]["mss"]["shape"] == [5, 7]
-    assert content["bit_depth"] == 10
-
-
-def test_info_of_a_generic_image(generic):
-    result = call("info", "--generic", generic)
-    assert "acquired    not known" in result.output
-    assert "  source    none: taken as reflectance, DN * 0.002" in result.output
-
-
 def test_an_incomplete_product(product):
     (product / f"{ID}-MSS1.rpb").unlink()
     with pytest.raises(ProductError, match=f"lacks {ID}-MSS1.rpb"):
