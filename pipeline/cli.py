@@ -16,6 +16,7 @@ COMMANDS = {
     "info": "Print what was understood of a product.",
     "reflectance": "Calibrate a product to top-of-atmosphere reflectance.",
     "ortho": "Orthorectify an image with its RPC and a DEM.",
+    "coregister": "Register an ortho to one of another date.",
     "fuse": "Register MSS to PAN and pan-sharpen.",
     "tile": "Cut an image and its labels into chips with a spatial split.",
     "chips": "Import folders of images and masks as chips.",
@@ -24,6 +25,10 @@ COMMANDS = {
     "predict": "Map the landslide probability of a whole scene.",
     "vectorize": "Turn probability into landslide polygons.",
     "score": "Compare an inventory with the truth.",
+    "sample": "Draw a random sample of an inventory to be checked by eye.",
+    "estimate": "Estimate area and accuracy from a checked sample.",
+    "sizes": "Fit the area-frequency curve of an inventory.",
+    "track": "Link the landslides of several dates.",
     "report": "Write the HTML report of a run.",
 }
 

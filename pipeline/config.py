@@ -174,6 +174,28 @@ class Scoring(Section):
     seed: int = Field(0, ge=0, description="Seed of the draws.")
 
 
+class Sampling(Section):
+    """A random sample to be checked by eye."""
+
+    number: int = Field(300, ge=6, description="Points of the sample.")
+    near_m: float = Field(30.0, gt=0, description="Width in metres of the stratum around mapped landslides.")
+    by_size: bool = Field(False, description="Three strata of mapped landslides: to 1000 m2, to 1 ha, larger.")
+    seed: int = Field(0, ge=0, description="Seed of the draw.")
+
+
+class Tracking(Section):
+    """Landslides of several dates as one history."""
+
+    tolerance_m: float = Field(
+        8.0, ge=0, description="How far outlines of one landslide on two dates may lie apart by error of position alone."
+    )
+    overlap: float = Field(
+        0.5, gt=0, le=1, description="Share of one outline that must lie on the other, widened by the tolerance."
+    )
+    change: float = Field(0.2, gt=0, description="Share of the earlier area from which growth or shrinking is a change.")
+    seen: float = Field(0.5, gt=0, le=1, description="Share of a landslide that must have been searched to judge it.")
+
+
 class Run(Section):
     """A whole run, as in ``configs/demo.yaml``."""
 

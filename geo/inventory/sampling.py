@@ -1,0 +1,435 @@
+"""A stratified random sample of pixels to be looked at by eye, and the proof that it is still the one drawn.
+
+Strata are made of what was mapped: landslide (by size where asked for), ground near it, where outlines err, and the
+rest, where whole scars are missed (a buffer keeps single omissions from blowing up the error: Olofsson et al. 2020,
+Remote Sens. Environ. 236: 111492). Inside a stratum each pixel is as likely as any other, without replacement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pyogrio
+import rasterio.crs
+import shapely
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+from geo import windows
+from geo.errors import GridError, LabelError
+from geo.inventory import geopackage, styled, truth
+from geo.inventory.attributes import pixel_area
+from geo.mosaic import Placed, check_metres, place
+from geo.raster import geobox_of, open_raster
+
+SAMPLE, DESIGN = "sample", "design"
+LANDSLIDE, OTHER, CANNOT_TELL = "landslide", "not landslide", "cannot tell"
+LABELS = (LANDSLIDE, OTHER, CANNOT_TELL)
+#: Limits between small, medium and large mapped landslides, m2.
+SIZES_M2 = (1000.0, 10_000.0)
+VERSION = 1
+#: A stratum cannot do with fewer points, as its variance could not be told.
+LEAST_POINTS = 2
+_BLOCK_PIXELS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """One stratum: its name, whether the map says landslide there, its pixels, and how many were drawn."""
+
+    name: str
+    mapped: bool
+    pixels: int
+    drawn: int
+
+
+@dataclass(frozen=True)
+class Design:
+    """How a sample was drawn.
+
+    Attributes
+    ----------
+    seed : int
+    near_m : float
+        Width of the stratum around mapped landslides.
+    by_size : bool
+    pixel_m2 : float
+    crs : str
+    strata : tuple of Stratum
+    inventory : str
+        Name of the file.
+    inventory_sha256 : str
+        Of its polygons, as QGIS changes a GeoPackage by opening it.
+    image_sha256, area_sha256 : str
+        Of what confined the ground, empty where nothing did.
+    version : int
+    """
+
+    seed: int
+    near_m: float
+    by_size: bool
+    pixel_m2: float
+    crs: str
+    strata: tuple[Stratum, ...]
+    inventory: str
+    inventory_sha256: str
+    image_sha256: str = ""
+    area_sha256: str = ""
+    version: int = VERSION
+
+    @property
+    def number(self) -> int:
+        """Points of the sample."""
+        return sum(s.drawn for s in self.strata)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A sample as it is in the file: its points and its design."""
+
+    points: gpd.GeoDataFrame
+    design: Design
+
+
+def draw(
+    inventory: str | os.PathLike,
+    *,
+    number: int,
+    seed: int,
+    near_m: float = 30.0,
+    by_size: bool = False,
+    image: str | os.PathLike | None = None,
+    area: str | os.PathLike | None = None,
+    progress: Callable[[Iterable[Window], int], Iterable[Window]] | None = None,
+) -> Sample:
+    """Draw a stratified random sample of the pixels that were searched.
+
+    Half of the points are shared equally among the strata and half by area: the rare stratum of landslides gets
+    enough for its own accuracy, the large one enough for the omissions that decide the error of the area.
+
+    Parameters
+    ----------
+    inventory : path
+        GeoPackage with the layers ``landslides`` and ``searched``.
+    number : int
+        Points in all.
+    seed : int
+    near_m : float
+        Width of the stratum around mapped landslides, in metres.
+    by_size : bool
+        Three strata of mapped landslides, by size.
+    image : path, optional
+        Image that will be looked at: points fall on its valid pixels only. It also gives the pixels of an
+        inventory that does not tell its own.
+    area : path, optional
+        Polygons inside which points fall.
+    progress : callable, optional
+        Gets the windows and their number, and passes them on.
+
+    Returns
+    -------
+    Sample
+        Points in random order, so that a person who labels them learns nothing from their order.
+
+    Raises
+    ------
+    GridError
+        What was searched, or the pixels, are not known.
+    LabelError
+        Too few points for the strata, or nothing was searched.
+    """
+    found = geopackage.read(inventory)
+    if found.landslides.crs is None:
+        raise GridError(f"{inventory} has no CRS, so its polygons lie nowhere; set the CRS in QGIS and save it")
+    with ExitStack() as stack:
+        src = stack.enter_context(open_raster(image)) if image else None
+        grid = found.grid
+        if grid is None and src is not None:
+            grid = geobox_of(src)
+        if grid is None or grid.crs is None:
+            raise GridError(
+                f"{inventory} does not tell the pixels it was made of; give --image with the image that was mapped"
+            )
+        check_metres(rasterio.crs.CRS.from_wkt(grid.crs.to_wkt()), str(image if found.grid is None else inventory))
+        placed = place(src, grid, stack) if src is not None else None
+        strata = _Strata(found, inventory, grid, near_m=near_m, by_size=by_size, area=area, placed=placed)
+        height, width = grid.shape
+        cut = list(windows.blocks((height, width), (max(1, min(height, _BLOCK_PIXELS // width)), width)))
+        counts = np.zeros((len(cut), len(strata.names)), np.int64)
+        for n, window in enumerate(progress(cut, len(cut)) if progress else cut):
+            counts[n] = np.bincount(strata.read(window).ravel(), minlength=len(strata.names) + 1)[1:]
+        pixels = counts.sum(axis=0)
+        if not pixels.sum():
+            raise LabelError(
+                f"{inventory}: no pixel was searched where --image or --area allow; check that they overlap"
+            )
+        drawn = allocate(pixels, number)
+        random = np.random.default_rng(seed)
+        rows, columns, of = _locate(cut, counts, drawn, strata, random)
+    order = random.permutation(len(of))
+    rows, columns, of = rows[order], columns[order], of[order]
+    t = grid.affine
+    x, y = t.a * (columns + 0.5) + t.b * (rows + 0.5) + t.c, t.d * (columns + 0.5) + t.e * (rows + 0.5) + t.f
+    names = np.array(strata.names, dtype=object)
+    frame = gpd.GeoDataFrame(
+        {
+            "id": np.arange(1, len(of) + 1),
+            "reference": pd.Series([None] * len(of), dtype="str"),
+            "remark": pd.Series([None] * len(of), dtype="str"),
+            "stratum": pd.Series(names[of], dtype="str"),
+            "inclusion_probability": drawn[of] / pixels[of],
+        },
+        geometry=gpd.points_from_xy(x, y),
+        crs=grid.crs.to_wkt(),
+    )
+    kept = [
+        Stratum(name, name.startswith(LANDSLIDE), int(n), int(d))
+        for name, n, d in zip(strata.names, pixels, drawn, strict=True)
+        if n
+    ]
+    design = Design(
+        seed=seed,
+        near_m=near_m,
+        by_size=by_size,
+        pixel_m2=pixel_area(grid),
+        crs=frame.crs.to_string(),
+        strata=tuple(kept),
+        inventory=Path(inventory).name,
+        inventory_sha256=_content(found),
+        image_sha256=_sha256(image),
+        area_sha256=_sha256(area),
+    )
+    return Sample(frame, design)
+
+
+def allocate(pixels: np.ndarray, number: int) -> np.ndarray:
+    """Share points among strata: half of them equally, half by area; no more than a stratum has pixels.
+
+    Raises
+    ------
+    LabelError
+        Some stratum would get fewer than two points.
+    """
+    some = pixels > 0
+    wanted = np.where(some, number / 2 / some.sum() + number / 2 * pixels / pixels.sum(), 0)
+    drawn = np.floor(wanted).astype(np.int64)
+    rest = np.argsort(-(wanted - drawn), kind="stable")[: number - drawn.sum()]
+    drawn[rest] += 1
+    drawn = np.minimum(drawn, pixels)
+    if (drawn[some] < np.minimum(LEAST_POINTS, pixels[some])).any():
+        raise LabelError(
+            f"{number} points are too few for {some.sum()} strata; give -n of at least {2 * LEAST_POINTS * some.sum()}"
+        )
+    return drawn
+
+
+def write(path: str | os.PathLike, sample: Sample, *, overwrite: bool = False) -> None:
+    """Write a sample to be labelled in QGIS: layer ``sample`` with a value list, and the table ``design``.
+
+    Raises
+    ------
+    OutputExistsError, OutputError
+    """
+    style = styled.Style(
+        field="reference",
+        categories=[
+            styled.Category(LANDSLIDE, LANDSLIDE, (227, 74, 51)),
+            styled.Category(OTHER, OTHER, (49, 163, 84)),
+            styled.Category(CANNOT_TELL, CANNOT_TELL, (150, 150, 150)),
+            styled.Category("", "to be labelled", (255, 255, 0)),
+        ],
+        choices={"reference": LABELS},
+        hidden=("stratum", "inclusion_probability"),  # who labels must not know what the map says
+    )
+    content = json.dumps(asdict(sample.design), sort_keys=True)
+    rows = {"design": content, "points_sha256": _seal(sample.points), "seal_sha256": _whole(content, sample.points)}
+    table = pd.DataFrame({"key": list(rows), "value": list(rows.values())})
+    layer = styled.Layer(sample.points, "Point", style)
+    styled.write(path, {SAMPLE: layer}, tables={DESIGN: table}, overwrite=overwrite)
+
+
+def read(path: str | os.PathLike) -> Sample:
+    """Read a labelled sample and hold it to its design.
+
+    Raises
+    ------
+    LabelError
+        It was not drawn by ``geocrack sample``, or points were moved, added, deleted or put into other strata since.
+    """
+    file = Path(path)
+    if not file.exists():
+        raise LabelError(f"{file} does not exist; expected a sample, as `geocrack sample` writes")
+    names = styled.layer_names(file)
+    if SAMPLE not in names or DESIGN not in names:
+        raise LabelError(
+            f"{file} holds no design of a random sample, and points chosen in another way tell no interval; "
+            "draw a sample with `geocrack sample` and label that"
+        )
+    with geopackage.without_side_files():
+        table = pyogrio.read_dataframe(file, layer=DESIGN)
+        points = pyogrio.read_dataframe(file, layer=SAMPLE)
+    try:
+        rows = dict(zip(table["key"], table["value"], strict=True))
+        content = json.loads(rows["design"])
+        design = Design(**{**content, "strata": tuple(Stratum(**s) for s in content["strata"])})
+        points = points.sort_values("id", ignore_index=True)
+        columns = points[["id", "stratum", "inclusion_probability", "reference", "geometry"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise LabelError(
+            f"{file}: its design or its attributes are not as `geocrack sample` wrote them ({error}); "
+            "label the sample as it was drawn, or draw a new one"
+        ) from error
+    again = "intervals hold for the sample as it was drawn only: label that file, or draw a new sample"
+    if len(columns) != design.number or columns["id"].tolist() != list(range(1, design.number + 1)):
+        raise LabelError(f"{file} holds {len(columns)} points, but {design.number} were drawn; {again}")
+    if columns.geometry.isna().any() or columns.geometry.is_empty.any():
+        raise LabelError(f"{file} holds points without a place; {again}")
+    for stratum in design.strata:
+        mine = columns[columns["stratum"] == stratum.name]
+        if len(mine) != stratum.drawn or not np.allclose(
+            mine["inclusion_probability"], stratum.drawn / stratum.pixels, rtol=1e-9
+        ):
+            raise LabelError(f"{file}: the stratum '{stratum.name}' is not the one that was drawn; {again}")
+    if _seal(columns) != rows["points_sha256"]:
+        raise LabelError(f"{file}: points were moved, or put into other strata, since they were drawn; {again}")
+    if _whole(rows["design"], columns) != rows["seal_sha256"]:
+        raise LabelError(f"{file}: its design was changed since the sample was drawn; {again}")
+    return Sample(points, design)
+
+
+def check_drawn_from(sample: Sample, path: str | os.PathLike, inventory: str | os.PathLike, **again: Any) -> None:
+    """Draw the sample anew from its seed and hold the file to it.
+
+    Raises
+    ------
+    LabelError
+        The inventory is another one, or the points are not those that the seed gives.
+    """
+    design = sample.design
+    if _content(geopackage.read(inventory)) != design.inventory_sha256:
+        raise LabelError(
+            f"{path} was drawn from another inventory ({design.inventory}) than {inventory}, or that was changed "
+            "since; give the inventory it was drawn from"
+        )
+    if bool(design.image_sha256) != bool(again.get("image")) or bool(design.area_sha256) != bool(again.get("area")):
+        raise LabelError(f"{path} was drawn with --image or --area; give the same ones to draw it anew")
+    fresh = draw(
+        inventory, number=design.number, seed=design.seed, near_m=design.near_m, by_size=design.by_size, **again
+    )
+    if _seal(fresh.points) != _seal(sample.points):
+        raise LabelError(f"{path} is not the sample that seed {design.seed} draws from {inventory}; draw a new one")
+
+
+class _Strata:
+    """Number of the stratum of each pixel; 0 where nothing was searched."""
+
+    def __init__(
+        self,
+        found: geopackage.Inventory,
+        inventory: str | os.PathLike,
+        grid: GeoBox,
+        *,
+        near_m: float,
+        by_size: bool,
+        area: str | os.PathLike | None,
+        placed: Placed | None,
+    ):
+        if found.searched is None and area is None:
+            raise GridError(
+                f"{inventory} does not tell where landslides were searched (it has no layer 'searched'); "
+                "give --area with polygons of that ground"
+            )
+        if grid.crs is None:
+            raise ValueError("strata lie on a grid with a CRS")
+        crs = grid.crs.to_wkt()
+        grounds = [] if area is None else [truth.read_polygons(area, crs).geometry]
+        if found.searched is not None:
+            grounds.append(truth.mended(np.asarray(found.searched.to_crs(crs).geometry))[0])
+        self._grounds = [truth.Drawn(ground, grid) for ground in grounds]
+        self._placed = placed
+        mapped, _, _ = truth.mended(np.asarray(found.landslides.to_crs(crs).geometry))
+        size = shapely.area(mapped)
+        limits = [0.0, *SIZES_M2, np.inf] if by_size else [0.0, np.inf]
+        labels = ["small", "medium", "large"] if by_size else [""]
+        self.names = [f"{LANDSLIDE} {label}".strip() for label in labels] + ["near", "rest"]
+        self._mapped = [truth.Drawn(mapped[(size >= low) & (size < high)], grid) for low, high in pairwise(limits)]
+        self._near = truth.Drawn(shapely.buffer(mapped, near_m), grid)
+
+    def read(self, window: Window) -> np.ndarray:
+        """Strata of a window: uint8, shape (height, width)."""
+        seen = np.ones((window.height, window.width), bool)
+        for ground in self._grounds:
+            seen &= ground.read(window)
+        if self._placed is not None and seen.any():
+            seen &= self._placed.read(window, bands=[1])[1]
+        stratum = np.full(seen.shape, len(self.names), np.uint8)
+        stratum[self._near.read(window)] = len(self.names) - 1
+        for number, drawn in enumerate(self._mapped):
+            stratum[drawn.read(window)] = number + 1
+        return stratum * seen
+
+
+def _locate(
+    cut: list[Window], counts: np.ndarray, drawn: np.ndarray, strata: _Strata, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw ranks in each stratum and find their pixels: rows, columns and strata of the sample."""
+    pixels = counts.sum(axis=0)
+    ranks = [np.sort(random.choice(n, size=d, replace=False)) for n, d in zip(pixels, drawn, strict=True)]
+    before = np.vstack([np.zeros(counts.shape[1], np.int64), np.cumsum(counts, axis=0)])
+    rows, columns, of = [], [], []
+    for n, window in enumerate(cut):
+        mine = [r[(r >= before[n, s]) & (r < before[n + 1, s])] - before[n, s] for s, r in enumerate(ranks)]
+        if not any(len(r) for r in mine):
+            continue
+        stratum = strata.read(window).ravel()
+        for s, rank in enumerate(mine):
+            at = np.flatnonzero(stratum == s + 1)[rank]
+            rows.append(at // window.width + window.row_off)
+            columns.append(at % window.width + window.col_off)
+            of.append(np.full(len(at), s))
+    found = np.concatenate(rows), np.concatenate(columns), np.concatenate(of)
+    order = np.lexsort((found[1], found[0], found[2]))  # the same whatever the windows were
+    return found[0][order], found[1][order], found[2][order]
+
+
+def _seal(points: gpd.GeoDataFrame) -> str:
+    """Hash of what must not change: number, place (to a millimetre) and stratum of each point."""
+    lines = (
+        f"{number} {x:.3f} {y:.3f} {stratum}\n"
+        for number, x, y, stratum in zip(
+            points["id"], points.geometry.x, points.geometry.y, points["stratum"], strict=True
+        )
+    )
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _whole(content: str, points: gpd.GeoDataFrame) -> str:
+    return hashlib.sha256(f"geocrack sample\n{content}\n{_seal(points)}".encode()).hexdigest()
+
+
+def _content(found: geopackage.Inventory) -> str:
+    """Hash of the polygons of an inventory, in their order."""
+    whole = hashlib.sha256()
+    for frame in (found.landslides, found.searched):
+        for wkb in shapely.to_wkb([] if frame is None else np.asarray(frame.geometry)):
+            whole.update(wkb or b"")
+        whole.update(b"\n")
+    return whole.hexdigest()
+
+
+def _sha256(path: str | os.PathLike | None) -> str:
+    if path is None:
+        return ""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

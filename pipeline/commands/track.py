@@ -1,0 +1,76 @@
+"""``geocrack track``: landslides of several dates as one history."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from pipeline import options
+from pipeline.config import Tracking
+
+log = logging.getLogger(__name__)
+
+
+@click.command("track")
+@click.argument("inventories", nargs=-1, required=True, metavar="INVENTORY...")
+@options.output("GeoPackage with the layers `tracks` and `observations`.")
+@click.option(
+    "--date",
+    "days",
+    multiple=True,
+    type=click.DateTime(["%Y-%m-%d"]),
+    help="Date of each inventory, in their order, where they do not tell it themselves.",
+)
+@options.setting(Tracking, "tolerance_m")
+@options.setting(Tracking, "overlap")
+@options.setting(Tracking, "change")
+@options.setting(Tracking, "seen")
+@options.overwrite
+@options.verbosity
+def command(
+    inventories: tuple[str, ...],
+    output: Path,
+    days: tuple[datetime, ...],
+    tolerance_m: float,
+    overlap: float,
+    change: float,
+    seen: float,
+    overwrite: bool,
+) -> None:
+    """Link the landslides of several dates: new, reactivated, unchanged, recovering or gone.
+
+    Each INVENTORY is that of one date; of a file with several layers one is named behind a colon, as in
+    `all.gpkg:landslides_2013`. Scars keep their identifiers when a later inventory is added. A scar on ground that was
+    not searched is `not seen`, never gone.
+    """
+    from geo.atomic import check_free
+    from geo.inventory import track_layers
+    from geo.inventory.dated import read_all, split_layer
+    from geo.inventory.tracking import Rules, track
+    from pipeline import provenance
+
+    check_free(output, overwrite=overwrite)
+    if len(inventories) < 2:
+        raise click.UsageError("one inventory is no history; give two or more")
+    if days and len(days) != len(inventories):
+        raise click.UsageError(f"{len(days)} dates for {len(inventories)} inventories; give --date for each, in order")
+    rules = Rules(tolerance_m=tolerance_m, overlap=overlap, change=change, seen=seen)
+    given = [day.date().isoformat() for day in days]
+    settings = {**vars(rules), "dates": given, "inventories": list(inventories)}
+    files = list(dict.fromkeys(split_layer(i)[0] for i in inventories))
+    with provenance.track("track", output, inputs=files, settings=settings) as record:
+        found = read_all(inventories, [day.date() for day in days] or None)
+        tracks = track(found, rules)
+        track_layers.write(output, tracks, found, overwrite=overwrite)
+        rows = track_layers.dates(tracks, found)
+        record["results"] = {"tracks": len(tracks), "dates": rows}
+    log.info("%d landslides through %d dates", len(tracks), len(found))
+    for row in rows:
+        said = ", ".join(f"{row[n]} {n.replace('_', ' ')}" for n in _WORDS if row[n])
+        log.info("%s: %s", row["date"], said or "none")
+
+
+_WORDS = ("first", "new", "reactivated", "unchanged", "recovering", "gone", "merged", "not_seen")
