@@ -26,7 +26,7 @@ from geo.atomic import check_apart, together
 from geo.errors import ProductError, RasterError
 from geo.masks import QUALITY, Quality, quality_path
 from geo.radiometry import earth_sun_distance, quality_flags, radiance, toa_reflectance, valid_dn
-from geo.raster import REFLECTANCE, GeoTiffWriter, geobox_of, open_raster
+from geo.raster import REFLECTANCE, GeoTiffWriter, open_raster
 from geo.sensors.scene import Image, Scene, data_bands
 from geo.stream import cpus, stream
 from geo.surface import Correction, Surface
@@ -174,13 +174,13 @@ def write_reflectance(
     with together(*rasters, *map(quality_path, rasters)), contextlib.ExitStack() as outputs:
         corrections, warnings = _corrections(scene, calibrations, surface, workers, progress)
         calibrations = {key: replace(c, correction=corrections.get(key)) for key, c in calibrations.items()}
-        found = _clouds(calibrations, workers, progress) if clouds else {}
+        found, doubts = _clouds(calibrations, workers, progress) if clouds else ({}, ())
         for key, calibration in calibrations.items():
             with open_raster(calibration.image.path) as src:
                 findings[key] = _stream_image(
                     src, calibration, tags, folder / f"{key}.tif", outputs, overwrite, workers, progress, found.get(key)
                 )
-    return findings, warnings
+    return findings, warnings + doubts
 
 
 def _corrections(
@@ -222,10 +222,14 @@ def _histogram(calibration: Calibration, averaged: int, workers: int, progress: 
         items = _read(src, numbers, progress(windows, f"dark objects of {image.path.name}", len(windows)))
         for _, part in stream(count, items, workers=workers):
             total = total + part
+    if not total.counts.any():
+        raise _nothing_in(image)
     return total
 
 
-def _clouds(calibrations: dict[str, Calibration], workers: int, progress: Progress) -> dict[str, Clouds]:
+def _clouds(
+    calibrations: dict[str, Calibration], workers: int, progress: Progress
+) -> tuple[dict[str, Clouds], tuple[str, ...]]:
     """Clouds of the MSS, for every image; wider by what is not known of its place beside the MSS."""
     mss = calibrations["mss"]
     image = mss.image
@@ -247,10 +251,10 @@ def _clouds(calibrations: dict[str, Calibration], workers: int, progress: Progre
                 where = cloud_mask.align(
                     other.shape,
                     calibrations[key].image.rpcs,
-                    geobox_of(other),
+                    calibrations[key].image.grid(other),
                     mss_shape=src.shape,
                     mss_rpcs=image.rpcs,
-                    mss_grid=geobox_of(src),
+                    mss_grid=image.grid(src),
                 )
             report = {
                 "clouds": "ukis-csmask, 4 bands, on the MSS at the top of the atmosphere",
@@ -258,7 +262,7 @@ def _clouds(calibrations: dict[str, Calibration], workers: int, progress: Progre
                 "clouds_widened_mss_px": round(where.error_px, 2),
             }
             result[key] = Clouds(found.widened(where.error_px), where.to_mss, report)
-    return result
+    return result, found.warnings
 
 
 def _stream_image(
@@ -274,7 +278,7 @@ def _stream_image(
 ) -> dict[str, Any]:
     image = calibration.image
     numbers = data_bands(src, image.bands)
-    grid = geobox_of(src)
+    grid = image.grid(src)
     common: dict[str, Any] = {"overwrite": overwrite, "cog": False, "rpcs": image.rpcs, "tags": tags}
     values = outputs.enter_context(GeoTiffWriter(target, grid, image.bands, REFLECTANCE, **common))
     quality = outputs.enter_context(GeoTiffWriter(quality_path(target), grid, ["quality"], QUALITY, **common))
@@ -302,10 +306,7 @@ def _stream_image(
                 flagged[flag] += int(np.count_nonzero(flags & int(flag)))
         highest = max(highest, top)
     if good == 0:
-        raise RasterError(
-            f"{image.path} holds nothing but nodata (all digital numbers are 0 or marked as nodata); "
-            "nothing was written: copy or download it again"
-        )
+        raise _nothing_in(image)
     return {
         "valid_share": round(good / (src.width * src.height), 6),
         **{f"{str(flag.name).lower()}_share": round(count / good, 6) for flag, count in flagged.items()},
@@ -316,6 +317,13 @@ def _stream_image(
         **(clouds.report if clouds is not None else {}),
         "surface": calibration.correction.report if calibration.correction else {"level": "toa"},
     }
+
+
+def _nothing_in(image: Image) -> RasterError:
+    return RasterError(
+        f"{image.path} holds nothing but nodata (all digital numbers are 0 or marked as nodata); "
+        "nothing was written: copy or download it again"
+    )
 
 
 def _read(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,11 +23,8 @@ import rasterio.warp
 
 from geo import atmosphere, sixs
 from geo.errors import ConfigError, GridError, ProductError, unknown_name
-from geo.ortho.dem import open_dem
-from geo.ortho.rpc import CameraModel
 from geo.radiometry import earth_sun_distance, sun_position
 from geo.raster import open_raster
-from geo.sensors import tables
 from geo.sensors.scene import Image, Scene
 
 LEVELS = ("toa", *atmosphere.METHODS, "6s")
@@ -234,13 +231,11 @@ def _sixs_correction(
 
 def _responses(scene: Scene, key: str) -> list[tuple[sixs.Response, str]]:
     """Spectral response of each band of an image, and where it comes from."""
-    limits: Mapping[str, tuple[float, float]] = {}
-    name = f"{scene.satellite}_{scene.sensor}"
-    if name in tables.names() and key in tables.sensor(name).images:
-        table = tables.sensor(name).images[key]
-        limits = dict(zip(table.bands, table.wavelengths_um, strict=True))
+    image = scene.images[key]
+    limits = image.wavelengths_um or (None,) * len(image.bands)
     return [
-        sixs.band_response(scene.satellite, scene.sensor, band, limits.get(band)) for band in scene.images[key].bands
+        sixs.band_response(scene.satellite, scene.sensor, band, limit)
+        for band, limit in zip(image.bands, limits, strict=True)
     ]
 
 
@@ -268,17 +263,22 @@ def mean_height(scene: Scene, dem: str | os.PathLike) -> float:
     GridError
         The DEM has no CRS, or no height in the scene.
     """
+    # only here, because most calibrations need no DEM and loading all of orthorectification takes 100 MB
+    from geo.ortho.dem import open_dem
+    from geo.ortho.rpc import CameraModel
+
     image = next(iter(scene.images.values()))
     rows, cols = (np.linspace(0, side, 33) for side in image.shape)
     col, row = (axis.ravel() for axis in np.meshgrid(cols, rows))
     with open_dem(dem, geoid="none") as heights:
-        if image.rpcs is not None:
+        with open_raster(image.path) as src:
+            t, crs = image.grid(src).affine, src.crs
+            in_map = image.grid(src).crs is not None
+        if image.rpcs is not None and not in_map:
             camera = CameraModel.from_rpcs(image.rpcs)
             level = heights.typical_height
             lon, lat = camera.to_ground(col, row, level if math.isfinite(level) else camera.mean_height)
         else:
-            with open_raster(image.path) as src:
-                t, crs = src.transform, src.crs
             x, y = t.a * col + t.b * row + t.c, t.d * col + t.e * row + t.f
             lon, lat = map(np.asarray, rasterio.warp.transform(crs, "EPSG:4326", x, y))
         found = heights.heights(lon, lat)

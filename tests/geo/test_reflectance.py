@@ -8,12 +8,14 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geo import reflectance
+from geo import clouds, reflectance
+from geo.clouds import CloudMap
 from geo.errors import OutputExistsError, ProductError, RasterError
 from geo.masks import Quality
 from geo.raster import open_raster, read
 from geo.reflectance import write_reflectance
 from geo.sensors import GenericProduct, open_product, rpb
+from geo.surface import Surface
 from tests.handmade import ID, RPB, XML, change, write_product, write_raster
 
 UTM = {"crs": "EPSG:32648", "transform": Affine(8, 0, 357000, 0, -8, 3464000)}
@@ -245,3 +247,146 @@ def test_given_gains(tmp_path):
     # pi * (0.5 * 100 + 10) * 1.0145**2 / (1500 * 0.5)
     expected = math.pi * 60 * 1.0145**2 / 750
     assert values_of(tmp_path / "out" / "mss.tif")[0][0, 0, 0] == pytest.approx(expected, abs=8e-5)
+
+
+# --- the surface ------------------------------------------------------------------------------------------------------
+
+
+def scene_with_lake(tmp_path, rng):
+    """MSS of 40 x 60 and PAN of 158 x 240 pixels: ground of 200 DN and more, a dark lake, a black edge."""
+    mss = rng.integers(200, 900, (4, 40, 60)).astype("uint16")
+    mss[:, 5:15, 10:20] = np.array([90, 70, 60, 50])[:, None, None]
+    pan = rng.integers(200, 900, (1, 158, 240)).astype("uint16")
+    pan[:, 20:60, 40:80] = rng.integers(60, 81, (1, 40, 40))
+    mss[:, :, 0], pan[:, :, :4] = 0, 0
+    return write_product(tmp_path / ID, mss=mss, pan=pan)
+
+
+@pytest.mark.parametrize("level", ["dos1", "cost"])
+def test_the_dark_object_of_a_scene_reflects_one_percent(tmp_path, level, monkeypatch):
+    monkeypatch.setattr(reflectance, "BLOCK", (16, 32))  # the histogram is gathered from windows
+    folder = scene_with_lake(tmp_path, np.random.default_rng(0))
+    found = run(folder, tmp_path / "out", surface=Surface(level, dark_percent=1))
+    toa = run(folder, tmp_path / "toa")
+    values, valid = values_of(tmp_path / "out" / "mss.tif")
+    assert values[:, 10, 15] == pytest.approx([0.01] * 4, abs=1.1e-4)
+    # one slope for all bands, PAN too
+    slope = {"dos1": 1.0, "cost": 1 / (math.cos(math.radians(23.40)) * math.cos(math.radians(3.733)))}[level]
+    for key in ("mss", "pan"):
+        after, good = values_of(tmp_path / "out" / f"{key}.tif")
+        before, _ = values_of(tmp_path / "toa" / f"{key}.tif")
+        path = [b["path_reflectance"] for b in found[key]["surface"]["bands"].values()]
+        expected = (before - np.array(path)[:, None, None]) * slope
+        np.testing.assert_allclose(after[:, good], expected[:, good], atol=2e-4)
+    assert toa["mss"]["surface"] == {"level": "toa"}
+    assert valid.sum() == 40 * 59
+    with rasterio.open(tmp_path / "out" / "pan.tif") as src:
+        assert src.tags()["GEOCRACK_LEVEL"] == level
+
+
+def test_pan_s_dark_object_is_as_large_as_that_of_the_bands(tmp_path):
+    folder = scene_with_lake(tmp_path, np.random.default_rng(0))
+    found = run(folder, tmp_path / "out", surface=Surface("dos1", dark_percent=1))
+    band = found["pan"]["surface"]["bands"]["pan"]
+    factor = math.pi * 1.0145**2 / math.cos(math.radians(23.40)) * 0.1956 / 1371.79
+    # means of 4 x 4 pixels between 60 and 80 DN: not 60, which single pixels reach
+    assert band["dark_reflectance"] == pytest.approx(factor * 67, abs=factor * 2)
+    assert "means of 4 x 4 pixels" in found["pan"]["surface"]["source"]
+
+
+def test_a_path_below_the_dark_object_flags_negative_ground(tmp_path):
+    mss = np.random.default_rng(0).integers(300, 900, (4, 40, 60)).astype("uint16")
+    mss[:, 3, 3] = 20
+    found = run(write_product(tmp_path / ID, mss=mss), tmp_path / "out", surface=Surface("dos1", dark_percent=1))
+    with rasterio.open(tmp_path / "out" / "mss.quality.tif") as src:
+        flags = src.read(1)
+    assert flags[3, 3] == Quality.NEGATIVE
+    assert (flags == Quality.NEGATIVE).sum() == 1
+    assert found["mss"]["negative_share"] == pytest.approx(1 / 2400, abs=1e-6)
+    assert values_of(tmp_path / "out" / "mss.tif")[0][0, 3, 3] < 0
+
+
+def test_an_empty_scene_is_told_by_name_at_the_surface_too(tmp_path):
+    folder = write_product(tmp_path / ID, mss=np.zeros((4, 5, 7), "uint16"))
+    with pytest.raises(RasterError, match=r"MSS1\.tiff holds nothing but nodata"):
+        run(folder, tmp_path / "out", surface=Surface("dos1"))
+    assert not [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
+
+
+def test_a_level_that_cannot_be_is_told_before_anything_is_written(tmp_path):
+    mss = write_raster(tmp_path / "a.tif", np.full((4, 5, 7), 100, "uint16"), **UTM)
+    with pytest.raises(ProductError, match="has no gain"):
+        run(GenericProduct(mss), tmp_path / "out", surface=Surface("dos1"))
+    assert not (tmp_path / "out").exists()
+
+
+# --- clouds -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cloudy(monkeypatch):
+    """A network that finds cloud where MSS is brighter than 0.3 in red, and shadow where NIR is under 0.02."""
+    monkeypatch.setattr(clouds, "check", lambda bands, where: None)
+    monkeypatch.setattr(clouds, "_HAZE", -9)
+    monkeypatch.setattr(
+        clouds, "_classes", lambda image, threads: np.where(image[2] > 0.3, 1, np.where(image[3] < 0.02, 2, 0))
+    )
+
+
+@pytest.mark.parametrize("level", ["toa", "dos1"])
+def test_cloud_and_shadow_are_flagged_on_mss_and_pan(tmp_path, cloudy, level):
+    mss = np.full((4, 30, 40), 200, "uint16")
+    mss[:, 10:14, 20:24] = 1000
+    mss[:, 20:24, 4:8] = 5
+    mss[:, 10, 20] = 0  # nodata in the cloud stays nodata and nothing else
+    pan = np.full((1, 120, 160), 200, "uint16")
+    folder = write_product(tmp_path / ID, mss=mss, pan=pan)
+    # PAN is four times as fine, by its RPC
+    rpc = RPB.replace("lineOffset = 2.25", "lineOffset = 10.5").replace(
+        "sampOffset = 3.123456789012345", "sampOffset = 13.99382715604938"
+    )
+    rpc = rpc.replace("lineScale = 2816.0", "lineScale = 11264.0").replace("sampScale = 2688.0", "sampScale = 10752.0")
+    (folder / f"{ID}-PAN1.rpb").write_text(rpc, encoding="ascii")
+    found = run(folder, tmp_path / "out", clouds=True, surface=Surface(level))
+    with rasterio.open(tmp_path / "out" / "mss.quality.tif") as src:
+        flags = src.read(1)
+    expected = np.zeros((30, 40), "uint8")
+    expected[10:14, 20:24] = Quality.CLOUD
+    expected[20:24, 4:8] = Quality.SHADOW
+    expected[10, 20] = Quality.NODATA
+    hides = int(Quality.CLOUD | Quality.SHADOW | Quality.NODATA)
+    np.testing.assert_array_equal(flags & hides, expected)
+    with rasterio.open(tmp_path / "out" / "pan.quality.tif") as src:
+        flags = src.read(1)
+    # widened by the 2 MSS pixels that the RPCs may not know of: to the next pixel of the map
+    expected = np.zeros((120, 160), "uint8")
+    expected[32:64, 72:104] = Quality.CLOUD
+    expected[72:104, 8:40] = Quality.SHADOW
+    np.testing.assert_array_equal(flags & hides, expected)
+    assert found["mss"]["cloud_share"] == pytest.approx(15 / 1199, abs=1e-6)
+    assert found["pan"]["shadow_share"] == pytest.approx(32 * 32 / (120 * 160), abs=1e-6)
+    assert found["pan"]["clouds_widened_mss_px"] == pytest.approx(2, abs=0.01)
+
+
+def test_without_clouds_none_is_looked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(clouds, "find_clouds", lambda *a, **k: pytest.fail("not asked for"))
+    found = run(write_product(tmp_path / ID), tmp_path / "out")
+    assert "cloud_share" not in found["mss"]
+
+
+def test_clouds_are_looked_for_at_the_top_of_the_atmosphere(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(clouds, "check", lambda bands, where: None)
+
+    def look(read, shape, **_):
+        from rasterio.windows import Window
+
+        shown.append(read(Window(0, 0, 7, 5))[0])
+        return CloudMap(np.zeros((3, 4), np.uint8), 2)
+
+    monkeypatch.setattr(clouds, "find_clouds", look)
+    folder = write_product(tmp_path / ID)
+    run(folder, tmp_path / "toa", clouds=True)
+    run(folder, tmp_path / "cost", clouds=True, surface=Surface("cost"))
+    np.testing.assert_array_equal(shown[0], shown[1])
+    assert shown[0][0, 0, 0] == pytest.approx(0.0382, abs=1e-4)

@@ -23,18 +23,19 @@ HIDDEN = np.s_[64:128, 32:224]
 
 @pytest.mark.parametrize("flag", [Quality.CLOUD, Quality.SHADOW, Quality.SATURATED])
 def test_tie_points_lie_beside_what_is_flagged(tmp_path, flag):
-    pan, mss, _ = write_pair(tmp_path, size=160, shift_px=(0.5, 0.5))
+    pan, mss, _ = write_pair(tmp_path, size=192, shift_px=(0.5, 0.5))
     with open_raster(mss) as src:
         values, _ = read(src)
         grid = map_grid(src.shape, MSS_M)
-    values[:, :, :60] = np.roll(values[:, :, :60], 3, axis=1)  # moved by itself: it would count
-    flags = np.zeros((1, 160, 160))
-    flags[0, :, :60] = flag
+    values[:, :, :130] = np.roll(values[:, :, :130], 3, axis=1)  # most of it moved by itself: it would decide
+    flags = np.zeros((1, 192, 192))
+    flags[0, :, :130] = flag
     write_image(mss, values, grid=grid)
     write_image(quality_path(mss), flags, grid=grid, bands=["quality"], encoding=QUALITY)
-    points = register(pan, mss).points
-    assert points.good.any()
-    assert not points.good[points.x < 356000 + 40 * MSS_M].any()
+    registration = register(pan, mss)
+    assert registration.summary()["shift_px"] == pytest.approx(0.5 * np.sqrt(2), abs=0.05)
+    points = registration.points
+    assert not points.good[points.x < 356000 + 100 * MSS_M].any()
 
 
 def write(path, stored, **profile):
