@@ -191,12 +191,20 @@ def _corrections(
         return surface_level.by_6s(scene, surface)
     corrections = {}
     for key, calibration in calibrations.items() if surface.needs_dark else ():
-        averaged = max(1, round(calibration.image.shape[0] / calibrations["mss"].image.shape[0]))
+        averaged = max(1, round(_pixel_m(calibrations["mss"].image) / _pixel_m(calibration.image)))
         dark = _histogram(calibration, averaged, workers, progress).percentile(surface.dark_percent)
         distance = calibration.distance_au
         assert distance is not None  # all images have gains, and with them a time
         corrections[key] = surface_level.dark_object(scene, key, surface, dark, averaged=averaged, distance_au=distance)
     return corrections, ()
+
+
+def _pixel_m(image: Image) -> float:
+    """Pixel size of an image, metres; from its place on the ground where the product does not tell it."""
+    if image.gsd_m:
+        return image.gsd_m
+    with open_raster(image.path) as src:
+        return cloud_mask.pixel_m(src.shape, image.rpcs, image.grid(src)) or cloud_mask.PIXEL_M
 
 
 def _histogram(calibration: Calibration, averaged: int, workers: int, progress: Progress) -> Histogram:
@@ -243,7 +251,7 @@ def _clouds(
             ((_, dn, valid),) = _read(src, all_bands, [window])
             return mss.toa(dn)[order], valid
 
-        found = cloud_mask.find_clouds(toa, src.shape, gsd_m=image.gsd_m, threads=workers, progress=progress)
+        found = cloud_mask.find_clouds(toa, src.shape, gsd_m=_pixel_m(image), threads=workers, progress=progress)
         result = {}
         for key, other in sources.items():
             where = cloud_mask.Alignment(Affine.identity(), 0.0)
