@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 #: Integers that the compiled loops know; others go through NumPy, with the same result.
-_COMPILED = ("uint8", "uint16", "int16")
+COMPILED = ("uint8", "uint16", "int16")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Encoding:
         -------
         ndarray of ``dtype``
         """
-        if values.dtype == np.float32 and self.dtype in _COMPILED and values.ndim >= 2:
+        if values.dtype == np.float32 and self.dtype in COMPILED and values.ndim >= 2:
             return self._encode_compiled(values, valid)
         good = np.isfinite(values)
         if valid is not None:
@@ -42,7 +42,7 @@ class Encoding:
         if np.issubdtype(self.dtype, np.floating):
             fill = np.nan if self.nodata is None else self.nodata
             return np.where(good, values, fill).astype(self.dtype)
-        low, high = self._range
+        low, high = self.limits
         stored = np.rint((np.where(good, values, 0.0) - self.offset) / self.scale)
         stored = np.clip(stored, low, high)
         return np.where(good, stored, 0 if self.nodata is None else self.nodata).astype(self.dtype)
@@ -66,7 +66,7 @@ class Encoding:
         return physical(stored, good, [self.scale] * len(stored), [self.offset] * len(stored))
 
     @property
-    def _range(self) -> tuple[int, int]:
+    def limits(self) -> tuple[int, int]:
         """Lowest and highest number that stand for values."""
         limits = np.iinfo(self.dtype)
         low, high = int(limits.min), int(limits.max)
@@ -75,7 +75,7 @@ class Encoding:
     def _encode_compiled(self, values: np.ndarray, valid: np.ndarray | None) -> np.ndarray:
         from geo import kernels
 
-        low, high = self._range
+        low, high = self.limits
         bands = values.reshape(-1, *values.shape[-2:])
         stored = np.empty(bands.shape, self.dtype)
         where = np.ones(1, bool) if valid is None else np.broadcast_to(valid, bands.shape[1:])
@@ -104,7 +104,7 @@ def physical(stored: np.ndarray, good: np.ndarray, scale: Sequence[float], offse
         Of each band.
     """
     a, b = (np.array(numbers, np.float32) for numbers in (scale, offset))
-    if stored.dtype.name not in _COMPILED:
+    if stored.dtype.name not in COMPILED:
         return np.where(good, stored.astype(np.float32) * a[:, None, None] + b[:, None, None], np.float32(np.nan))
     from geo import kernels
 

@@ -34,7 +34,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 from pyproj import CRS
-from scipy.ndimage import map_coordinates, spline_filter
 
 from geo.errors import ConfigError, GridError, unknown_name
 from geo.raster import open_raster, read
@@ -90,6 +89,8 @@ def undulation(lon: ArrayLike, lat: ArrayLike, model: str = "egm96") -> np.ndarr
     step = 180 / (coefficients.shape[0] - 2 * _PAD - 1)
     row = (90 - np.where(known, lat, 0)) / step + _PAD
     col = (np.where(known, lon, 0) + 180) % 360 / step + _PAD
+    from scipy.ndimage import map_coordinates  # slow to import, and most DEMs need no geoid
+
     height = map_coordinates(coefficients, [row.ravel(), col.ravel()], order=3, prefilter=False)
     return np.where(known, height.reshape(known.shape), np.nan)
 
@@ -123,6 +124,8 @@ def _spline(model: str) -> np.ndarray:
     """Coefficients of the cubic spline through the refined grid, padded all around; float64, 0.9 million."""
     with open_raster(Path(__file__).with_name(f"geoid_{model}.tif")) as src:
         nodes = read(src)[0][0].astype(np.float64)
+    from scipy.ndimage import spline_filter
+
     return spline_filter(_pad(_refine(nodes, _REFINE), _PAD), order=3, mode="mirror")
 
 

@@ -9,13 +9,13 @@ interpolated; what it looks at around the window for that is its reach (``geo.fu
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from geo import kernels
 from geo.errors import ConfigError, unknown_name
+from geo.fusion.injection import Injection
 from geo.fusion.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Method:
         Makes ``mss``, shape (bands, height, width), where it is not to be cubic.
     reach : callable, optional
         Pixels around a window that ``low`` and ``interpolate`` look at.
+    injection : callable, optional
+        Gives ``fuse`` for a scene as an ``Injection``, where it has that form: then it is ten times as fast.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Method:
     low: Make | None = None
     interpolate: Make | None = None
     reach: Reach | None = None
+    injection: Callable[[Statistics], Injection] | None = None
 
     @property
     def needs_low(self) -> bool:
@@ -144,20 +147,29 @@ def modulate(mss: np.ndarray, pan: np.ndarray, low: np.ndarray, floor: float) ->
     -------
     ndarray of float32, shape (bands, height, width)
     """
-    if all(image.dtype == np.float32 for image in (mss, pan, low)):
-        result = np.empty(np.broadcast_shapes(mss.shape, pan.shape), np.float32)
-        kernels.modulate(mss, pan, low, np.float32(floor), result)
-        return result
-    ratio = np.maximum(1 + (pan - low) / np.maximum(low, floor), 0)
-    return mss * ratio
+    return Injection(floor=floor)(mss, pan, low)
 
 
-def weighted(mss: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Sum of the bands with these weights, shape (height, width); on this thread alone, unlike a matrix product."""
-    total = mss[0] * np.float32(weights[0])
-    for band, weight in zip(mss[1:], weights[1:], strict=True):
-        total += band * np.float32(weight)
-    return total
+def register_injection(
+    name: str, *, low: Make | None = None, reach: Reach | None = None
+) -> Callable[[Callable[[Statistics], Injection]], Callable[[Statistics], Injection]]:
+    """Put a method under a name that is an ``Injection`` for the statistics of a scene.
+
+    Raises
+    ------
+    ValueError
+        The name is taken.
+    """
+
+    def put(injection: Callable[[Statistics], Injection]) -> Callable[[Statistics], Injection]:
+        def fuse(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
+            return injection(statistics)(mss, pan, pan_low)
+
+        register(name, low=low, reach=reach)(fuse)
+        _METHODS[name] = replace(_METHODS[name], injection=injection)
+        return injection
+
+    return put
 
 
 def floor_of(mean: float) -> float:

@@ -20,19 +20,27 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo.fusion import register
+from geo.fusion import register_injection
 from geo.fusion.gsa import injection_gains
+from geo.fusion.injection import Injection
 from geo.fusion.statistics import Statistics
 
 
-@register("gs")
-def gram_schmidt(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
-    weights = np.full(len(mss), 1 / len(mss))
-    intensity = np.tensordot(weights.astype(np.float32), mss, 1)  # (1)
+@register_injection("gs")
+def gram_schmidt(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
+    weights = np.full(len(statistics.mss_mean), 1 / len(statistics.mss_mean))  # (1)
     variance = float(weights @ statistics.mss_covariance @ weights)
     scale = np.sqrt(variance / statistics.pan_variance) if statistics.pan_variance > 0 else 0.0
-    level = weights @ statistics.mss_mean - scale * statistics.pan_mean
-    matched = pan * np.float32(scale) + np.float32(level)  # (2)
-    gains = injection_gains(statistics, weights).astype(np.float32)  # (3)
-    return mss + gains[:, None, None] * (matched - intensity)  # (4)
+    gains = injection_gains(statistics, weights)  # (3)
+    return matched(weights, float(weights @ statistics.mss_mean), scale, statistics.pan_mean, gains)  # (2), (4)
+
+
+def matched(weights: np.ndarray, mean: float, scale: float, pan_mean: float, gains: np.ndarray) -> Injection:
+    """Injection of a component ``I = w . M`` with PAN matched to it, ``F_b = M_b + g_b ((P - mP) s + mean - I)``.
+
+    Divided by ``s``, it is PAN that the component is matched to. A PAN without contrast (``s = 0``) gives nothing.
+    """
+    if not scale:
+        return Injection(weights, 0.0, np.zeros_like(gains))
+    return Injection(weights / scale, pan_mean - mean / scale, gains * scale)

@@ -18,17 +18,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo.fusion import register, weighted
+from geo.fusion import register_injection
+from geo.fusion.injection import Injection
 from geo.fusion.statistics import Statistics
 
 
-@register("gsa")
-def gsa(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
+@register_injection("gsa")
+def gsa(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
     weights, constant = regression(statistics)
-    gains = injection_gains(statistics, weights)
-    intensity = weighted(mss, weights) + np.float32(constant)  # (1)
-    return mss + gains.astype(np.float32)[:, None, None] * (pan - intensity)  # (3)
+    return Injection(weights, constant, injection_gains(statistics, weights))  # (1), (3)
 
 
 def regression(statistics: Statistics) -> tuple[np.ndarray, float]:

@@ -20,15 +20,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo.fusion import low, register
+from geo.fusion import low, register_injection
+from geo.fusion.injection import Injection
 from geo.fusion.statistics import Statistics
 
 
-@register("hpf", low=low.box, reach=low.box_reach)
-def hpf(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
-    gains = contrasts(statistics).astype(np.float32)  # (2)
-    return mss + gains[:, None, None] * (pan - pan_low)  # (1)
+@register_injection("hpf", low=low.box, reach=low.box_reach)
+def hpf(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
+    return Injection(gains=contrasts(statistics))  # (1), (2)
 
 
 def contrasts(statistics: Statistics) -> np.ndarray:

@@ -60,17 +60,20 @@ def pyramid(around: Around) -> np.ndarray:
     blurred = mtf.lowpass(around.pan, around.pan_valid, around.sigma)
     col, row = _centres(around)
     coarse, known = resample(blurred[None], around.pan_valid, col, row, "cubic")
-    low, good = resample(coarse, known, *around.positions(), "cubic")
+    low, good = resample(coarse, known, around.col, around.row, "cubic")
     # at the scene's edges, where there is nothing to interpolate between, the blurred image stands in
     pan_low = np.where(good, low[0], around.inner(blurred))
     return np.where(around.inner(around.pan_valid), pan_low, np.float32(np.nan))
 
 
 def _centres(around: Around) -> tuple[np.ndarray, np.ndarray]:
-    """Where the centres of MSS's pixels lie in PAN with its margin, float32 (rows, cols) each."""
+    """Where the centres of MSS's pixels lie in PAN with its margin; shapes as ``geo.ortho.warp.resample`` wants."""
     rows, cols = around.mss_valid.shape
-    u, v = np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
     back = ~around.to_mss
+    if around.col.shape[0] == around.row.shape[1] == 1:  # the grids are parallel
+        across, down = (np.arange(cols) + 0.5)[None, :], (np.arange(rows) + 0.5)[:, None]
+        return back.a * across + back.c + around.margin, back.e * down + back.f + around.margin
+    u, v = np.meshgrid(np.arange(cols) + 0.5, np.arange(rows) + 0.5)
     x, y = back.a * u + back.b * v + back.c, back.d * u + back.e * v + back.f
     height, width = around.shape
     across, down = (np.arange(width) + 0.5)[None, :], (np.arange(height) + 0.5)[:, None]

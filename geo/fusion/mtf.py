@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import scipy.sparse
+
+from geo import kernels
 
 #: Gain at Nyquist where none is published for the sensor.
 GAIN = 0.3
@@ -54,15 +55,20 @@ def lowpass(values: np.ndarray, valid: np.ndarray, sigma: float) -> np.ndarray:
     ndarray of float32, same shape
         NaN where not valid.
     """
-    size = 2 * reach_px(sigma) + 1
-    # at the window's edge nothing is made up: what lies outside has no weight
-    total, weight = (
-        cv2.GaussianBlur(a, ksize=(size, size), sigmaX=sigma, borderType=cv2.BORDER_CONSTANT)
-        for a in (np.where(valid, values, np.float32(0)), valid.astype(np.float32))
-    )
+    if valid.all():
+        rows, cols = (np.ones(shape, np.float32) for shape in ((len(valid), 1), (1, valid.shape[1])))
+        return _blur(values.astype(np.float32, copy=False), sigma) / (_blur(rows, sigma) * _blur(cols, sigma))
+    total, weight = _blur(np.where(valid, values, np.float32(0)), sigma), _blur(valid.astype(np.float32), sigma)
     result = np.full_like(total, np.nan)
     np.divide(total, weight, out=result, where=valid)
     return result
+
+
+def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
+    """Gaussian blur; at the edge nothing is made up: what lies outside is 0."""
+    # an axis of one pixel is not blurred
+    down, across = (2 * reach_px(sigma) + 1 if side > 1 else 1 for side in image.shape)
+    return cv2.GaussianBlur(image, ksize=(across, down), sigmaX=sigma, sigmaY=sigma, borderType=cv2.BORDER_CONSTANT)
 
 
 def degrade(
@@ -86,20 +92,27 @@ def degrade(
     good : ndarray of bool
         False where nodata or the outside has a weight over ``TOLERANCE``.
     """
-    across, down = _weights(col, valid.shape[1], sigma), _weights(row, valid.shape[0], sigma)
-    total = (across @ (down @ np.where(valid, values, np.float32(0))).T).T
-    weight = (across @ (down @ valid.astype(np.float32)).T).T
+    shape = len(row), len(col)
+    total, weight = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    kernels.degrade(
+        np.ascontiguousarray(values, np.float32),
+        np.ascontiguousarray(valid),
+        bool(valid.all()),
+        *_taps(col, sigma),
+        *_taps(row, sigma),
+        total,
+        weight,
+    )
     good = weight >= 1 - TOLERANCE
-    return np.where(good, total / np.where(good, weight, 1), np.nan).astype(np.float32), good
+    if good.all():
+        return total / weight, good
+    return np.where(good, total / np.where(good, weight, 1), np.float32(np.nan)), good
 
 
-def _weights(positions: np.ndarray, length: int, sigma: float) -> scipy.sparse.csr_matrix:
-    """Matrix (positions, length) of Gaussian weights; those that fall outside are missing from the sum of 1."""
+def _taps(positions: np.ndarray, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """First of the pixels that the filter looks at, int64 (n,), and the pixels' weights, float32 (n, taps)."""
     reach = reach_px(sigma)
-    index = np.floor(positions).astype(int)[:, None] + np.arange(-reach, reach + 1)
-    weights = np.exp(-0.5 * ((index + 0.5 - positions[:, None]) / sigma) ** 2)
-    weights /= weights.sum(axis=1, keepdims=True)
-    inside = (index >= 0) & (index < length)
-    rows = np.broadcast_to(np.arange(len(positions))[:, None], index.shape)
-    shape = (len(positions), length)
-    return scipy.sparse.csr_matrix((weights[inside].astype(np.float32), (rows[inside], index[inside])), shape=shape)
+    first = np.floor(positions).astype(np.int64) - reach
+    centres = first[:, None] + np.arange(2 * reach + 1) + 0.5
+    weights = np.exp(-0.5 * ((centres - positions[:, None]) / sigma) ** 2)
+    return first, (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

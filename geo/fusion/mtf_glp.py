@@ -24,29 +24,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo.fusion import floor_of, low, modulate, register
+from geo.fusion import floor_of, low, register_injection
 from geo.fusion.hpf import contrasts
+from geo.fusion.injection import Injection
 from geo.fusion.statistics import Statistics
 
 
-@register("mtf-glp", low=low.pyramid, reach=low.pyramid_reach)
-def mtf_glp(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
-    gains = contrasts(statistics).astype(np.float32)
-    return mss + gains[:, None, None] * (pan - pan_low)  # (1)
+@register_injection("mtf-glp", low=low.pyramid, reach=low.pyramid_reach)
+def mtf_glp(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
+    return Injection(gains=contrasts(statistics))  # (1)
 
 
-@register("mtf-glp-cbd", low=low.pyramid, reach=low.pyramid_reach)
-def mtf_glp_cbd(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
-    gains = slopes(statistics).astype(np.float32)
-    return mss + gains[:, None, None] * (pan - pan_low)  # (2)
+@register_injection("mtf-glp-cbd", low=low.pyramid, reach=low.pyramid_reach)
+def mtf_glp_cbd(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
+    return Injection(gains=slopes(statistics))  # (2)
 
 
-@register("mtf-glp-hpm", low=low.pyramid, reach=low.pyramid_reach)
-def mtf_glp_hpm(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
-    return modulate(mss, pan, pan_low, floor_of(statistics.pan_mean))  # (3)
+@register_injection("mtf-glp-hpm", low=low.pyramid, reach=low.pyramid_reach)
+def mtf_glp_hpm(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
+    return Injection(floor=floor_of(statistics.pan_mean))  # (3)
 
 
 def slopes(statistics: Statistics) -> np.ndarray:

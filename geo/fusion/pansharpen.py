@@ -21,17 +21,17 @@ from rasterio.windows import Window
 
 from geo.atomic import check_free, together
 from geo.displacement import Displacement
+from geo.encoding import COMPILED
 from geo.errors import GridError, RasterError
 from geo.fusion import Method, method
 from geo.fusion.mtf import GAIN
 from geo.fusion.pair import Pair, spread_windows
 from geo.fusion.statistics import Statistics
 from geo.fusion.window import Around, sharpen
-from geo.kernels import STEPS
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho import Progress
 from geo.ortho.dem import apply
-from geo.ortho.warp import one_thread_each, reach, resample_flags
+from geo.ortho.warp import filled, one_thread_each, reach, resample_flags
 from geo.raster import GeoTiffWriter
 from geo.source import Source
 from geo.stream import cpus, stream
@@ -47,7 +47,7 @@ WINDOW = 512
 #: The same for methods that look around the window, which costs more for small ones.
 WIDE_WINDOW = 1024
 #: Statistics are gathered on windows of this side in MSS pixels, this many along one axis at most.
-_SAMPLE, _SAMPLES = 256, 8
+_SAMPLE, _SAMPLES = 128, 8
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,8 @@ class Fusion:
         self.grid, self.encoding = pan.grid, mss.encoding
         self.order, self.bands = _order(mss.bands)
         self.statistics = statistics.ordered(self.order)
+        compiled = chosen.injection is not None and self.encoding.dtype in COMPILED
+        self.injection = chosen.injection(self.statistics) if chosen.injection and compiled else None
         self.margin = chosen.reach_px(abs(mss.grid.affine.a / pan.grid.affine.a), sigma)
 
     def __call__(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
@@ -247,10 +249,26 @@ class Fusion:
             to_mss=_composed(Affine.translation(-left, -top), self.to_mss(window), _corner(window)),
             sigma=self.sigma,
         )
-        fused, good = sharpen(self.method, around, self.statistics)
+        if self.injection is not None and around.col.shape[0] == around.row.shape[1] == 1:
+            stored, good = self._inject(around)
+        else:
+            fused, good = sharpen(self.method, around, self.statistics)
+            stored = self.encoding.encode(fused, None if good.all() else good)
         flags = resample_flags(mss_flags, around.col, around.row, good)
         flags |= around.inner(pan_flags)
-        return self.encoding.encode(fused, None if good.all() else good), flags
+        return stored, flags
+
+    def _inject(self, around: Around) -> tuple[np.ndarray, np.ndarray]:
+        """Make what ``sharpen`` makes in one compiled pass: the stored values of a window, and where they are good."""
+        assert self.injection is not None
+        pan, mss = around.inner(around.pan), around.mss
+        mss, good = filled(mss, around.mss_valid, around.col, around.row)
+        good &= around.inner(around.pan_valid)
+        if not good.all():
+            pan = np.where(good, pan, np.float32(np.nan))
+        low = pan if self.method.low is None else self.method.low(around)
+        col, row = around.col[0] - 0.5, around.row[:, 0] - 0.5
+        return self.injection.stored(mss, col, row, pan, low, self.encoding), good
 
     def _nothing(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         shape = (window.height, window.width)
@@ -259,9 +277,6 @@ class Fusion:
 
     def positions(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Where a PAN window's pixels lie in MSS.
-
-        They are rounded as ``geo.ortho.warp.resample`` would round them, but from the scene's origin: so the pixels
-        do not depend on the windows.
 
         Returns
         -------
@@ -275,7 +290,7 @@ class Fusion:
         # a shift keeps the grids parallel
         dx, dy = self.displacement(x, y) if self.displacement.model != "shift" else self.displacement.coefficients[:, 0]
         col, row = mss.a * (x + dx) + mss.c, mss.e * (y + dy) + mss.f
-        return np.round(col * STEPS) / STEPS, np.round(row * STEPS) / STEPS
+        return col, row
 
     def to_mss(self, window: Window) -> Affine:
         """Transform from PAN's to MSS's pixel coordinates; that of a local model holds about the window."""

@@ -20,18 +20,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo.fusion import register
+from geo.fusion import register_injection
+from geo.fusion.gram_schmidt import matched
+from geo.fusion.injection import Injection
 from geo.fusion.statistics import Statistics
 
 
-@register("pca")
-def pca(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
+@register_injection("pca")
+def pca(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
     vector, scale = first_component(statistics)
-    v = vector.astype(np.float32)
-    component = np.tensordot(v, mss, 1) - np.float32(vector @ statistics.mss_mean)  # (1)
-    matched = (pan - np.float32(statistics.pan_mean)) * np.float32(scale)  # (2)
-    return mss + v[:, None, None] * (matched - component)  # (3)
+    return matched(vector, float(vector @ statistics.mss_mean), scale, statistics.pan_mean, vector)  # (1) to (3)
 
 
 def first_component(statistics: Statistics) -> tuple[np.ndarray, float]:

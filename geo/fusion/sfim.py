@@ -14,13 +14,12 @@ The equation is numbered as above.
 
 from __future__ import annotations
 
-import numpy as np
-
-from geo.fusion import floor_of, low, modulate, register
+from geo.fusion import floor_of, low, register_injection
+from geo.fusion.injection import Injection
 from geo.fusion.statistics import Statistics
 
 
-@register("sfim", low=low.gaussian, reach=low.gaussian_reach)
-def sfim(mss: np.ndarray, pan: np.ndarray, pan_low: np.ndarray, statistics: Statistics) -> np.ndarray:
-    """Sharpen a window; see ``geo.fusion.Fuse``."""
-    return modulate(mss, pan, pan_low, floor_of(statistics.pan_mean))  # (1)
+@register_injection("sfim", low=low.gaussian, reach=low.gaussian_reach)
+def sfim(statistics: Statistics) -> Injection:
+    """Give the method for a scene; see ``geo.fusion.injection``."""
+    return Injection(floor=floor_of(statistics.pan_mean))  # (1)

@@ -53,8 +53,7 @@ def resample(
         GDAL pixel coordinates in the source window; NaN has no position. Where the grids are parallel, (1, cols)
         and (rows, 1) are enough, and cubic interpolation is ten times as fast.
     resampling : str
-        ``"bilinear"``, ``"cubic"`` (OpenCV's, a = -0.75) or ``"lanczos"`` (8 x 8). Apart from bilinear, OpenCV
-        rounds positions to 1/32 pixel.
+        ``"bilinear"``, ``"cubic"`` (OpenCV's, a = -0.75) or ``"lanczos"`` (8 x 8).
 
     Returns
     -------
@@ -63,35 +62,43 @@ def resample(
     good : ndarray of bool, shape (rows, cols)
         False where nodata or the outside of the window has a bilinear weight over ``TOLERANCE``.
     """
-    kernel, halo = KERNELS[resampling]
+    kernel, _ = KERNELS[resampling]
     parallel = resampling == "cubic" and col.shape[0] == 1 and row.shape[1] == 1
     if not parallel:
         col, row = whole(col, row)
+    values, good = filled(values, valid, col, row, resampling)
     x, y = col - np.float32(0.5), row - np.float32(0.5)
-    if np.isfinite(x).all() and np.isfinite(y).all():
-        placed = np.ones(np.broadcast_shapes(x.shape, y.shape), bool)
-    else:
-        placed = np.isfinite(x) & np.isfinite(y)
-        x, y = np.where(placed, x, np.float32(-10)), np.where(placed, y, np.float32(-10))
-    height, width = valid.shape
-    within = x.min() >= halo and y.min() >= halo and x.max() <= width - 1 - halo and y.max() <= height - 1 - halo
-    if within and valid.all():
-        good = placed
-    else:
-        weight = cv2.remap(valid.astype(np.float32), *whole(x, y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-        good = placed & (weight >= 1 - TOLERANCE)
-        if not valid.all():
-            values = np.stack([spread(v, valid, halo + 1) for v in values])
-    result: np.ndarray = np.empty((len(values), *placed.shape), np.float32)
+    result: np.ndarray = np.empty((len(values), *good.shape), np.float32)
     if parallel:
         across, down = kernels.cubic_weights(x[0]), kernels.cubic_weights(y[:, 0])
         kernels.cubic(np.ascontiguousarray(values), *across, *down, result)
     else:
+        x, y = (np.nan_to_num(a, copy=False, nan=-10) for a in (x, y))
         for band, out in zip(values, result, strict=True):
             cv2.remap(band, x, y, kernel, dst=out, borderMode=cv2.BORDER_REPLICATE)
     if not good.all():
         result[:, ~good] = np.nan
     return result, good
+
+
+def filled(
+    values: np.ndarray, valid: np.ndarray, col: np.ndarray, row: np.ndarray, resampling: str = "cubic"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make ready to interpolate: good values stand in for nodata beside them, and where positions are good.
+
+    Parameters and ``good`` are those of ``resample``; the values keep their shape and are finite near good ones.
+    """
+    _, halo = KERNELS[resampling]
+    x, y = col - np.float32(0.5), row - np.float32(0.5)
+    height, width = valid.shape
+    inside = x.min() >= halo and y.min() >= halo and x.max() <= width - 1 - halo and y.max() <= height - 1 - halo
+    if inside and valid.all():  # not so where a position is NaN
+        return values, np.ones(np.broadcast_shapes(x.shape, y.shape), bool)
+    x, y = (np.nan_to_num(a, nan=-10) for a in whole(x, y))
+    weight = cv2.remap(valid.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    if not valid.all():
+        values = np.stack([spread(v, valid, halo + 1) for v in values])
+    return values, weight >= 1 - TOLERANCE
 
 
 def whole(col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -144,17 +151,18 @@ def resample_flags(flags: np.ndarray, col: np.ndarray, row: np.ndarray, good: np
     ndarray of uint8
     """
     result = np.zeros(good.shape, np.uint8)
-    if flags.any():
+    nodata = np.uint8(Quality.NODATA)
+    if (flags & ~nodata).any():
         col, row = whole(col, row)
         x, y = np.nan_to_num(col - np.float32(0.5), nan=-10), np.nan_to_num(row - np.float32(0.5), nan=-10)
         for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
             at = np.float32(dx * FLAG_REACH), np.float32(dy * FLAG_REACH)
             near = cv2.remap(flags, x + at[0], y + at[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
             result |= near.astype(np.uint8, copy=False)
-    nodata = np.uint8(Quality.NODATA)
-    if good.all():
-        return result & ~nodata
-    return np.where(good, result & ~nodata, result | nodata)
+        result &= ~nodata
+    if not good.all():
+        result[~good] |= nodata
+    return result
 
 
 def shrink(values: np.ndarray, valid: np.ndarray, factor: int) -> tuple[np.ndarray, np.ndarray]:
