@@ -101,7 +101,7 @@ class Fusion(Section):
     """Registration and pan-sharpening."""
 
     method: str = Field(
-        "gsa",
+        "mtf-glp-cbd",
         description="Pan-sharpening method: brovey, gs, gsa, hpf, mtf-glp, mtf-glp-cbd, mtf-glp-hpm, nndiffuse, pca or "
         "sfim; docs/fusion.md compares them.",
     )
@@ -164,6 +164,21 @@ class Vectorization(Section):
     prefer: Literal["newest", "nadir"] = Field(
         "newest", description="Which view decides where scenes overlap and both are valid."
     )
+    grow_threshold: float | None = Field(
+        None, ge=0, le=1, description="Lower probability down to which a landslide grows from where it is sure."
+    )
+    simplify_m: float = Field(
+        0.0, ge=0, description="Size in metres of the corners that outlines lose; 0 keeps the edges of pixels."
+    )
+    smooth: int = Field(0, ge=0, le=4, description="Rounds of corner cutting on outlines.")
+    split: bool = Field(False, description="Cut merged scars apart along divides and seams; needs a DEM.")
+    split_confidence: float = Field(0.5, ge=0, le=1, description="Cuts less sure than this are not made.")
+    steep_stretch: float = Field(
+        2.0, gt=1, description="Ground that the ortho stretches more than this does not count as searched; needs a DEM."
+    )
+    position_error_m: float | None = Field(
+        None, ge=0, description="Standard error of the ortho's position, for the uncertain edge of each area."
+    )
 
 
 class Scoring(Section):
@@ -187,12 +202,16 @@ class Tracking(Section):
     """Landslides of several dates as one history."""
 
     tolerance_m: float = Field(
-        8.0, ge=0, description="How far outlines of one landslide on two dates may lie apart by error of position alone."
+        8.0,
+        ge=0,
+        description="How far outlines of one landslide on two dates may lie apart by error of position alone.",
     )
     overlap: float = Field(
         0.5, gt=0, le=1, description="Share of one outline that must lie on the other, widened by the tolerance."
     )
-    change: float = Field(0.2, gt=0, description="Share of the earlier area from which growth or shrinking is a change.")
+    change: float = Field(
+        0.2, gt=0, description="Share of the earlier area from which growth or shrinking is a change."
+    )
     seen: float = Field(0.5, gt=0, le=1, description="Share of a landslide that must have been searched to judge it.")
 
 

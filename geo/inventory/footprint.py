@@ -20,7 +20,7 @@ _LONGEST = 1000
 
 
 def footprint(path: str | os.PathLike, grid: GeoBox) -> shapely.MultiPolygon:
-    """Outline of a raster in the CRS of a grid; holes are filled, and it is true to a thousandth of its size.
+    """Outline of a raster in the CRS of a grid; holes are filled, and it is true to 1/300 of its size.
 
     Parameters
     ----------
@@ -44,6 +44,7 @@ def footprint(path: str | os.PathLike, grid: GeoBox) -> shapely.MultiPolygon:
         found = polygonize(valid, transform).geometry
         parts = shapely.get_parts(found)
         outline = shapely.union_all(shapely.polygons(shapely.get_exterior_ring(parts)))
+        outline = shapely.simplify(outline, 1.5 * factor * np.sqrt(abs(src.transform.determinant)))  # a slanted edge
         if src.crs != rasterio.crs.CRS.from_wkt(wkt) and not outline.is_empty:
             outline = shapely.geometry.shape(
                 transform_geom(src.crs, wkt, shapely.segmentize(outline, factor * 10 * abs(transform.a)))

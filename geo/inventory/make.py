@@ -17,8 +17,9 @@ from geo.errors import ConfigError, RasterError
 from geo.inventory import attributes
 from geo.inventory.footprint import footprint
 from geo.inventory.geopackage import Inventory
+from geo.inventory.ground.burnt import corners
 from geo.inventory.ground.evidence import Evidence, Sources, open_evidence
-from geo.inventory.ground.unseen import SEARCHED, Unseen
+from geo.inventory.ground.unseen import NODATA, SEARCHED, Unseen
 from geo.inventory.ground.zonal import zones
 from geo.mosaic import Mosaic, View, open_mosaic
 from geo.stream import cpus, stream
@@ -150,6 +151,7 @@ def make_inventory(
             position_error_m=evidence.position_error_m,
             version=version,
         )
+        hidden, hidden_pixels = _inside(found, evidence, mosaic)
         settings: dict[str, Any] = {
             "thresholds": {v.scene: t for v, t in zip(views, thresholds, strict=True)},
             "min_area_m2": min_area_m2,
@@ -164,7 +166,7 @@ def make_inventory(
             searched=attributes.searched(found.searched, views, thresholds, grid),
             grid=grid,
             settings=settings,
-            not_searched=attributes.not_searched(found.unseen, found.unseen_pixels, grid),
+            not_searched=attributes.not_searched(hidden, hidden_pixels, grid),
             footprints=attributes.footprints(
                 _outlines(views, evidence, mosaic), views, thresholds, evidence.position_error_m, grid
             ),
@@ -232,6 +234,25 @@ class _Work:
         reason = self.unseen.reason(window, view, landslide)
         seen = [measure((view == number) & (reason == SEARCHED)) for number in range(views)]
         return found, seen, {code: measure(reason == code) for code in self.unseen.reasons}
+
+
+def _inside(found: _Found, evidence: Evidence, mosaic: Mosaic) -> tuple[dict[int, Regions], dict[int, int]]:
+    """Leave out what lies around the images: corners of the rectangle of pixels that no scene shows.
+
+    They are the ground without data that reaches the edge of the grid. Without an image nobody can tell them from
+    ground that the scene shows, so all is kept.
+    """
+    regions, pixels = dict(found.unseen), dict(found.unseen_pixels)
+    if not evidence.images or not len(regions[NODATA]):
+        return regions, pixels
+    blank = regions[NODATA]
+    height, width = mosaic.geobox.shape
+    column, line, owner, _ = corners(blank.geometry, mosaic.geobox.affine)
+    at_edge = (column == 0) | (column == width) | (line == 0) | (line == height)
+    around = np.isin(np.arange(len(blank)), owner[at_edge])
+    regions[NODATA] = blank.take(~around)
+    pixels[NODATA] -= int(blank.pixels[around].sum())
+    return regions, pixels
 
 
 def _drawn(regions: Regions, outline: Outline, apart: Apart | None, mosaic: Mosaic) -> Simplified | None:

@@ -3,23 +3,55 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from pipeline import config, options
 
+if TYPE_CHECKING:
+    from geo.inventory import Inventory
+
 log = logging.getLogger(__name__)
+
+#: As in ``geo.inventory.outputs.formats``, which is too heavy to be asked for ``--help``.
+FORMATS = ("geoparquet", "flatgeobuf", "geojson", "shapefile")
+
+
+def _formats(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip().lower() for name in value.split(",") if name.strip()))
+    unknown = [name for name in names if name not in FORMATS]
+    if unknown:
+        from geo.errors import unknown_name
+
+        raise click.BadParameter(unknown_name("format", unknown[0], FORMATS))
+    return names
 
 
 @click.command("vectorize")
 @click.argument("probability", nargs=-1, required=True, type=options.PATH)
-@options.output("GeoPackage with the layers landslides and searched.")
+@options.output("GeoPackage with the layers landslides, searched, not_searched, footprints and review.")
 @options.setting(config.Vectorization, "threshold")
+@options.setting(config.Vectorization, "grow_threshold")
 @options.setting(config.Vectorization, "min_area_m2")
 @options.setting(config.Vectorization, "connectivity")
 @options.setting(config.Vectorization, "prefer")
+@options.setting(config.Vectorization, "simplify_m")
+@options.setting(config.Vectorization, "smooth")
+@click.option("--image", multiple=True, type=options.PATH, help="Fused image of a scene: colours, quality, footprint.")
+@click.option("--dem", type=options.PATH, help="DEM in metres, any CRS: terrain attributes, steep ground, cuts.")
+@click.option("--spread", multiple=True, type=options.PATH, help="Standard deviation that `predict --spread` wrote.")
+@options.setting(config.Vectorization, "split")
+@options.setting(config.Vectorization, "split_confidence")
+@options.setting(config.Vectorization, "steep_stretch")
+@options.setting(config.Vectorization, "position_error_m")
+@click.option(
+    "--also", default="", callback=_formats, metavar="FORMATS", help=f"Also write these: {','.join(FORMATS)}."
+)
+@click.option("--project", is_flag=True, help="Also write a QGIS project (.qgz) with the images below.")
+@click.option("--stac", is_flag=True, help="Also write a STAC catalogue (folder .stac).")
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -27,9 +59,22 @@ def command(
     probability: tuple[Path, ...],
     output: Path,
     threshold: float | None,
+    grow_threshold: float | None,
     min_area_m2: float,
     connectivity: Literal[4, 8],
     prefer: Literal["newest", "nadir"],
+    simplify_m: float,
+    smooth: int,
+    image: tuple[Path, ...],
+    dem: Path | None,
+    spread: tuple[Path, ...],
+    split: bool,
+    split_confidence: float,
+    steep_stretch: float,
+    position_error_m: float | None,
+    also: tuple[str, ...],
+    project: bool,
+    stac: bool,
     threads: int | None,
     overwrite: bool,
 ) -> None:
@@ -38,44 +83,155 @@ def command(
     The polygons lie in the CRS of the first raster, along its pixels. Where rasters overlap, the best view that
     is valid decides, so that a landslide is one polygon and searched ground counts once. The GeoPackage opens
     styled in QGIS.
+
+    Images and a DEM add attributes (colour, terrain, plausibility) and say why ground could not be searched.
+    An image belongs to the probability of its scene (tag GEOCRACK_SCENE), else to the one in its place.
     """
-    from geo.atomic import check_free
-    from geo.inventory import make_inventory, write
+    from geo.inventory import make_inventory
+    from geo.inventory.ground.evidence import Sources
+    from geo.inventory.make import Outline
     from pipeline import __version__, provenance
 
     if output.suffix.lower() != ".gpkg":
         raise click.BadParameter(f"{output}; expected the name of a GeoPackage, *.gpkg", param_hint="--output")
-    check_free(output, overwrite=overwrite)
-    settings = {
+    beside = _Beside(output, also, project, stac, overwrite)
+    settings: dict[str, Any] = {
         "threshold": threshold,
         "min_area_m2": min_area_m2,
         "connectivity": connectivity,
         "prefer": prefer,
+        "grow_threshold": grow_threshold,
+        "simplify_m": simplify_m,
+        "smooth": smooth,
+        "split": split,
+        "split_confidence": split_confidence,
+        "steep_stretch": steep_stretch,
+        "position_error_m": position_error_m,
     }
-    with provenance.track("vectorize", output, inputs=probability, settings=settings) as record:
+    inputs = [*probability, *image, *spread, dem]
+    with provenance.track("vectorize", output, inputs=inputs, settings=settings) as record:
         inventory = make_inventory(
             probability,
             threshold=threshold,
+            grow_threshold=grow_threshold,
             min_area_m2=min_area_m2,
             connectivity=connectivity,
             prefer=prefer,
+            sources=Sources(image, dem, spread, position_error_m),
+            split=split_confidence if split else None,
+            outline=Outline(simplify_m, smooth),
+            steep_stretch=steep_stretch,
             version=__version__,
             workers=threads,
             progress=lambda windows, total: options.progress(windows, "Vectorizing", total),
         )
-        write(output, inventory, overwrite=overwrite)
-        searched_km2 = sum(inventory.searched_km2.values())
-        record["results"] = {
-            "landslides": len(inventory.landslides),
-            "landslide_km2": inventory.landslide_km2,
-            "searched_km2": searched_km2,
-            "searched_km2_by_scene": inventory.searched_km2,
-            "thresholds": inventory.settings["thresholds"],
-        }
-    log.info(
-        "%s: %d landslides, %.4g km2 of %.4g km2 searched",
-        output,
-        len(inventory.landslides),
-        inventory.landslide_km2,
-        searched_km2,
-    )
+        beside.write(inventory, probability, image)
+        record["results"] = findings(inventory)
+    log.info("%s: %s", output, summary(inventory))
+
+
+class _Beside:
+    """The GeoPackage and what is written beside it; all of it appears, or nothing."""
+
+    def __init__(self, output: Path, also: Sequence[str], project: bool, stac: bool, overwrite: bool):
+        from geo.atomic import check_free
+
+        self._output, self._formats, self._overwrite = output, also, overwrite
+        self._files: list[Path] = []
+        self._project, self._stac = project, stac
+        check_free(output, overwrite=overwrite)
+        if also:
+            from geo.inventory.outputs.formats import path_of
+
+            self._files += [path_of(output, name) for name in also]
+        if project:
+            from geo.inventory.outputs.project import project_path
+
+            self._files.append(project_path(output))
+        for file in self._files:
+            check_free(file, overwrite=overwrite)
+        if stac:
+            from geo.inventory.outputs.stac import CATALOG, catalog_path
+
+            check_free(catalog_path(output), overwrite=overwrite, known_by=CATALOG)
+
+    def write(self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]) -> None:
+        """Write everything that was asked for."""
+        from geo.atomic import together
+        from geo.inventory import write
+
+        with together(self._output, *self._files):
+            write(self._output, inventory, overwrite=self._overwrite)
+            if self._formats:
+                from geo.inventory.outputs.formats import write_also
+
+                write_also(self._output, inventory.landslides, self._formats, overwrite=self._overwrite)
+            if self._project:
+                self._write_project(inventory, image)
+            if self._stac:
+                from geo.inventory.outputs.stac import write_catalog
+
+                rasters = _by_scene(inventory, probability, image)
+                write_catalog(self._output, inventory, rasters=rasters, also=self._files, overwrite=self._overwrite)
+
+    def _write_project(self, inventory: Inventory, image: Sequence[Path]) -> None:
+        from geo.inventory.outputs.project import write_project
+
+        if inventory.searched is None:
+            raise ValueError("an inventory that was made here tells what was searched")
+        write_project(
+            self._output,
+            inventory.landslides.crs,
+            inventory.searched.total_bounds,
+            images=image,
+            overwrite=self._overwrite,
+        )
+
+
+def _by_scene(inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]) -> dict[str, dict[str, Path]]:
+    """Rasters of each scene: those whose tag names it, else those in its place."""
+    from geo.raster import open_raster
+
+    if inventory.footprints is None:
+        return {}
+    scenes = [str(scene) for scene in inventory.footprints["scene"]]
+    found: dict[str, dict[str, Path]] = {}
+    for kind, paths in (("probability", probability), ("image", image)):
+        for number, path in enumerate(paths):
+            with open_raster(path) as src:
+                scene = src.tags().get("GEOCRACK_SCENE") or scenes[number]
+            found.setdefault(scene, {})[kind] = path
+    return found
+
+
+def findings(inventory: Inventory) -> dict[str, Any]:
+    """Put together what the record beside the product says."""
+    frame = inventory.landslides
+    found: dict[str, Any] = {
+        "landslides": len(frame),
+        "landslide_km2": inventory.landslide_km2,
+        "searched_km2": sum(inventory.searched_km2.values()),
+        "searched_km2_by_scene": inventory.searched_km2,
+        "not_searched_km2": inventory.not_searched_km2,
+        "thresholds": inventory.settings["thresholds"],
+    }
+    if frame["split_from"].notna().any():
+        found["cut_from_merged"] = int(frame["split_from"].notna().sum())
+    if frame["plausibility"].notna().any():
+        found["plausibility"] = {str(k): int(v) for k, v in frame["plausibility"].value_counts().items()}
+    if "outline" in inventory.settings:
+        found["outline"] = inventory.settings["outline"]
+    return found
+
+
+def summary(inventory: Inventory) -> str:
+    """Say in one line: landslides, ground searched, ground not searched and why."""
+    searched = sum(inventory.searched_km2.values())
+    line = f"{len(inventory.landslides)} landslides, {inventory.landslide_km2:.4g} km2 of {searched:.4g} km2 searched"
+    return f"{line}; not searched: {_told(inventory.not_searched_km2)}"
+
+
+def _told(by_reason: Mapping[str, float]) -> str:
+    if not by_reason:
+        return "nothing"
+    return ", ".join(f"{km2:.4g} km2 {reason}" for reason, km2 in by_reason.items())

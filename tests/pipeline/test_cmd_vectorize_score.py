@@ -54,9 +54,11 @@ def test_from_probability_to_scores(tmp_path):
         "landslide_km2": 0.0024,
         "searched_km2": 0.0144,
         "searched_km2_by_scene": {"S": 0.0144},
+        "not_searched_km2": {},
         "thresholds": {"S": 0.5},
     }
-    assert record["settings"] == {"threshold": None, "min_area_m2": 200.0, "connectivity": 4, "prefer": "newest"}
+    told = {"threshold": None, "min_area_m2": 200.0, "connectivity": 4, "prefer": "newest"}
+    assert {name: record["settings"][name] for name in told} == told
 
     gpd.GeoDataFrame(geometry=[box(X + 60, Y - 80, X + 120, Y - 50)], crs="EPSG:32648").to_file(tmp_path / "t.gpkg")
     args = ("score", tmp_path / "out" / "i.gpkg", "--truth", tmp_path / "t.gpkg", "-o", tmp_path / "metrics.json")

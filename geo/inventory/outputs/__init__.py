@@ -1,0 +1,1 @@
+"""What is written beside the GeoPackage: other vector formats, a QGIS project, a STAC catalogue."""
