@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rasterio.rpc import RPC
 
-from geo.errors import GeocrackError, ProductError
+from geo.errors import ProductError, RasterError
 from geo.raster import open_raster
 from geo.sensors import bundle, calibration, folder, metadata, rpc_text, sun
 from geo.sensors.bundle import Bundle, recognises
@@ -129,15 +129,13 @@ def _camera(image: Path, text: Metadata, warnings: list[str]) -> RPC | None:
     """Camera model of an image; None where it is orthorectified, or projected and without one."""
     if (text.text("GEOMETRIC_PROCESSING") or "").upper().startswith("ORTHO"):
         return None
-    file = rpc_text.beside(image)
-    if file is not None:
-        return rpc_text.read(file)
     try:
+        camera, _ = rpc_text.of(image)
+        if camera is not None:
+            return camera
         with open_raster(image) as src:
-            if src.rpcs is not None:
-                return src.rpcs
             placed = src.crs is not None and not src.transform.is_identity
-    except (KeyError, TypeError, ValueError, GeocrackError):
+    except RasterError:  # damaged, and without a camera beside it
         placed = False
     if not placed:
         raise ProductError(f"{image.parent} lacks {image.stem}_rpc.txt, the camera model of {image.name}: {_AGAIN}")

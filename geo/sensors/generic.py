@@ -11,7 +11,6 @@ from pathlib import Path
 
 import rasterio
 import rasterio.warp
-from rasterio.rpc import RPC
 
 from geo.errors import GridError, ProductError, RasterError
 from geo.radiometry import sun_position
@@ -129,8 +128,8 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: slice) -> Image:
+    rpcs, _ = rpc_text.of(path)
     with open_raster(path) as src:
-        rpcs = _rpcs(src)
         if rpcs is None and (src.crs is None or src.transform.is_identity):
             raise GridError(
                 f"{path} has neither RPC nor a CRS with a geotransform; expected one of them: put its RPC "
@@ -163,16 +162,6 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
         return Image(path, bands, gsd, shape, rpcs, calibration_source=source, scale=scale, offset=offset)
     source = f"none: taken as reflectance, DN * {product.scale:g}"
     return Image(path, bands, gsd, shape, rpcs, calibration_source=source, scale=product.scale)
-
-
-def _rpcs(src: rasterio.DatasetReader) -> RPC | None:
-    """Camera model in the file or beside it: what GDAL finds, else a file named as ours."""
-    try:
-        found = src.rpcs
-    except (KeyError, TypeError, ValueError) as error:
-        raise GridError(f"{src.name} has an RPC that cannot be read ({error}); expected all terms of RPC00B") from error
-    beside = rpc_text.beside(Path(src.name)) if found is None else None
-    return rpc_text.read(beside) if beside is not None else found
 
 
 def _centre(image: Image) -> tuple[float, float]:

@@ -11,8 +11,9 @@ import numpy as np
 import rasterio
 import rasterio.warp
 from rasterio.enums import Resampling
+from rasterio.rpc import RPC
 
-from geo.errors import GeocrackError
+from geo.errors import GeocrackError, ProductError
 from geo.masks import Quality, quality_path
 from geo.raster import crs_name, open_raster
 from geo.sensors import rpc_text
@@ -102,7 +103,7 @@ def describe(path: str | os.PathLike) -> Raster:
         is_quality = file.name.endswith(".quality.tif") or list(src.descriptions) == ["quality"]
         beside = quality_path(file)
         quality = beside.name if beside.exists() and not is_quality else None
-        rpc = _rpc(src, file, warnings)
+        camera, rpc = _rpc(file, warnings)
         if not placed and rpc is None and not is_quality:
             warnings.append("there is neither RPC nor a CRS with a geotransform: it has no place on the ground")
         return Raster(
@@ -113,7 +114,7 @@ def describe(path: str | os.PathLike) -> Raster:
             crs=crs_name(src.crs) if src.crs else None,
             resolution=tuple(src.res) if placed else None,
             unit=(src.crs.linear_units if src.crs.is_projected else "degree") if placed else None,
-            centre=_centre(src) if placed else None if rpc is None else _camera_centre(src, file),
+            centre=_centre(src) if placed else None if camera is None else (camera.long_off, camera.lat_off),
             rpc=rpc,
             compression=src.compression.value if src.compression else None,
             block=src.block_shapes[0] if src.block_shapes else (src.height, src.width),
@@ -127,21 +128,12 @@ def describe(path: str | os.PathLike) -> Raster:
         )
 
 
-def _rpc(src: rasterio.DatasetReader, file: Path, warnings: list[str]) -> str | None:
-    beside = rpc_text.beside(file)
+def _rpc(file: Path, warnings: list[str]) -> tuple[RPC | None, str | None]:
     try:
-        inside = src.rpcs is not None
-    except (KeyError, TypeError, ValueError):
-        inside = False
-        warnings.append("its RPC cannot be read; expected all terms of RPC00B")
-    if beside is not None:
-        try:
-            rpc_text.read(beside)
-        except GeocrackError as error:
-            warnings.append(str(error).replace(str(beside), beside.name))
-            return None
-        return beside.name
-    return "in the file" if inside else None
+        return rpc_text.of(file)
+    except ProductError as error:
+        warnings.append(str(error).replace(f"{file.parent}{os.sep}", ""))
+        return None, None
 
 
 def _bands(src: rasterio.DatasetReader, is_quality: bool, warnings: list[str]) -> tuple[Band, ...]:
@@ -197,9 +189,3 @@ def _centre(src: rasterio.DatasetReader) -> tuple[float, float] | None:
     except (rasterio.errors.RasterioError, rasterio.errors.CRSError):
         return None
     return (float(lon), float(lat)) if np.isfinite([lon, lat]).all() else None
-
-
-def _camera_centre(src: rasterio.DatasetReader, file: Path) -> tuple[float, float] | None:
-    beside = rpc_text.beside(file)
-    camera = rpc_text.read(beside) if beside is not None else src.rpcs
-    return None if camera is None else (camera.long_off, camera.lat_off)

@@ -6,9 +6,11 @@ import os
 import re
 from pathlib import Path
 
+from rasterio._err import CPLE_BaseError
 from rasterio.rpc import RPC
 
 from geo.errors import ProductError
+from geo.raster import open_raster
 from geo.sensors import rpb
 
 _SIZES = [f"{name}_{part}" for part in ("off", "scale") for name in ("line", "samp", "lat", "long", "height")]
@@ -95,3 +97,34 @@ def beside(image: Path) -> Path | None:
     wanted = [f"{image.stem}{end}".lower() for end in (".rpb", "_rpc.txt", ".rpc")]
     there = {file.name.lower(): file for file in sorted(image.parent.iterdir(), reverse=True)}
     return next((there[name] for name in wanted if name in there), None)
+
+
+def of(image: Path) -> tuple[RPC | None, str | None]:
+    """Camera model of an image, and where it is: a file beside it in any case, else what GDAL finds.
+
+    GDAL knows tags in the image and the files of other producers (``RPC_<id>.XML`` of Pleiades).
+
+    Returns
+    -------
+    camera : RPC or None
+    where : str or None
+        Name of the file beside, or ``"in the file"``.
+
+    Raises
+    ------
+    ProductError
+        The camera model cannot be understood.
+    RasterError
+        The image cannot be opened.
+    """
+    file = beside(image)
+    if file is not None:
+        return read(file), file.name
+    try:
+        with open_raster(image) as src:
+            found = src.rpcs
+    except (KeyError, TypeError, ValueError, CPLE_BaseError) as error:
+        raise ProductError(
+            f"{image} has an RPC that cannot be read ({error}); expected all terms of RPC00B: {_AGAIN}"
+        ) from error
+    return found, None if found is None else "in the file"

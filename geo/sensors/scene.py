@@ -12,6 +12,7 @@ import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
@@ -147,7 +148,7 @@ def data_bands(src: rasterio.DatasetReader, expected: Sequence[str]) -> list[int
     RasterError
         The raster has another number of bands, or complex numbers.
     """
-    numbers = [n for n, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
+    numbers = [n for n, c in zip(src.indexes, _colours(src), strict=True) if c != ColorInterp.alpha]
     if len(numbers) != len(expected):
         raise RasterError(
             f"{src.name} has {len(numbers)} band{'s' * (len(numbers) != 1)}; "
@@ -156,3 +157,16 @@ def data_bands(src: rasterio.DatasetReader, expected: Sequence[str]) -> list[int
     if any(np.issubdtype(np.dtype(src.dtypes[n - 1]), np.complexfloating) for n in numbers):
         raise RasterError(f"{src.name} holds complex numbers; expected digital numbers of an optical image")
     return numbers
+
+
+def _colours(src: rasterio.DatasetReader) -> tuple[ColorInterp, ...]:
+    """Tell what the bands are shown as; also where GDAL stumbles, once, over a sidecar that only we can read."""
+    try:
+        return src.colorinterp
+    except CPLE_BaseError:
+        try:
+            return src.colorinterp
+        except CPLE_BaseError as error:
+            raise RasterError(
+                f"{src.name} or a file beside it cannot be read ({error}); copy or download it again"
+            ) from error

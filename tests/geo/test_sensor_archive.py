@@ -1,13 +1,19 @@
+import gzip
 import io
 import os
+import stat
 import tarfile
+import zipfile
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from geo.errors import OutputError, ProductError, RasterError
+from geo.errors import GeocrackError, OutputError, ProductError, RasterError
 from geo.sensors import open_product
 from geo.sensors.archive import unpacked
 from tests.handmade import ID, change, write_product
+from tests.handmade_bundle import write_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +160,145 @@ def test_the_folder_is_gone_after_an_error_in_the_block(tmp_path):
     archive = pack(write_product(tmp_path / "p", xml=change("<a></a>", "b", "c")), tmp_path / "a.tar.gz")
     with pytest.raises(ProductError), open_product(archive):
         pass
+
+
+# zip ------------------------------------------------------------------------------------------------------------------
+
+
+def zipped(path, *entries, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as packed:
+        for name, content in entries:
+            packed.writestr(name, content)
+    return path
+
+
+def pack_zip(source, target, *, prefix=""):
+    return zipped(target, *((prefix + file.name, file.read_bytes()) for file in sorted(source.iterdir())))
+
+
+@pytest.mark.parametrize("prefix", ["", f"{ID}/", f"order/{ID}/"])
+def test_a_zip_is_a_product(tmp_path, temporary, prefix):
+    archive = pack_zip(write_product(tmp_path / "p"), tmp_path / f"{ID}.zip", prefix=prefix)
+    with open_product(archive) as scene:
+        assert scene.id == ID
+        assert not [f for folder in temporary.iterdir() for f in folder.rglob("*.jpg")]
+
+
+def test_a_zip_of_a_bundle_keeps_its_camera(tmp_path):
+    archive = pack_zip(write_bundle(tmp_path / "p"), tmp_path / "b.zip")
+    with open_product(archive) as scene:
+        assert scene.images["mss"].rpcs.lat_off == 31.3
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.xml", "/evil.xml", "a/../../evil.xml", "a\\..\\evil.xml", "C:evil.xml", "c:/evil.xml"]
+)
+def test_no_member_of_a_zip_lies_outside(tmp_path, name):
+    archive = tmp_path / "a.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr(zipfile.ZipInfo(name), "text")
+    with pytest.raises(ProductError, match="which lies outside of the archive"), unpacked(archive):
+        pass
+    assert not list(tmp_path.rglob("evil*"))
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFIFO, stat.S_IFCHR])
+def test_no_links_in_a_zip(tmp_path, kind):
+    member = zipfile.ZipInfo("a.xml")
+    member.external_attr = (kind | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as packed:
+        packed.writestr(member, "/etc/passwd")
+    with pytest.raises(ProductError, match="is a link or a device"), unpacked(tmp_path / "a.zip"):
+        pass
+
+
+def test_a_zip_bomb_is_refused_before_it_bursts(tmp_path, temporary):
+    archive = zipped(tmp_path / "a.zip", *((f"{i}.tif", bytes(1_000_000)) for i in range(20)))
+    assert archive.stat().st_size < 40_000
+    with pytest.raises(ProductError, match=r"unpacks to more than 0.01 GB"), unpacked(archive, limit_bytes=10_000_000):
+        pass
+
+
+def test_a_zip_that_lies_about_a_size(tmp_path):
+    """A member that is longer than announced is not read to its end."""
+    archive = zipped(tmp_path / "a.zip", ("a.tif", bytes(1_000_000)))
+    content = archive.read_bytes()
+    size = (1_000_000).to_bytes(4, "little")
+    archive.write_bytes(content.replace(size, (100).to_bytes(4, "little")))
+    with pytest.raises(ProductError, match=r"a\.zip is not a whole \.zip archive"), unpacked(archive):
+        pass
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_the_number_of_members_is_limited(tmp_path, kind):
+    names = [f"{i}.xml" for i in range(11)]
+    if kind == "tar":
+        archive = archive_of(tmp_path / "a.tar.gz", *map(entry, names))
+    else:
+        archive = zipped(tmp_path / "a.zip", *((name, "text") for name in names))
+    with unpacked(archive, limit_files=11):
+        pass
+    with pytest.raises(ProductError, match="or 10 files; this is no product"), unpacked(archive, limit_files=10):
+        pass
+
+
+def test_a_header_that_would_fill_the_memory(tmp_path):
+    member = tarfile.TarInfo("a")
+    member.type, member.size = tarfile.XHDTYPE, 500_000_000
+    with gzip.open(tmp_path / "a.tar.gz", "wb", compresslevel=1) as out:
+        out.write(member.tobuf(tarfile.USTAR_FORMAT))
+        out.write(bytes(20_000_000))
+    with (
+        pytest.raises(ProductError, match=r"not a whole .tar.gz archive \(a header of"),
+        unpacked(tmp_path / "a.tar.gz"),
+    ):
+        pass
+
+
+def test_a_locked_zip(tmp_path):
+    archive = zipped(tmp_path / "a.zip", ("a.xml", "text"))
+    content = bytearray(archive.read_bytes())
+    for magic, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(magic) + at] |= 1
+    archive.write_bytes(content)
+    with pytest.raises(ProductError, match="locked by a password"), unpacked(archive):
+        pass
+
+
+@pytest.mark.parametrize("keep", [0, 4, 0.2, 0.9, 0.99])
+def test_a_truncated_zip(tmp_path, keep):
+    archive = pack_zip(write_product(tmp_path / "p"), tmp_path / "a.zip")
+    content = archive.read_bytes()
+    archive.write_bytes(content[: keep if isinstance(keep, int) else int(keep * len(content))])
+    with pytest.raises(ProductError, match=r"a.zip is not a whole .zip archive .*copy or"), open_product(archive):
+        pass
+
+
+@pytest.fixture(scope="module")
+def archives(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archives")
+    product = write_product(folder / "p")
+    return [
+        pack(product, folder / "a.tar.gz"),
+        pack(product, folder / "b.tar", mode="w"),
+        pack_zip(product, folder / "c.zip"),
+    ]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_archives_of_a_bad_disk(archives, tmp_path, data):
+    content = bytearray(data.draw(st.sampled_from(archives)).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content) - 1))
+        noise = data.draw(st.binary(min_size=1, max_size=8))
+        content[at : at + len(noise)] = noise
+    file = tmp_path / "damaged"
+    file.write_bytes(content[: data.draw(st.sampled_from([len(content), len(content), len(content) // 2]))])
+    message = ""
+    try:
+        with open_product(file) as scene:
+            assert scene.id
+    except GeocrackError as error:
+        message = str(error)
+    assert "\n" not in message
