@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 
 from geo.inventory.bootstrap import Blocks, Bootstrap, Interval
-from geo.inventory.matching import NEAR_M, Matches, summary
+from geo.inventory.matching import MAPPED_RELATIONS, NEAR_M, TRUE_RELATIONS, Matches, summary
 from geo.inventory.outlines import Nearest, Pieces, displacement, pieces
 
 #: Limits of the size classes, m2.
@@ -74,6 +74,16 @@ def score_objects(
         "false_alarm_rate": bootstrap.rate(alarms, drawn),
         "mean_iou": bootstrap.ratio(iou, pairs),
         "centroid_distance_median_m": bootstrap.quantile(aside, pair_at, 0.5),
+    }
+    result["relations"]["interval"] = {
+        kind: {
+            name: bootstrap.rate(*bootstrap.sums(at, relation == number, np.ones(len(at))))
+            for number, name in enumerate(names)
+        }
+        for kind, at, relation, names in (
+            ("true", true_at, matches.relations[0], TRUE_RELATIONS),
+            ("mapped", mapped_at, matches.relations[1], MAPPED_RELATIONS),
+        )
     }
     result["by_size"] = _by_size(matches, true_at, mapped_at, bootstrap)
     result["missed_area"] = _missed_area(matches, true_at, bootstrap)
@@ -243,6 +253,7 @@ def _position(
         "standard_error_median_m": float(np.median(found.error_m[telling])) if some else None,
         "interval": {
             "median_m": bootstrap.quantile(aside, where, 0.5),
+            "p95_m": bootstrap.quantile(aside, where, 0.95),
             "east_m": bootstrap.quantile(found.east[telling], where, 0.5),
             "north_m": bootstrap.quantile(found.north[telling], where, 0.5),
         },

@@ -89,7 +89,7 @@ def test_each_pixel_is_as_likely_as_any_other(tmp_path):
 
     path = make_inventory(tmp_path / "i.gpkg", [rectangle(4, 4, 4, 5)], rectangle(0, 0, 30, 30), shape=(30, 30))
     times = np.zeros(20, int)
-    for seed in range(150):
+    for seed in range(90):
         points = draw(path, number=24, seed=seed, near_m=4).points
         points = points[points["stratum"] == "landslide"]
         column, row = (points.geometry.x - X) // 2 - 4, (Y - points.geometry.y) // 2 - 4

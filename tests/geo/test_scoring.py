@@ -240,6 +240,17 @@ def test_real_inventory_is_repaired(tmp_path, layer, broken):
     assert shapely.is_valid(polygons.geometry).all()
 
 
+@pytest.mark.realdata
+@pytest.mark.skipif(not (REALDATA / "inventories").is_dir(), reason="the real data (GEOCRACK_REALDATA) is not here")
+def test_real_multipolygons_are_counted():
+    """838 features of the type MultiPolygon in degrees, of which some have several parts."""
+    polygons = read_polygons(REALDATA / "inventories" / "colombia_landslides.gpkg", "EPSG:32618")
+    assert polygons.features == 838
+    assert len(polygons.geometry) + polygons.dropped == 838
+    assert polygons.multi == (shapely.get_num_geometries(polygons.geometry) > 1).sum()
+    assert shapely.is_valid(polygons.geometry).all()
+
+
 @pytest.mark.parametrize("landslide", [1, 255])
 @pytest.mark.parametrize("nodata", [None, 0, 7])
 def test_truth_raster(tmp_path, mapped, landslide, nodata):

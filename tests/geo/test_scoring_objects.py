@@ -89,6 +89,16 @@ def test_each_polygon_has_one_relation(seed):
     assert swapped["true"]["merged"] == found["relations"]["mapped"]["piece"]
 
 
+def test_relations_have_intervals():
+    true = field(100)
+    mapped = np.delete(true, slice(60, 80))
+    found = scored(mapped, true)["relations"]
+    low, high = found["interval"]["true"]["missed"]
+    assert 0.05 < low < 0.2 < high < 0.4
+    assert found["interval"]["mapped"]["false_alarm"][0] == 0
+    assert found["interval"]["mapped"]["false_alarm"][1] > 0
+
+
 def test_by_size_and_the_missed_area_curve():
     true = polygons(*(box(300 * n, 0, 300 * n + side, side) for n, side in enumerate((20, 20, 60, 110))))
     found = scored(polygons(true[0], true[2], box(900, 0, 955, 110)), true)
