@@ -119,8 +119,10 @@ def _document(layers: Sequence[_Layer], crs: pyproj.CRS, bounds: Sequence[float]
     order = ElementTree.SubElement(root, "layerorder")
     for layer in layers:
         ElementTree.SubElement(order, "layer", id=layer.id)
-    paths = ElementTree.SubElement(ElementTree.SubElement(root, "properties"), "Paths")
-    _text(paths, "Absolute", "false").set("type", "bool")
+    properties = ElementTree.SubElement(root, "properties")
+    _text(ElementTree.SubElement(properties, "Paths"), "Absolute", "false").set("type", "bool")
+    # without this QGIS takes the CRS for switched off
+    _text(ElementTree.SubElement(properties, "SpatialRefSys"), "ProjectionsEnabled", "1").set("type", "int")
     return root
 
 
