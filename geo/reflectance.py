@@ -35,6 +35,9 @@ from geo.windows import blocks
 #: Rows and columns that are in work at a time: whole blocks of the output, a few rows of strips of the input.
 BLOCK = (512, 2048)
 
+#: Share of ground below 0 that puts a correction in doubt.
+_MUCH = 0.05
+
 Progress = Callable[[Iterable, str, int], Iterable]
 
 
@@ -180,7 +183,17 @@ def write_reflectance(
                 findings[key] = _stream_image(
                     src, calibration, tags, folder / f"{key}.tif", outputs, overwrite, workers, progress, found.get(key)
                 )
-    return findings, warnings + doubts
+    return findings, (*warnings, *doubts, *_too_dark(findings, surface.level))
+
+
+def _too_dark(findings: dict[str, dict[str, Any]], level: str) -> list[str]:
+    """Tell where the correction left much ground below 0."""
+    return [
+        f"{100 * found['negative_share']:.0f} % of {key} is below 0 at the surface: the air is taken for thicker than "
+        f"it was; {'lower --aot' if level == '6s' else 'lower --dark-percent'}, or choose another --level"
+        for key, found in findings.items()
+        if level != "toa" and found["negative_share"] > _MUCH
+    ]
 
 
 def _corrections(

