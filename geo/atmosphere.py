@@ -105,37 +105,13 @@ class Histogram:
         total = self._total()
         # a relative 1e-12 less, so that 0.1 percent of 1000 is one pixel in floating point too
         rank = max(1, math.ceil(total * percent / 100 * (1 - 1e-12)))
-        return self._values((self.counts.cumsum(axis=1) >= rank).argmax(axis=1))
-
-    def first_populated(self, pixels: int) -> np.ndarray:
-        """Value of the first bin of each band that holds so many pixels, as Chavez picks it from the histogram.
-
-        Parameters
-        ----------
-        pixels : int
-            A band without such a bin gives the value of its fullest one.
-
-        Returns
-        -------
-        ndarray of float64, shape (bands,)
-
-        Raises
-        ------
-        RasterError
-            Nothing was counted.
-        """
-        self._total()
-        enough = np.minimum(pixels, self.counts.max(axis=1))
-        return self._values((self.counts >= np.maximum(enough, 1)[:, None]).argmax(axis=1))
+        return self.low + (self.counts.cumsum(axis=1) >= rank).argmax(axis=1) * self.step
 
     def _total(self) -> int:
         total = int(self.counts[0].sum())
         if not total:
             raise RasterError("no pixel of the scene is good; expected some to find the darkest objects among")
         return total
-
-    def _values(self, bins: np.ndarray) -> np.ndarray:
-        return self.low + bins * self.step
 
 
 @dataclass(frozen=True)
@@ -183,11 +159,7 @@ def transmittance(method: str, *, sun_zenith: float, view_zenith: float | None =
     """
     if method not in METHODS:
         raise ConfigError(unknown_name("dark-object method", method, METHODS))
-    for name, angle in (("sun", sun_zenith), ("view", view_zenith)):
-        if angle is not None and not 0 <= angle < 90:
-            raise ProductError(
-                f"the {name}'s zenith angle is {angle:.2f} degrees; expected 0 to 90 (above the horizon)"
-            )
+    check_zenith(sun_zenith, 0.0 if view_zenith is None else view_zenith)
     if method == "dos1":
         return Transmittance()
     view = 1.0 if view_zenith is None else math.cos(math.radians(view_zenith))

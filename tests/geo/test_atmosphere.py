@@ -140,22 +140,11 @@ def test_a_low_percentile_passes_over_a_few_black_pixels():
     assert histogram.percentile(0.1) == pytest.approx(0.08, abs=1e-3)
 
 
-def test_the_first_populated_bin():
-    scene = np.repeat([0.01, 0.05, 0.2], [2, 30, 68]).reshape(1, 10, 10)
-    histogram = Histogram(1)
-    histogram.add(scene)
-    assert histogram.first_populated(1) == pytest.approx(0.01)
-    assert histogram.first_populated(10) == pytest.approx(0.05)
-    assert histogram.first_populated(1000) == pytest.approx(0.2)
-
-
 def test_a_scene_without_good_pixels_has_no_dark_object():
     histogram = Histogram(1)
     histogram.add(np.full((1, 4, 4), np.nan))
     with pytest.raises(RasterError, match="no pixel of the scene is good"):
         histogram.percentile(0.1)
-    with pytest.raises(RasterError, match="no pixel of the scene is good"):
-        histogram.first_populated(5)
 
 
 def test_other_bins_do_not_add_up():
