@@ -19,7 +19,7 @@ import numpy as np
 from geo.coregister.align import Aligned, align
 from geo.coregister.estimate import LARGEST, MAX_RESIDUAL_PX, MOST, Estimate
 from geo.coregister.phase import MAX_SHIFT_PX, MIN_SCORE, Match, least_score, phase_shift
-from geo.coregister.residual_map import draw_residuals, write_residual_map, write_tie_points
+from geo.coregister.residual_map import draw_residuals, picture_path, write_residual_map, write_tie_points
 from geo.coregister.result import Registration, TiePoints
 from geo.errors import GridError
 from geo.fusion.mtf import GAIN
@@ -42,6 +42,7 @@ __all__ = [
     "draw_residuals",
     "least_score",
     "phase_shift",
+    "picture_path",
     "register",
     "write_residual_map",
     "write_tie_points",

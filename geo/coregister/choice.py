@@ -12,16 +12,16 @@ from scipy.spatial import cKDTree
 from geo.displacement import Displacement, fit_affine, fit_field, fit_shift
 
 #: Fewest tie points of any model, of an affine, and of a local one.
-FEWEST, FEWEST_AFFINE, FEWEST_LOCAL = 4, 8, 30
-#: An affine must predict left-out points better than a shift by this factor, a local model better than an affine by
-#: the second one and by so many pixels.
-_AFFINE_GAIN, _LOCAL_GAIN, _LOCAL_GAIN_PX = 0.9, 0.75, 0.03
+FEWEST, FEWEST_AFFINE, FEWEST_LOCAL = 4, 12, 30
+#: An affine must predict n left-out points better than a shift by the factor 1 - 1.8 / sqrt(n), for few noisy points
+#: lie on some plane by chance; a local model better than both by the second number and by so many pixels.
+_AFFINE_DOUBT, _LOCAL_GAIN, _LOCAL_GAIN_PX = 1.8, 0.75, 0.03
 _FOLDS = 4
 #: Neighbours that a tie point is compared with.
 _NEIGHBOURS = 8
 #: Tie points along a side for one cell of the field's lattice, and cells at most.
 _POINTS_PER_CELL, _MOST_CELLS = 1.5, 16
-_STIFFNESS = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
+_STIFFNESS = (1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0)
 
 _Fit = Callable[[np.ndarray], Displacement]
 
@@ -142,7 +142,7 @@ class Vectors:
             return None
         model, _ = self._better(np.flatnonzero(best))
         misses = self.misses(model)
-        fitted = candidates & (misses <= self._usual(misses[best]))
+        fitted = candidates & (misses <= usual_miss(misses[best], self.pixel_m))
         model, left_out = self._better(np.flatnonzero(fitted))
         return Choice(model, fitted, left_out)
 
@@ -151,7 +151,7 @@ class Vectors:
         if len(index) < FEWEST_AFFINE:
             return self._shift(index), {}
         left_out = {"shift": self._left_out(index, self._shift), "affine": self._left_out(index, self._affine)}
-        affine = left_out["affine"] < _AFFINE_GAIN * left_out["shift"]
+        affine = left_out["affine"] < (1 - _AFFINE_DOUBT / np.sqrt(len(index))) * left_out["shift"]
         return (self._affine if affine else self._shift)(index), left_out
 
     def _local(self, candidates: np.ndarray) -> Choice | None:
@@ -162,9 +162,10 @@ class Vectors:
         index = np.flatnonzero(fitted)
         by_stiffness = {s: self._left_out(index, partial(self._field, stiffness=s)) for s in _STIFFNESS}
         stiffness = min(by_stiffness, key=lambda s: by_stiffness[s])
-        misses = self.misses(self._field(index, stiffness))
-        fitted &= misses <= self._usual(misses[index])
-        index = np.flatnonzero(fitted)
+        for again in (True, True, False):  # points at the rim come back, whose neighbours all lie on one side
+            misses = self.misses(self._field(index, stiffness))
+            fitted = candidates & (misses <= (self.pixel_m if again else usual_miss(misses[index], self.pixel_m)))
+            index = np.flatnonzero(fitted)
         left_out = {
             "shift": self._left_out(index, self._shift),
             "affine": self._left_out(index, self._affine),
@@ -188,6 +189,7 @@ class Vectors:
             alike[candidates] = np.hypot(*(self.vectors[candidates] - usual).T) < self.pixel_m
         return alike
 
-    def _usual(self, misses: np.ndarray) -> float:
-        """Miss that is not unusual among these: three deviations, by their median."""
-        return max(3 * 1.4826 * float(np.median(misses)), 0.1 * self.pixel_m)
+
+def usual_miss(misses: np.ndarray, pixel_m: float, least_px: float = 0.1) -> float:
+    """Give the miss that is not unusual among these: three deviations, by their median."""
+    return max(3 * 1.4826 * float(np.median(misses)), least_px * pixel_m)

@@ -15,8 +15,10 @@ MIN_SCORE = 0.1
 _BANDWIDTH = 0.2
 #: Share of a side over which a window fades out, at both ends together: a whole one would waste most of it.
 _FADE = 0.5
-#: Peaks nearer than this are the same one, pixels.
-_SAME_PEAK = 4
+#: Common ground of two shifted windows, relative to all of it, under which a peak is raised no more.
+_LEAST_COMMON = 0.4
+#: Peaks nearer than this are the same one, pixels: relief that an ortho did not take out spreads a peak.
+_SAME_PEAK = 8
 
 
 class Match(NamedTuple):
@@ -56,7 +58,8 @@ def phase_shift(reference: np.ndarray, moving: np.ndarray, valid: np.ndarray) ->
     -------
     Match
     """
-    first, second = (np.fft.fft2(_texture(a, valid)) for a in (reference, moving))
+    fade = np.outer(*(tukey(n + 2, _FADE)[1:-1] for n in valid.shape))
+    first, second = (np.fft.fft2(fade * _texture(a, valid)) for a in (reference, moving))
     energy = np.sqrt((np.abs(first) ** 2).sum() * (np.abs(second) ** 2).sum())
     if not energy > 0:
         return Match(np.nan, np.nan, 0.0, 1.0)
@@ -69,7 +72,7 @@ def phase_shift(reference: np.ndarray, moving: np.ndarray, valid: np.ndarray) ->
     rows, cols = np.abs(fy * height)[:, None], np.abs(fx * width)
     coarse[np.maximum(rows, cols) > MAX_SHIFT_PX] = -np.inf
     row, col = np.unravel_index(np.argmax(coarse), coarse.shape)
-    rival = _rival(coarse, int(row), int(col))
+    rival = _rival(coarse, int(row), int(col), fade * valid)
     dy, dx = fy[row] * height, fx[col] * width
     for step in (0.1, 0.01, 0.001):
         offsets = np.arange(-15, 16) * step
@@ -90,20 +93,25 @@ def least_score(side: int) -> float:
     return max(MIN_SCORE, 8 / side)
 
 
-def _rival(surface: np.ndarray, row: int, col: int) -> float:
-    """Height of the highest peak elsewhere on a periodic surface, relative to the one at (row, col)."""
-    height, width = surface.shape
+def _rival(surface: np.ndarray, row: int, col: int, seen: np.ndarray) -> float:
+    """Height of the highest peak elsewhere on a periodic surface, relative to the one at (row, col).
+
+    A peak further out rests on less common ground (``seen``, moved against itself), and is raised for that.
+    """
+    common = np.fft.ifft2(np.abs(np.fft.fft2(seen)) ** 2).real
+    fair = surface / np.maximum(common / common[0, 0], _LEAST_COMMON)
+    height, width = fair.shape
+    highest = fair[row, col]
     near_row = np.arange(row - _SAME_PEAK, row + _SAME_PEAK + 1) % height
     near_col = np.arange(col - _SAME_PEAK, col + _SAME_PEAK + 1) % width
-    others = surface.copy()
-    others[np.ix_(near_row, near_col)] = -np.inf
-    return float(np.clip(others.max() / surface[row, col], 0, 1))
+    fair[np.ix_(near_row, near_col)] = -np.inf
+    return float(np.clip(fair.max() / highest, 0, 1))
 
 
 def _texture(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Complex gradient with its amplitude compressed, 0 where not valid, faded out towards the edges."""
+    """Complex gradient with its amplitude compressed, 0 where not valid."""
     gy, gx = np.gradient(np.where(valid, values, np.nan))
     gradient = np.nan_to_num(gx + 1j * gy)
     size = np.abs(gradient)
     usual = np.median(size[size > 0]) if (size > 0).any() else 1.0
-    return gradient / (size + usual) * np.outer(*(tukey(n + 2, _FADE)[1:-1] for n in values.shape))
+    return gradient / (size + usual)

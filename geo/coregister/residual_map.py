@@ -88,8 +88,10 @@ def draw_residuals(registration: Registration, path: str | os.PathLike, *, overw
     status = points.status
     spacing = np.sqrt(max(np.ptp(km_x), 0.1) * max(np.ptp(km_y), 0.1) / len(km_x))
     tall = float(np.clip(np.ptp(km_y) / max(np.ptp(km_x), 1e-6), 0.4, 1.6))
-    figure = Figure(figsize=(11, 5 * tall + 1.2), layout="constrained")
+    high = 5 * tall + 1.9
+    figure = Figure(figsize=(11, high))
     FigureCanvasAgg(figure)
+    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.9 / high, top=1 - 1.0 / high, wspace=0.05)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     shown = {
         f"Displacement ({registration.model})": (points.dx, points.dy),
@@ -108,20 +110,22 @@ def draw_residuals(registration: Registration, path: str | os.PathLike, *, overw
             axes.plot(km_x[these], km_y[these], ".", color=_COLOURS[name], ms=3)
             arrows = axes.quiver(
                 km_x[these], km_y[these], u[these], v[these], color=_COLOURS[name], angles="xy", scale_units="xy",
-                scale=unit / spacing, width=0.003, label=_label(status, name),
+                scale=1.2 * unit / spacing, width=0.003, label=_label(status, name),
             )  # fmt: skip
-        axes.quiverkey(arrows, 0.85, 1.04, unit, f"{unit:g} m = {unit / pixel:.2g} px", labelpos="E", color="black")
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.quiverkey(arrows, 0.9, 1.03, unit, f"{unit:g} m", labelpos="W", color="black")
+        axes.set_title(f"{title}\n", loc="left", fontsize=11)  # the second line is the key's
         axes.set_aspect("equal")
         axes.margins(0.08)
         axes.set_xlabel("km east")
     panels[0].set_ylabel("km north")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
+    checked = f"{registration.held_out_rmse_m:.2g} m ({registration.held_out_rmse_m / pixel:.2g} px of {pixel:g} m)"
     figure.suptitle(
-        f"RMSE {registration.rmse_m:.3g} m at the tie points used, {registration.held_out_rmse_m:.3g} m "
-        f"({registration.held_out_rmse_m / pixel:.2g} px of {pixel:g} m) at those held out, "
+        f"RMSE: {registration.rmse_m:.2g} m at the tie points used, {checked} at those held out; "
         f"{registration.held_out_before_m:.3g} m before",
         fontsize=11,
+        y=1 - 0.15 / high,
+        va="top",
     )
     with atomic(path, overwrite=overwrite) as part:
         figure.savefig(part, dpi=120, format="png", metadata={"Software": None})

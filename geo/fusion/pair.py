@@ -26,6 +26,9 @@ from geo.source import FileSource, Source
 #: Pixels of the moving image that must be common, along each side.
 SMALLEST = 24
 
+#: A narrower Gaussian, sampled at pixels, moves what it blurs by some hundredths of a pixel.
+_LEAST_SIGMA = 0.7
+
 
 class Pair:
     """Two orthos in one CRS, and the model of their displacement.
@@ -100,7 +103,7 @@ class Pair:
                 f"expected {SMALLEST} x {SMALLEST} at least"
             )
         self.pixel_m = float(self.to_map.a)
-        self.sigma = sigma_px(self.pixel_m * self.to_reference.a, gain)
+        self.sigma = max(sigma_px(self.pixel_m * self.to_reference.a, gain), _LEAST_SIGMA)
         middle = self.overlap.col_off + self.overlap.width / 2, self.overlap.row_off + self.overlap.height / 2
         self.displacement = Displacement(apply(self.to_map, *middle), np.zeros((2, 3)))
 

@@ -93,7 +93,7 @@ def test_the_version():
 def test_an_unknown_command_is_answered_with_the_nearest_one(wrong, near):
     result = CliRunner().invoke(cli.geocrack, [wrong])
     assert result.exit_code == 2
-    assert f"unknown command '{wrong}'; did you mean '{near}'? known: chips, demo" in result.output
+    assert f"unknown command '{wrong}'; did you mean '{near}'? known: chips, coregister" in result.output
 
 
 def test_unknown_names_that_resemble_none():
