@@ -157,6 +157,8 @@ class _Guard:
         EOFError
             It has not as many bytes as announced.
         """
+        if size > shutil.disk_usage(self._folder).free:
+            raise OSError(errno.ENOSPC, "No space left on device")
         target = self._folder.joinpath(*path.parts)
         target.parent.mkdir(parents=True, exist_ok=True)
         with content, open(target, "wb") as out:
@@ -173,7 +175,9 @@ def _untar(source: Path, head: bytes, guard: _Guard) -> None:
     opener = next((opener for magic, opener in _COMPRESSED.items() if head.startswith(magic)), open)
     with opener(source, "rb") as stream, tarfile.open(fileobj=cast("IO[bytes]", _Careful(stream)), mode="r:") as tar:
         for member in tar:
-            path = guard.admit(member.name, member.size, plain=member.isfile() or member.isdir())
+            path = guard.admit(
+                member.name, member.size, plain=(member.isfile() and not member.issparse()) or member.isdir()
+            )
             if member.isfile() and _wanted(path):
                 content = tar.extractfile(member)
                 if content is not None:

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from geo.errors import RasterError
+import rasterio
+
+from geo.errors import ProductError, RasterError
 from geo.raster import open_raster
-from geo.sensors.metadata import Metadata
 
+if TYPE_CHECKING:
+    from geo.sensors.metadata import Metadata
+
+_LARGEST_TEXT = 64_000_000
 _LARGEST_SIDE = 1_000_000
 #: Products lie at most so many folders deep in what a user gives.
 _DEPTH = 2
@@ -22,6 +28,35 @@ def files(product: Path) -> Iterator[Path]:
         if len(Path(folder).relative_to(product).parts) >= _DEPTH:
             deeper.clear()
         yield from (Path(folder, name) for name in sorted(names) if not name.startswith("."))
+
+
+def text(file: Path, what: str) -> bytes:
+    """Content of a small file beside an image.
+
+    Parameters
+    ----------
+    file : Path
+    what : str
+        What is expected in it, for messages.
+
+    Raises
+    ------
+    ProductError
+        No such file, empty, or too large for what it should be.
+    """
+    again = "copy or download the product again"
+    try:
+        length = file.stat().st_size
+        if length > _LARGEST_TEXT:
+            raise ProductError(f"{file} has {length / 1e6:.0f} MB; expected {what}, a few kB: {again}")
+        content = file.read_bytes()
+    except FileNotFoundError:
+        raise ProductError(f"{file} does not exist; expected {what}: {again}") from None
+    except OSError as error:
+        raise ProductError(f"{file} cannot be read ({error.strerror}); expected {what}: {again}") from error
+    if not content.strip():
+        raise ProductError(f"{file} is empty ({len(content)} bytes); expected {what}: {again}")
+    return content
 
 
 def size(image: Path, text: Metadata, height: str, width: str, warnings: list[str]) -> tuple[int, int]:
@@ -44,7 +79,8 @@ def size(image: Path, text: Metadata, height: str, width: str, warnings: list[st
     rows, columns = (text.number(name, 1, _LARGEST_SIDE) for name in (height, width))
     told = (int(rows), int(columns)) if rows and columns else None
     try:
-        with open_raster(image) as src:
+        # only the image: GDAL stumbles over damaged files beside it
+        with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_raster(image) as src:
             real = (src.height, src.width)
     except RasterError as error:
         if told is None:

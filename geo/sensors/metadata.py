@@ -15,6 +15,7 @@ import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 
 from geo.errors import ProductError
+from geo.sensors import folder
 
 _AGAIN = "copy or download the product again"
 _DIGITS = re.compile(r"\d{14}")
@@ -108,12 +109,7 @@ def read(path: Path) -> Metadata:
     ProductError
         No such file, empty, or not XML.
     """
-    if not path.exists():
-        raise ProductError(f"{path} does not exist; expected the XML metadata of the image: {_AGAIN}")
-    content = path.read_bytes()
-    if not content.strip():
-        raise ProductError(f"{path} is empty ({len(content)} bytes); expected XML metadata: {_AGAIN}")
-    return parse(content, source=str(path))
+    return parse(folder.text(path, "the XML metadata of the image"), source=str(path))
 
 
 def parse(content: bytes, *, source: str = "XML") -> Metadata:

@@ -10,6 +10,7 @@ from pathlib import Path
 from rasterio.rpc import RPC
 
 from geo.errors import ProductError
+from geo.sensors import folder
 
 _SCALARS = {
     "errBias": "err_bias",
@@ -45,11 +46,7 @@ def read(path: str | os.PathLike) -> RPC:
         No such file, empty, or an entry is missing or no number.
     """
     file = Path(path)
-    if not file.exists():
-        raise ProductError(f"{file} does not exist; expected the camera model (RPB) of the image: {_AGAIN}")
-    content = file.read_bytes()
-    if not content.strip():
-        raise ProductError(f"{file} is empty ({len(content)} bytes); expected the camera model (RPB): {_AGAIN}")
+    content = folder.text(file, "the camera model (RPB) of the image")
     return parse(content.decode("utf-8", errors="replace"), source=str(file))
 
 

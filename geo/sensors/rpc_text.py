@@ -11,7 +11,7 @@ from rasterio.rpc import RPC
 
 from geo.errors import ProductError
 from geo.raster import open_raster
-from geo.sensors import rpb
+from geo.sensors import folder, rpb
 
 _SIZES = [f"{name}_{part}" for part in ("off", "scale") for name in ("line", "samp", "lat", "long", "height")]
 _SCALARS = ("err_bias", "err_rand", *_SIZES)
@@ -31,11 +31,7 @@ def read(path: str | os.PathLike) -> RPC:
         No such file, empty, or an entry is missing or no number.
     """
     file = Path(path)
-    if not file.exists():
-        raise ProductError(f"{file} does not exist; expected the camera model (RPC) of the image: {_AGAIN}")
-    content = file.read_bytes()
-    if not content.strip():
-        raise ProductError(f"{file} is empty ({len(content)} bytes); expected the camera model (RPC): {_AGAIN}")
+    content = folder.text(file, "the camera model (RPC) of the image")
     text = content.decode("utf-8-sig", errors="replace")
     if re.search(r"lineOffset\s*=", text, re.IGNORECASE):
         return rpb.parse(text, source=str(file))

@@ -156,6 +156,15 @@ def test_a_full_disk(tmp_path, monkeypatch):
         pass
 
 
+def test_a_member_that_does_not_fit_is_not_begun(tmp_path, temporary, monkeypatch):
+    from types import SimpleNamespace
+
+    archive = archive_of(tmp_path / "a.tar.gz", entry("a.tif", content=bytes(2000)))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1999))
+    with pytest.raises(OutputError, match=r"no space is left .*TMPDIR"), unpacked(archive):
+        pass
+
+
 def test_the_folder_is_gone_after_an_error_in_the_block(tmp_path):
     archive = pack(write_product(tmp_path / "p", xml=change("<a></a>", "b", "c")), tmp_path / "a.tar.gz")
     with pytest.raises(ProductError), open_product(archive):

@@ -116,6 +116,15 @@ def test_negative_radiance_is_kept_and_flagged(tmp_path):
         assert (src.read(1) == Quality.NEGATIVE).all()
 
 
+@pytest.mark.parametrize("kind", ["xml", "rpb"])
+def test_a_sidecar_that_would_fill_the_memory(tmp_path, kind):
+    folder = write_product(tmp_path / ID)
+    with open(folder / f"{ID}-MSS1.{kind}", "r+b") as file:
+        file.truncate(200_000_000)
+    with pytest.raises(ProductError, match=rf"MSS1\.{kind} has 200 MB; expected"):
+        scene_of(folder)
+
+
 @pytest.mark.realdata
 def test_a_pleiades_image_as_delivered_brings_its_camera(tmp_path):
     """IMG_, DIM_ and RPC_ files: GDAL knows them, so a description of the pair is all that is needed."""
