@@ -195,6 +195,8 @@ rule fuse:
     output:
         fused=P.fused,
         coregistration=P.coregistration,
+        check=P.fusion_check,
+        evaluation=[P.fusion_evaluation] if RUN.fusion.evaluate else [],
     log:
         f"{P.logs}/fuse/{{scene}}.log",
     benchmark:
@@ -207,11 +209,13 @@ rule fuse:
     params:
         method=RUN.fusion.method,
         coregister="--coregister" if RUN.fusion.coregister else "--no-coregister",
+        mtf_gain=RUN.fusion.mtf_gain,
+        evaluate="--evaluate" if RUN.fusion.evaluate else "--no-evaluate",
     message:
         "Registering and pan-sharpening {wildcards.scene} by {params.method}"
     shell:
         "geocrack fuse {input.mss:q} {input.pan:q} -o {output.fused:q} --method {params.method} {params.coregister} "
-        "--threads {threads} --overwrite > {log:q} 2>&1"
+        "--mtf-gain {params.mtf_gain} {params.evaluate} --threads {threads} --overwrite > {log:q} 2>&1"
 
 
 rule tile:

@@ -37,6 +37,8 @@ class RunPaths:
         self.ortho = f"{scene}/ortho/{{image}}.tif"
         self.fused = f"{scene}/fused.tif"
         self.coregistration = f"{scene}/fused.coregistration.json"
+        self.fusion_check = f"{scene}/fused.fusion.json"
+        self.fusion_evaluation = f"{scene}/fused.evaluation.json"
         self.chips = f"{scene}/chips"
         self.model = f"{self.folder}/models/{{recipe}}.pt"
         self.metrics = f"{self.folder}/models/{{recipe}}.metrics.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.fusion_evaluation import title
 from pipeline.report.run import RunResults
 
 
@@ -56,7 +57,7 @@ def _fusion(run: RunResults) -> str:
     if not fusion:
         return ""
     registered = "registered to the PAN and " if fusion["coregister"] else ""
-    method = fusion["method"].upper() if fusion["method"] != "brovey" else "the Brovey method"
+    method = title(fusion["method"])
     return f"The MSS was {registered}pan-sharpened by {method}."
 
 

@@ -13,7 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline import __version__
-from pipeline.report import charts, maps, numbers, tables, views
+from pipeline.report import charts, fusion, maps, numbers, tables, views
 from pipeline.report.inventory import Inventory
 from pipeline.report.methods import methods
 from pipeline.report.run import RunResults
@@ -42,6 +42,8 @@ class Content:
     precision_recall: list[dict[str, Any]]
     scenes: list[dict[str, Any]]
     registration: list[dict[str, Any]]
+    fusion_checks: list[dict[str, Any]]
+    fusion_evaluations: list[dict[str, Any]]
     chips: list[dict[str, Any]]
     training: list[dict[str, Any]]
     steps: list[dict[str, Any]]
@@ -74,6 +76,8 @@ def content(run: RunResults) -> Content:
         scenes=scenes,
         precision_recall=tables.precision_recall(run),
         registration=tables.registration(run),
+        fusion_checks=fusion.checks(run),
+        fusion_evaluations=fusion.evaluations(run, album.images),
         chips=tables.chips(run),
         training=[tables.training(recipe, metrics) for recipe, metrics in run.models.items()],
         steps=tables.steps(run),

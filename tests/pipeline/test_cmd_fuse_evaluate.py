@@ -34,7 +34,7 @@ def judged(tmp_path_factory):
 def test_the_table_is_complete(judged):
     found = json.loads(fusion_evaluation.evaluation_path(judged[0]).read_text())
     assert (found["format"], found["version"]) == ("geocrack-fusion-evaluation", 1)
-    assert found["used"] == "gsa"
+    assert found["used"] == "mtf-glp-cbd"
     assert found["mtf_gain"] == 0.29
     assert found["rows"][0]["method"] == "exp"
     assert sorted(row["method"] for row in found["rows"][1:]) == names()
@@ -48,8 +48,8 @@ def test_the_page_reads_the_same_numbers(judged):
     found = fusion_evaluation.read(judged[0])
     text = fusion_evaluation.evaluation_path(judged[0], "md").read_text()
     used = next(row for row in found["rows"] if row["used"])
-    assert (used["method"], used["title"]) == ("gsa", "GSA")
-    assert "| GSA (used) |" in text
+    assert (used["method"], used["title"]) == ("mtf-glp-cbd", "MTF-GLP-CBD")
+    assert "| MTF-GLP-CBD (used) |" in text
     assert "| EXP (interpolation) |" in text
     assert f"{used['reduced']['ergas']:.4f}" in text
     best = {column["key"]: column for column in found["columns"]}
@@ -68,7 +68,7 @@ def test_the_check_is_beside_the_product_and_in_its_record(judged):
     found = json.loads(fusion_evaluation.check_path(judged[0]).read_text())
     record = json.loads(judged[0].with_name("fused.tif.provenance.json").read_text())
     assert record["results"]["check"] == found
-    assert record["results"]["evaluation"]["used"]["method"] == "gsa"
+    assert record["results"]["evaluation"]["used"]["method"] == "mtf-glp-cbd"
     assert record["settings"]["mtf_gain"] == 0.29
     assert found["warnings"] == []
     assert set(found["spectral"]["relative_rmse"]) == {"blue", "green", "red", "nir"}

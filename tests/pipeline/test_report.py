@@ -446,3 +446,28 @@ def test_a_browser_draws_the_map_without_complaint(made, tmp_path):
     assert "leaflet-image-layer" in done.stdout
     drawn = done.stdout.split("</main>")[0]
     assert drawn.count('class="leaflet-control-layers-selector"') == 2 + 5
+
+
+def test_pan_sharpening_is_checked_and_compared(tmp_path):
+    run = make_run(tmp_path, scenes={"s": "2015-08-05T03:58:00+00:00"})
+    folder = run / "scenes/s"
+    check = {"spectral": {"relative_rmse": {"blue": 0.02, "nir": 0.093}}, "spatial": {"width_ratio": 0.98}}
+    (folder / "fused.fusion.json").write_text(json.dumps({**check, "warnings": ["nir differs by 9.3 %, expected 8 %"]}))
+    keys = ("sam_deg", "ergas", "q", "q2n", "scc"), ("d_lambda", "d_s", "qnr", "d_lambda_k", "hqnr")
+    rows = [
+        {"method": m, "reduced": dict.fromkeys(keys[0], v), "full": dict.fromkeys(keys[1], v)}
+        for m, v in (("exp", 0.1), ("gsa", 0.123), ("brovey", 0.456))
+    ]
+    record = {"format": "geocrack-fusion-evaluation", "version": 1, "used": "gsa", "rows": rows}
+    (folder / "fused.evaluation.json").write_text(json.dumps(record))
+    cv2.imwrite(str(folder / "fused.evaluation.png"), np.full((20, 30, 3), 200, np.uint8))
+    write_report(run, run / "report.html")
+    page = (run / "report.html").read_text()
+    part = page[page.index("<h2>Pan-sharpening</h2>") : page.index("<h2>Training</h2>")]
+    assert "blue 2 %, nir 9.3 %" in part
+    assert "nir differs by 9.3 %, expected 8 %" in part
+    assert "<b>GSA, used</b>" in part
+    assert part.count('<td class="best">0.123</td>') == 5  # less is better
+    assert part.count('<td class="best">0.456</td>') == 5
+    assert '<use href="#fusion_s"/>' in part
+    assert "pan-sharpened by GSA" in page
