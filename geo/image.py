@@ -18,6 +18,9 @@ from geo.masks import quality_path, seen
 from geo.raster import Encoding, geobox_of, open_raster, read
 from geo.windows import clip, slices
 
+#: Bands that can be worked out of others, with the weights of a sum (ITU-R BT.601, as photographs are made grey).
+DERIVED = {"grey": {"red": 0.299, "green": 0.587, "blue": 0.114}}
+
 _COLOURS = {ColorInterp.red: "red", ColorInterp.green: "green", ColorInterp.blue: "blue"}
 
 
@@ -91,6 +94,12 @@ class Image:
         self.encoding = _encoding(src, self._numbers)
 
     @property
+    def available(self) -> tuple[str, ...]:
+        """Names that ``read`` knows: the bands, and what can be worked out of them."""
+        derived = (name for name, parts in DERIVED.items() if name not in self.bands and set(parts) <= set(self.bands))
+        return (*self.bands, *derived)
+
+    @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
         return self._src.shape
@@ -108,7 +117,7 @@ class Image:
         window : Window
             May reach past the image.
         bands : sequence of str, optional
-            Some of ``self.bands``, in the order wanted.
+            Some of ``self.available``, in the order wanted.
 
         Returns
         -------
@@ -116,8 +125,18 @@ class Image:
             Physical units, NaN where not valid.
         valid : ndarray of bool, shape (height, width)
         """
-        numbers = self._numbers if bands is None else [self._numbers[self.bands.index(band)] for band in bands]
-        return read(self._src, window, bands=numbers)
+        if bands is None:
+            return read(self._src, window, bands=self._numbers)
+        parts = {band: {band: 1.0} if band in self.bands else DERIVED[band] for band in bands}
+        stored = list(dict.fromkeys(name for weights in parts.values() for name in weights))
+        values, valid = read(self._src, window, bands=[self._numbers[self.bands.index(name)] for name in stored])
+        if stored == list(bands):
+            return values, valid
+        sums = [
+            sum(np.float32(weight) * values[stored.index(name)] for name, weight in parts[band].items())
+            for band in bands
+        ]
+        return np.stack(sums).astype(np.float32), valid
 
     def seen(self, window: Window) -> np.ndarray:
         """Where the quality raster says that the ground was seen; everywhere inside where there is none.

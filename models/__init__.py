@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from geo.errors import ModelError, unknown_name
@@ -89,16 +90,26 @@ def check(name: str, settings: dict[str, Any]) -> dict[str, Any]:
     ModelError
         Unknown name or setting (the nearest known one is named), or a value of another type.
     """
+    return checked_settings(name, architecture(name), settings, given=("bands",))
+
+
+def checked_settings(name: str, kind: type, settings: dict[str, Any], *, given: Sequence[str]) -> dict[str, Any]:
+    """Check settings against the constructor of a class, but for the arguments that the data gives.
+
+    Raises
+    ------
+    ModelError
+        Unknown setting (the nearest known one is named), or a value of another type.
+    """
     from pydantic import ConfigDict, ValidationError, create_model
 
     from geo.settings import explain
 
-    kind = architecture(name)
-    hints = typing.get_type_hints(kind.__init__, include_extras=True)
+    hints = typing.get_type_hints(kind.__init__, include_extras=True)  # type: ignore[misc]
     fields: dict[str, Any] = {
         p.name: (hints[p.name], ... if p.default is p.empty else p.default)
         for p in inspect.signature(kind).parameters.values()
-        if p.name != "bands"
+        if p.name not in given
     }
     schema = create_model(kind.__name__, __config__=ConfigDict(extra="forbid"), **fields)
     try:

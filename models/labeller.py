@@ -39,11 +39,16 @@ class Encoding(Labeller):
 
     def encoder_stages(self) -> list[tuple[str, nn.Module]]:
         """Parts of the encoder that hold weights, by name, from the image to its deepest map."""
-        inner = getattr(self.encoder, "model", self.encoder)  # timm's networks lie inside a wrapper
-        parts = list(inner.named_children())
-        spread = [
-            (f"{name}.{number}", stage)
-            for name, part in parts
-            for number, stage in (enumerate(part) if isinstance(part, nn.Sequential | nn.ModuleList) else [("", part)])
-        ]
-        return [(name.rstrip("."), part) for name, part in spread if any(True for _ in part.parameters())]
+        return stages_of(self.encoder)
+
+
+def stages_of(encoder: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Parts of an encoder that hold weights, by name, in their order; sequences are taken apart."""
+    inner = getattr(encoder, "model", encoder)  # timm's networks lie inside a wrapper
+    parts = list(inner.named_children())
+    spread = [
+        (f"{name}.{number}", stage)
+        for name, part in parts
+        for number, stage in (enumerate(part) if isinstance(part, nn.Sequential | nn.ModuleList) else [("", part)])
+    ]
+    return [(name.rstrip("."), part) for name, part in spread if any(True for _ in part.parameters())]

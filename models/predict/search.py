@@ -92,7 +92,7 @@ class Search:
     def opened(self) -> Iterator[Image]:
         """Open the image; its bands are those of the models."""
         with open_image(self.image, self.bands) as image:
-            missing = [band for band in self.ensemble.bands if band.lower() not in image.bands]
+            missing = [band for band in self.ensemble.bands if band.lower() not in image.available]
             if missing:
                 raise ModelError(
                     f"{self.ensemble.path or 'the model'} was trained on the bands {', '.join(self.ensemble.bands)}, "

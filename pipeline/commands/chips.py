@@ -40,6 +40,7 @@ def command() -> None:
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other images.")
 @click.option("--bands", default="red,green,blue", show_default=True, help="Names of the bands, in their order.")
+@click.option("--grey", is_flag=True, help="Make chips of one band, grey, out of red, green and blue.")
 @click.option(
     "--black-px",
     type=click.IntRange(min=0),
@@ -60,14 +61,15 @@ def import_command(
     test_fraction: float,
     seed: int,
     bands: str,
+    grey: bool,
     black_px: int,
     threads: int | None,
     overwrite: bool,
 ) -> None:
     """Import photographs in IMAGES and their masks in MASKS, which have the same names but for the suffix.
 
-    Images keep their sizes; masks are 0 and 1, or 0 and 255. Images with the same pixels go into the same
-    split.
+    Images keep their sizes; masks are 0 and 1, or 0 and 255, or outlines of Labelme (.json). Images with the same
+    pixels go into the same split.
     """
     if test_list is not None and test_fraction:
         raise click.UsageError("give either --test-list or --test-fraction")
@@ -85,6 +87,7 @@ def import_command(
         "test_fraction": test_fraction,
         "seed": seed,
         "black_px": black_px,
+        "grey": grey,
     }
     inputs = [images, masks, negatives, test_list]
     with track("chips import", output, inputs=inputs, settings={**settings, "bands": bands}) as record:

@@ -1,0 +1,112 @@
+"""Outlines of Labelme in place of masks, and chips of one grey band."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+from rasterio.windows import Window
+
+from geo.errors import LabelError, RasterError
+from geo.image import open_image
+from models.chips import open_chips, read_chip
+from models.labelme import labelme_mask
+from models.photographs import import_photographs
+
+
+def outlines(path, *shapes, height=40, width=60):
+    content = {"version": "5.0.1", "shapes": list(shapes), "imageHeight": height, "imageWidth": width}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def shape(points, label="crack", kind="polygon"):
+    return {"label": label, "points": points, "shape_type": kind}
+
+
+def test_a_polygon_covers_its_pixels(tmp_path):
+    path = outlines(tmp_path / "a.json", shape([[10, 5], [30, 5], [30, 25], [10, 25]]))
+    mask = labelme_mask(path)
+    assert (mask.shape, mask.dtype) == ((40, 60), np.uint8)
+    assert mask[5:25, 10:30].all()
+    assert abs(int(mask.sum()) - 400) <= 41  # borders through pixel corners may fall to either side
+
+
+def test_other_kinds_and_background(tmp_path):
+    path = outlines(
+        tmp_path / "a.json",
+        shape([[30, 25], [10, 5]], kind="rectangle"),
+        shape([[20, 15], [24, 15]], "background", "circle"),
+        shape([[40, 2.5], [59, 2.5]], kind="line"),
+        shape([[1, 1], [2, 2]]),  # an outline that was never finished
+    )
+    mask = labelme_mask(path)
+    assert mask[6, 12] == 1
+    assert mask[15, 20] == 0
+    assert mask[2, 42:58].all()
+    assert not mask[10:, 41:].any()
+
+
+SIZED = '{"imageHeight": 4, "imageWidth": 4, "shapes": [%s]}'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as outlines of Labelme"),
+        ('{"shapes": []}', "no 'imageHeight'"),
+        (SIZED % '{"label": "a", "points": [["x", 1]]}', "could not convert"),
+        (SIZED % '{"label": "a", "points": [[1, 1]], "shape_type": "point"}', "'point'"),
+    ],
+)
+def test_damaged_outlines_are_told(tmp_path, content, message):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(LabelError, match=message):
+        labelme_mask(tmp_path / "a.json")
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"images/p{number}.png"), rng.integers(1, 255, (40, 60, 3)).astype(np.uint8))
+        outlines(tmp_path / f"masks/p{number}.json", shape([[10, 5], [30, 5], [30, 25], [10, 25]]))
+    return tmp_path
+
+
+def test_outlines_and_grey_become_chips(photographs):
+    import_photographs(
+        photographs / "images", photographs / "masks", photographs / "chips", grey=True, val_fraction=0.3
+    )
+    chips = open_chips([photographs / "chips"])
+    assert tuple(chips.bands) == ("grey",)
+    record = chips.records[0]
+    image, label, valid = read_chip(record)
+    blue, green, red = cv2.imread(str(photographs / f"images/{record.id}.png")).transpose(2, 0, 1).astype(float)
+    np.testing.assert_allclose(image[0], 0.299 * red + 0.587 * green + 0.114 * blue, rtol=1e-5)
+    assert valid.all()
+    assert label[10, 15] == 1
+    assert label[30, 50] == 0
+
+
+def test_grey_is_known_of_any_image_with_the_three_colours(photographs):
+    with open_image(photographs / "images/p0.png") as image:
+        assert image.available == ("red", "green", "blue", "grey")
+        both, _ = image.read(Window(0, 0, 5, 4), ["grey", "red"])
+        red, _ = image.read(Window(0, 0, 5, 4), ["red"])
+    np.testing.assert_array_equal(both[1], red[0])
+    with open_image(photographs / "images/p0.png", ["a", "b", "c"]) as image:
+        assert image.available == ("a", "b", "c")
+
+
+def test_grey_of_other_bands_is_told(photographs):
+    with pytest.raises(RasterError, match="grey is worked out of red, green and blue"):
+        import_photographs(
+            photographs / "images",
+            photographs / "masks",
+            photographs / "chips",
+            bands=("nir", "red", "green"),
+            grey=True,
+        )
