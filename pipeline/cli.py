@@ -29,6 +29,7 @@ COMMANDS = {
     "estimate": "Estimate area and accuracy from a checked sample.",
     "sizes": "Fit the area-frequency curve of an inventory.",
     "track": "Link the landslides of several dates.",
+    "ingest-review": "Turn a reviewed inventory into labels and hard negatives.",
     "report": "Write the HTML report of a run.",
 }
 
@@ -42,7 +43,7 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"pipeline.commands.{name}").command
+        return importlib.import_module(f"pipeline.commands.{name.replace('-', '_')}").command
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):

@@ -54,6 +54,9 @@ class SceneConfig(Section):
     dem: FilePath | None = Field(None, description="DEM of this scene, instead of `ortho.dem`.")
     labels: FilePath | None = Field(None, description="Landslides of this date, vector or raster, to train on.")
     truth: FilePath | None = Field(None, description="Landslides of this date to score against.")
+    reviews: list[FilePath] = Field(
+        [], description="What persons judged in inventories (`geocrack ingest-review`) of this date, to train on too."
+    )
     map: bool = Field(True, description="Search this scene for landslides.")
 
 
@@ -246,8 +249,10 @@ class Run(Section):
         wrong = [f"scenes: the name '{name}' is given twice; names must differ" for name in twice]
         if not any(s.map for s in self.scenes):
             wrong.append("scenes: none has `map: true`; at least one must be searched")
-        if self.training.model is None and not any(s.labels for s in self.scenes):
+        if self.training.model is None and not any(s.labels or s.reviews for s in self.scenes):
             wrong.append("scenes: none has `labels`, and `training.model` is not given; a model needs one of them")
+        if self.training.model is not None and any(s.reviews for s in self.scenes):
+            wrong.append("scenes: `reviews` are trained on, but `training.model` is given; leave out one of them")
         for scene in self.scenes:
             if isinstance(scene.product, Generic) and scene.product.pan is None:
                 wrong.append(f"scenes: '{scene.name}' has no `pan`; the flow maps fused images, so give one")
