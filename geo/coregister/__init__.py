@@ -21,7 +21,7 @@ from geo.coregister.estimate import LARGEST, MAX_RESIDUAL_PX, MOST, Estimate
 from geo.coregister.phase import MAX_SHIFT_PX, MIN_SCORE, Match, least_score, phase_shift
 from geo.coregister.residual_map import draw_residuals, picture_path, write_residual_map, write_tie_points
 from geo.coregister.result import Registration, TiePoints
-from geo.errors import GridError
+from geo.errors import GridError, RegistrationError
 from geo.fusion.mtf import GAIN
 from geo.fusion.pair import SMALLEST, Pair
 from geo.raster import crs_name
@@ -48,6 +48,8 @@ __all__ = [
     "write_tie_points",
 ]
 
+#: Pixels of one image along a pixel of the other at most: windows of the finer one are read whole.
+_MOST_RATIO = 50
 #: What to do when PAN and MSS cannot be registered.
 _WAY_ON = "look at both images, or fuse with --no-coregister"
 
@@ -91,7 +93,7 @@ def register(
     RegistrationError
         Too few tie points match or agree, or what is left at the held-out ones is too large.
     GridError
-        The images have different CRSs, or one not in metres, are rotated, or do not overlap.
+        The images have different CRSs, or one not in metres, have pixels too different, are rotated, or do not overlap.
     """
     workers = cpus(threads)
     with ExitStack() as opened:
@@ -99,25 +101,37 @@ def register(
             opened.enter_context(FileSource(image)) if isinstance(image, str | os.PathLike) else image
             for image in (reference, moving)
         )
-        _check_metres(moving)
+        _check_comparable(reference, moving)
         # where the moving image is the finer one, it is brought to the reference's pixels
         fine = max(1, int(np.ceil(reference.grid.affine.a / moving.grid.affine.a - 0.01)))
         pair = Pair(reference, moving, opened, gain=gain, factor=fine)
         estimate = Estimate(pair, workers, way_on)
         steps = int(np.ceil((max_shift_m or 0) / (MAX_SHIFT_PX * pair.pixel_m)))
         steps = min(steps, min(pair.overlap.width, pair.overlap.height) // (2 * SMALLEST))
+        not_far = None
         if steps > 1:
             far = Pair(reference, moving, opened, gain=gain, factor=fine * steps)
-            first = Estimate(far, workers, way_on)
-            first.find_shift()
-            pair.displacement = pair.displacement.moved(far.displacement.coefficients[:, 0])
-        estimate.find_shift()
+            try:
+                Estimate(far, workers, way_on).find_shift()
+                pair.displacement = pair.displacement.moved(far.displacement.coefficients[:, 0])
+            except RegistrationError as error:  # what coarse pixels do not show, fine ones may
+                not_far = error
+        try:
+            estimate.find_shift()
+        except RegistrationError as error:
+            raise (not_far or error) from None
         return estimate.through_tie_points()
 
 
-def _check_metres(image: Source) -> None:
-    """Raise ``GridError`` where displacements could not be told in metres."""
-    crs = image.grid.crs
+def _check_comparable(reference: Source, moving: Source) -> None:
+    """Raise ``GridError`` where displacements could not be told in metres, or pixels are too different."""
+    ratio = moving.grid.affine.a / reference.grid.affine.a
+    if not 1 / _MOST_RATIO <= abs(ratio) <= _MOST_RATIO:
+        raise GridError(
+            f"{moving.name} has pixels {abs(ratio):.4g} times as large as {reference.name}; expected {_MOST_RATIO} times "
+            "at most: bring the finer one to coarser pixels with `geocrack ortho --resolution`"
+        )
+    image, crs = moving, moving.grid.crs
     if crs is not None and (not crs.projected or abs(crs.proj.axis_info[0].unit_conversion_factor - 1) > 1e-9):
         raise GridError(
             f"{image.name} has the CRS {crs_name(crs)}, whose units are not metres; expected a projected CRS such as "

@@ -25,8 +25,9 @@ _LEAST_LIMIT_PX = 0.3
 #: Height of the second peak relative to the first from which a texture repeats itself: 0.55 to 0.95 where it does, 0.1
 #: to 0.2 on other ground, also under clouds (measured).
 REPEATED = 0.5
-#: Side of the windows that the first shift is found on, and their pixels of the moving image at most.
-_GLOBAL, _GLOBAL_READ = 384, 1536
+#: Side of the windows that the first shift is found on, and their pixels of the moving image and the reference that are
+#: read, where it is not the least.
+_GLOBAL, _GLOBAL_READ = 384, (1536, 3072)
 #: Share of good ground that a tie point needs, and that a window of the first shift needs: these are large, and the
 #: corners of a scene that lies aslant on its grid are empty.
 _MIN_VALID, _GLOBAL_MIN_VALID = 0.5, 0.2
@@ -80,7 +81,9 @@ class Estimate:
             No large window matches, or all that do match at several places.
         """
         overlap, pixel = self.pair.overlap, self.pair.pixel_m
-        side = min(_GLOBAL, max(_GLOBAL_READ // self.pair.factor, 2 * MAX_SHIFT_PX), overlap.width, overlap.height)
+        ratio = self.pair.factor, pixel * self.pair.to_reference.a
+        affordable = max(int(min(_GLOBAL_READ[0] / ratio[0], _GLOBAL_READ[1] / ratio[1])), 2 * MAX_SHIFT_PX)
+        side = min(_GLOBAL, affordable, overlap.width, overlap.height)
         windows = spread_windows(overlap, side, 3)
         for attempt in range(6):
             found = self.measure(windows, least=_GLOBAL_MIN_VALID)

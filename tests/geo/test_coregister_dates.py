@@ -1,5 +1,8 @@
 """Registration of two dates: other light, new scars, clouds, warps, resolutions; and what must not be registered."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from skimage.registration import phase_cross_correlation
@@ -7,6 +10,7 @@ from skimage.registration import phase_cross_correlation
 from geo.coregister import phase_shift, register
 from geo.errors import GridError, RegistrationError
 from geo.masks import QUALITY, Quality, quality_path
+from geo.ortho import orthorectify
 from geo.raster import open_raster, read
 from tests.geo.date_scene import FINE, PIXEL_M, seen, write_dates
 from tests.geo.pair_scene import MSS_M, PAN_M, PAN_MIX, displaced, write_pair
@@ -224,10 +228,43 @@ def test_grids_that_cannot_be_compared_are_told(tmp_path):
     upside = type(grid)(grid.shape, affine, grid.crs)
     with pytest.raises(GridError, match=r"upside\.tif is a flipped raster; expected an ortho with north up"):
         register(reference, write_image(tmp_path / "upside.tif", values, grid=upside))
+    fine = type(grid)(grid.shape, type(affine)(0.03, 0, LEFT, 0, -0.03, TOP), grid.crs)
+    with pytest.raises(GridError, match=r"fine\.tif has pixels 0\.015 times as large as .*; expected 50 times at most"):
+        register(reference, write_image(tmp_path / "fine.tif", values, grid=fine))
     degrees = type(grid)(grid.shape, type(grid.affine)(1e-5, 0, 103.5, 0, -1e-5, 31.3), "EPSG:4326")
     path = write_image(tmp_path / "degrees.tif", values, grid=degrees)
     with pytest.raises(GridError, match=r"has the CRS EPSG:4326, whose units are not metres; expected a projected CRS"):
         register(path, path)
+
+
+@pytest.fixture(scope="module")
+def pleiades(tmp_path_factory):
+    """Orthos of one pass: MSS, and a stereo pair of PAN, over a DEM of 90 m."""
+    folder = Path(os.environ.get("GEOCRACK_REALDATA", "../shared/data")) / "pleiades_ventoux"
+    if not folder.exists():
+        pytest.skip(f"{folder} is not there")
+    out, dem = tmp_path_factory.mktemp("pleiades"), folder / "SRTM_N44E005_crop.tif"
+    for name, resolution in (("PAN_left", 0.5), ("PAN_right", 0.5), ("MS", 2.0)):
+        image = folder / f"PHR1B_ventoux_{name}.tif"
+        orthorectify(image, out / f"{name}.tif", dem=dem, geoid="egm96", resolution_m=resolution)
+    return out
+
+
+@pytest.mark.realdata
+def test_real_images_the_other_way_round(pleiades):
+    """PAN against MSS is MSS against PAN with the sign turned, though pixels are averaged instead of blurred."""
+    one = register(pleiades / "PAN_left.tif", pleiades / "MS.tif")
+    other = register(pleiades / "MS.tif", pleiades / "PAN_left.tif")
+    np.testing.assert_allclose(other.displacement(*one.origin), -np.array(one.displacement(*one.origin)), atol=0.1)
+    assert other.held_out_rmse_m < 0.25
+    assert other.held_out_before_m > 0.5
+
+
+@pytest.mark.realdata
+def test_real_cliffs_that_the_dem_does_not_hold_are_refused(pleiades):
+    """Stereo images disagree there by ten metres from one tie point to the next, which no smooth field can mend."""
+    with pytest.raises(RegistrationError, match="tie points that match do not agree with each other"):
+        register(pleiades / "PAN_left.tif", pleiades / "PAN_right.tif", max_shift_m=100)
 
 
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.4, -1.3), (-3.7, 2.2), (7.25, 6.5)])
@@ -240,7 +277,6 @@ def test_windows_agree_with_scikit_image(shift):
     theirs, _, _ = phase_cross_correlation(
         (second - second.mean()) * fade, (first - first.mean()) * fade, upsample_factor=100, normalization=None
     )
-    # both compare windows, so what enters at the rim pulls a little towards zero: ours is measured again at zero
     dx, dy, _, _ = phase_shift(first, second, np.ones((96, 96), bool))
     assert np.hypot(dx - theirs[1], dy - theirs[0]) < 0.1
     assert np.hypot(dx - shift[0], dy - shift[1]) < 0.1
