@@ -128,8 +128,8 @@ def _check_comparable(reference: Source, moving: Source) -> None:
     ratio = moving.grid.affine.a / reference.grid.affine.a
     if not 1 / _MOST_RATIO <= abs(ratio) <= _MOST_RATIO:
         raise GridError(
-            f"{moving.name} has pixels {abs(ratio):.4g} times as large as {reference.name}; expected {_MOST_RATIO} times "
-            "at most: bring the finer one to coarser pixels with `geocrack ortho --resolution`"
+            f"{moving.name} has pixels {abs(ratio):.4g} times as large as {reference.name}; expected "
+            f"{_MOST_RATIO} times at most: bring the finer one to coarser pixels with `geocrack ortho --resolution`"
         )
     image, crs = moving, moving.grid.crs
     if crs is not None and (not crs.projected or abs(crs.proj.axis_info[0].unit_conversion_factor - 1) > 1e-9):
