@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _DECIMALS = 4
 #: Decimals of metres and degrees from the DEM.
 _TERRAIN_DECIMALS = 2
+_WORKERS = 2
 
 
 def pixel_area(grid: GeoBox) -> float:
@@ -81,8 +83,12 @@ def landslides(
     drawn = regions.geometry if outline is None else outline
     seen_by = [views[n] for n in regions.source]
     area, pixel_m = regions.pixels * pixel_area(grid), float(np.sqrt(pixel_area(grid)))
-    length, width = shape.length_and_width(drawn)
-    ellipsoid = shape.on_ellipsoid(drawn, grid.crs)
+    with ThreadPoolExecutor(_WORKERS) as pool:  # shapely lets other threads work
+        sides = pool.submit(shape.length_and_width, drawn)
+        measured = pool.submit(shape.on_ellipsoid, drawn, grid.crs)
+        seen_beyond = pool.submit(_valid_share, regions, grid, not_searched or {})
+        length, width = sides.result()
+        ellipsoid, valid_share = measured.result(), seen_beyond.result()
     errors = position_error_m or {}
     error = np.array([errors.get(int(n), np.nan) for n in regions.source], dtype=float)
     known = zones or Zones(len(regions))
@@ -118,7 +124,7 @@ def landslides(
         "width_m": np.round(width, 3),
         "elongation": np.round(length / np.maximum(width, 1e-9), _DECIMALS),
         "uncertainty": np.round(known.mean("spread", "spread pixels"), _DECIMALS),
-        "valid_share": np.round(_valid_share(regions, grid, not_searched or {}), _DECIMALS),
+        "valid_share": np.round(valid_share, _DECIMALS),
         **{name: np.round(values, _TERRAIN_DECIMALS) for name, values in terrain.items()},
         "ndvi_mean": np.round(ndvi, _DECIMALS),
         "brightness_mean": np.round(brightness, _DECIMALS),

@@ -65,8 +65,8 @@ def on_ellipsoid(geometry: np.ndarray, crs: Any) -> OnEllipsoid:
     left, bottom, right, top = shapely.bounds(geometry).T
     for number in np.flatnonzero(np.maximum(right - left, top - bottom) > _WIDE):
         degrees = shapely.transform(geometry[number], lambda xy: np.column_stack(to_degrees.transform(*xy.T)))
-        signed, length = geod.geometry_area_perimeter(shapely.orient_polygons(degrees))
-        area[number], perimeter[number] = abs(signed), length
+        area[number] = abs(geod.geometry_area_perimeter(shapely.orient_polygons(degrees))[0])
+        perimeter[number] = geod.geometry_length(shapely.boundary(degrees))  # the other's leaves holes out
     return OnEllipsoid(area, perimeter)
 
 
