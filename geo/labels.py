@@ -11,13 +11,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import geopandas as gpd
 import numpy as np
 import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import GridError, LabelError
-from geo.inventory.truth import Drawn, Marked, is_raster, open_marked, read_polygons
+from geo.image import Image
+from geo.inventory import reviewed
+from geo.inventory.truth import Drawn, Marked, is_raster, mended, open_marked, read_polygons
 from geo.raster import crs_name
 from geo.windows import clip, slices
 
@@ -102,6 +105,76 @@ def open_labels(path: str | os.PathLike | None, geobox: GeoBox, *, layer: str | 
                 _check_meets(path, polygons.geometry, geobox, LabelError)
             found = {"features": polygons.features, "repaired": polygons.repaired, "dropped": polygons.dropped}
             yield Labels(Drawn(polygons.geometry, geobox), (height, width), found)
+
+
+class Judged:
+    """Labels of ground that persons looked at; made by ``read_reviews``."""
+
+    def __init__(self, drawn: Sequence[tuple[Drawn, Drawn]], shape: tuple[int, int]):
+        self._drawn, self._shape = drawn, shape
+
+    def over(self, label: np.ndarray, window: Window) -> np.ndarray:
+        """Labels of a window with what was judged in place of what they say; the last review decides.
+
+        Parameters
+        ----------
+        label : ndarray of uint8, shape (height, width)
+        window : Window
+            May reach past the image.
+        """
+        inside = clip(window, self._shape)
+        if not (inside.width and inside.height):
+            return label
+        told = label.copy()
+        part = told[slices(inside, window)]
+        for landslides, ground in self._drawn:
+            part[ground.read(inside)] = BACKGROUND
+            part[landslides.read(inside)] = LANDSLIDE
+        return told
+
+
+def read_reviews(paths: Sequence[str | os.PathLike], image: Image) -> Judged:
+    """Read what persons judged in inventories of an image (``geo.inventory.reviewed``).
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Later reviews decide where they overlap earlier ones.
+    image : Image
+        What was judged in other scenes is left out. An image that does not tell its scene is taken for that of a
+        review with one scene.
+
+    Raises
+    ------
+    LabelError
+        A file is no review, or holds nothing of this scene or on this ground.
+    RasterError
+        A file cannot be read.
+    """
+    geobox = image.geobox
+    drawn = []
+    for path in paths:
+        found = reviewed.read(path)
+        there = [str(scene) for scene in found.reviewed["scene"]]
+        scene = image.name
+        if scene not in there and "GEOCRACK_SCENE" not in image.tags and len(there) == 1:
+            scene = there[0]
+        if scene not in there:
+            raise LabelError(
+                f"{path} holds reviews of {', '.join(there) or 'no scene'}, none of {scene}, which {image.path} shows; "
+                "give the image that was reviewed"
+            )
+        ground, landslides = (_of_scene(frame, scene, geobox) for frame in (found.reviewed, found.labels))
+        _check_meets(path, ground, geobox, LabelError)
+        drawn.append((Drawn(landslides, geobox), Drawn(ground, geobox)))
+    height, width = geobox.shape
+    return Judged(drawn, (height, width))
+
+
+def _of_scene(frame: gpd.GeoDataFrame, scene: str, geobox: GeoBox) -> np.ndarray:
+    """Take the outlines of one scene, valid and in the CRS of a grid."""
+    mine = frame[frame["scene"].astype(str) == scene].to_crs(str(geobox.crs))
+    return mended(np.asarray(mine.geometry))[0]
 
 
 class Area:

@@ -17,9 +17,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.atomic import atomic
-from geo.errors import GridError, RasterError
+from geo.errors import GridError, LabelError, RasterError
 from geo.image import Image, open_image
-from geo.labels import UNKNOWN, Area, Labels, open_labels, read_area
+from geo.labels import UNKNOWN, Area, Judged, Labels, open_labels, read_area, read_reviews
 from geo.split import SPLITS, Blocks, Cell, blocks_of
 from models.chips import ChipsWriter, NewChip
 
@@ -67,6 +67,7 @@ def tile(
     *,
     labels: str | os.PathLike | None = None,
     labels_layer: str | None = None,
+    reviews: Sequence[str | os.PathLike] = (),
     areas: str | os.PathLike | None = None,
     areas_layer: str | None = None,
     bands: Sequence[str] | None = None,
@@ -90,6 +91,9 @@ def tile(
     labels : path, optional
         Polygons or a raster, see ``geo.labels.open_labels``.
     labels_layer : str, optional
+    reviews : sequence of path
+        What persons judged (``geocrack ingest-review``); it stands above the labels. Chips of which nothing is known
+        are left out.
     areas : path, optional
         Polygons; only chips that lie wholly inside are cut.
     areas_layer : str, optional
@@ -111,7 +115,7 @@ def tile(
     GridError
         The image has no projected CRS, or no chip fits into the areas.
     LabelError
-        Labels or areas without CRS, elsewhere, or with unknown values.
+        Labels or areas without CRS, elsewhere, or with unknown values; reviews of other scenes.
     OutputExistsError, OutputError
     """
     with ExitStack() as stack:
@@ -119,6 +123,7 @@ def tile(
         blocks = cut.blocks(image.geobox)
         area = read_area(areas, image.geobox, layer=areas_layer) if areas else None
         label = stack.enter_context(open_labels(labels, image.geobox, layer=labels_layer))
+        judged = read_reviews(reviews, image) if reviews else None
         scene = list(blocks.chips(image.geobox))
         cells = [cell for cell in scene if area is None or area.holds(cell.window)]
         if not cells:
@@ -128,28 +133,38 @@ def tile(
             )
         part = stack.enter_context(atomic(output, overwrite=overwrite, folder=True, known_by="chips.json"))
         writer = ChipsWriter(part, image.bands, _crs_name(image.geobox))
-        reader = _Reader(image, label, cut.min_valid, scene[0].block)
+        reader = _Reader(image, label, judged, cut.min_valid, scene[0].block)
         writer.write(reader.chips(progress(cells, "Cutting chips", len(cells)), blocks), workers=threads)
+        if not reader.taken and reader.unknown:
+            raise LabelError(
+                f"no chip of {image.path} that is valid to {100 * cut.min_valid:.0f} % shows ground that was judged in "
+                f"{', '.join(map(str, reviews))}; judge more features, or give a lower --min-valid"
+            )
         if not reader.taken:
             raise _nothing_valid(image.path, reader.best_share, cut.min_valid, area)
         content = writer.finish(
             resolution_m=round(float(np.sqrt(abs(image.geobox.affine.determinant)) * _metres(image.geobox)), 6),
-            sources=[_source(image, labels, areas)],
+            sources=[_source(image, labels, areas) | ({"reviews": [str(r) for r in reviews]} if reviews else {})],
             tiling={**asdict(cut), "gap_px": list(blocks.gap)},
             left_out=reader.left_out,
             labels=label.findings if labels else None,
+            **({"unknown": reader.unknown} if reviews else {}),
         )
-    _warn(content, cut, labelled=labels is not None)
+    if not reviews:  # they are few, and join the chips of whole scenes
+        _warn(content, cut, labelled=labels is not None)
     return content
 
 
 class _Reader:
     """Read the chips of a scene one after the other and count what is left out."""
 
-    def __init__(self, image: Image, labels: Labels, min_valid: float, first_block: tuple[int, int]):
-        self._image, self._labels, self._min_valid, self._first = image, labels, min_valid, first_block
+    def __init__(
+        self, image: Image, labels: Labels, judged: Judged | None, min_valid: float, first_block: tuple[int, int]
+    ):
+        self._image, self._labels, self._judged = image, labels, judged
+        self._min_valid, self._first = min_valid, first_block
         self._prefix = re.sub(r"[^A-Za-z0-9_.-]+", "_", image.name)
-        self.taken = self.left_out = 0
+        self.taken = self.left_out = self.unknown = 0
         self.best_share = 0.0
 
     def chips(self, cells: Iterable[Cell], blocks: Blocks) -> Iterator[NewChip]:
@@ -163,18 +178,26 @@ class _Reader:
             if share < self._min_valid or share == 0:
                 self.left_out += 1
                 continue
+            label = np.where(good, self._label(window), UNKNOWN).astype(np.uint8)
+            if self._judged is not None and (label == UNKNOWN).all():
+                self.unknown += 1
+                continue
             self.taken += 1
             yield NewChip(
                 id=f"{self._prefix}_{self._number(cell, blocks)}",
                 split=cell.split,
                 source=image.name,
                 values=values,
-                label=np.where(good, self._labels.read(window), UNKNOWN).astype(np.uint8),
+                label=label,
                 good=good,
                 geobox=_grid_of(image.geobox, window),
                 encoding=image.encoding,
                 tags=image.tags,
             )
+
+    def _label(self, window: Window) -> np.ndarray:
+        label = self._labels.read(window)
+        return label if self._judged is None else self._judged.over(label, window)
 
     def _number(self, cell: Cell, blocks: Blocks) -> str:
         """Row and column of a chip among all that meet the scene."""

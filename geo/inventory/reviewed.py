@@ -155,6 +155,29 @@ def write(path: str | os.PathLike, review: Reviewed, *, overwrite: bool = False)
     )
 
 
+def read(path: str | os.PathLike) -> Reviewed:
+    """Read a review that was written by ``write``.
+
+    Raises
+    ------
+    LabelError
+        The file holds other layers.
+    RasterError
+        The file cannot be read.
+    """
+    file = Path(path)
+    names = geopackage.polygon_layers(file)
+    if missing := [name for name in (LABELS, HARD_NEGATIVES, REVIEWED) if name not in names]:
+        hint = "run it on this inventory first" if "review" in names else "give such a file"
+        raise LabelError(f"{path} has no layer '{missing[0]}'; expected what `geocrack ingest-review` writes: {hint}")
+    frames = {name: gpd.read_file(file, layer=name) for name in (LABELS, HARD_NEGATIVES, REVIEWED)}
+    for name, frame in frames.items():
+        if frame.crs is None or "scene" not in frame:
+            lacking = "CRS" if frame.crs is None else "attribute 'scene'"
+            raise LabelError(f"the layer '{name}' of {path} has no {lacking}; run `geocrack ingest-review` again")
+    return Reviewed(frames[LABELS], frames[HARD_NEGATIVES], frames[REVIEWED], {})
+
+
 # ---------------------------------------------------------------------------------------------------- reading
 def _read(path: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFrame | None, dict[str, int]]:
     """Landslides as mapped, features of the review (both valid, in one CRS of metres), and the searched ground."""

@@ -18,6 +18,12 @@ log = logging.getLogger(__name__)
     "--labels", type=options.PATH, help="Landslides: polygons of any format and CRS, or a raster of 0 and 1 or 255."
 )
 @click.option("--labels-layer", help="Layer of the labels.  [default: the only one, or landslides]")
+@click.option(
+    "--review",
+    type=options.PATH,
+    multiple=True,
+    help="What was judged in an inventory (geocrack ingest-review); it stands above the labels.",
+)
 @click.option("--areas", type=options.PATH, help="Polygons; only chips that lie wholly inside are cut.")
 @click.option("--areas-layer", help="Layer of the areas.  [default: the only one]")
 @click.option("--bands", help="Names of the image's bands in the order of the file, such as red,green,blue.")
@@ -36,6 +42,7 @@ def command(
     image: Path,
     labels: Path | None,
     labels_layer: str | None,
+    review: tuple[Path, ...],
     areas: Path | None,
     areas_layer: str | None,
     bands: str | None,
@@ -54,7 +61,7 @@ def command(
 
     Whole blocks of ground are dealt to the splits, with a gap between them, and the same ground falls into the
     same split in every image of one CRS and resolution. Without --labels the chips are dealt as well, with
-    labels of 255 (not known).
+    labels of 255 (not known). With --review only chips with ground of which something is known are cut.
     """
     from geo.atomic import check_free
     from geo.masks import quality_path
@@ -69,7 +76,7 @@ def command(
     check_free(output, overwrite=overwrite)
     cut = Cut(size, overlap, block_chips, gap_m, fractions, min_valid, seed)
     quality = quality_path(image)
-    inputs = [image, quality if quality.exists() else None, labels, areas]
+    inputs = [image, quality if quality.exists() else None, labels, *review, areas]
     settings = {**vars(cut), "labels_layer": labels_layer, "areas_layer": areas_layer, "bands": bands}
     with track("tile", output, inputs=inputs, settings=settings) as record:
         found = tile(
@@ -78,6 +85,7 @@ def command(
             cut,
             labels=labels,
             labels_layer=labels_layer,
+            reviews=review,
             areas=areas,
             areas_layer=areas_layer,
             bands=bands.split(",") if bands else None,
@@ -89,7 +97,9 @@ def command(
     log_counts(output, found["counts"])
     if found["left_out"]:
         log.info("%d chips were left out: less than %g %% of them is valid", found["left_out"], 100 * min_valid)
-    if labels is None:
+    if found.get("unknown"):
+        log.info("%d chips show no ground that was judged, and are left out", found["unknown"])
+    if labels is None and not review:
         log.info("no labels were given: all pixels are labelled 255 (not known)")
 
 

@@ -5,10 +5,10 @@ import numpy as np
 import pyogrio
 import pytest
 import shapely
-from review_scene import CRS, NEWER, OLD, OLDER, SCARS, Edited, box, image, make
 
 from geo.errors import GridError, LabelError, OutputExistsError, RasterError
 from geo.inventory import reviewed
+from tests.review_scene import CRS, NEWER, OLD, OLDER, SCARS, Edited, box, image, make
 
 AROUND = 10.0
 
