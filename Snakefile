@@ -37,8 +37,10 @@ except GeocrackError as error:
 P = run_paths.RunPaths(RUN.run)
 SCENES = {scene.name: scene for scene in RUN.scenes}
 MAPPED = [scene.name for scene in RUN.scenes if scene.map]
+DATED = [name for name in MAPPED if getattr(SCENES[name].product, "acquired", "in its metadata")]
 SCORED = [scene.name for scene in RUN.scenes if scene.map and scene.truth]
 LABELLED = [scene.name for scene in RUN.scenes if scene.labels]
+REVIEWED = [scene.name for scene in RUN.scenes if scene.reviews]
 RECIPES = run_paths.recipes(RUN)  # name of the model -> its recipe, or its file where it is given
 FIRST = next(iter(RECIPES))
 PARTS = range(1, RUN.prediction.parts + 1) if RUN.prediction.parts > 1 else ()  # of each scene's prediction
@@ -90,6 +92,7 @@ rule inventory:
     input:
         P.inventory,
         P.report,
+        [P.tracks] if len(DATED) > 1 else [],
         expand(P.score, scene=SCORED, recipe=RECIPES),
 
 
@@ -195,6 +198,7 @@ rule fuse:
     output:
         fused=P.fused,
         coregistration=P.coregistration,
+        tie_points=[P.tie_points] if RUN.fusion.coregister else [],
         check=P.fusion_check,
         evaluation=[P.fusion_evaluation] if RUN.fusion.evaluate else [],
     log:
@@ -236,13 +240,7 @@ rule tile:
         mem_mb=1000,
     params:
         area=flag("areas", RUN.training.area),
-        split=" ".join(
-            [
-                f"--size {RUN.tiling.size} --overlap {RUN.tiling.overlap} --block-chips {RUN.tiling.block_chips}",
-                f"--gap-m {RUN.tiling.gap_m} --fractions {' '.join(map(str, RUN.tiling.fractions))}",
-                f"--min-valid {RUN.tiling.min_valid} --seed {RUN.tiling.seed}",
-            ]
-        ),
+        split=run_paths.tiling_options(RUN),
     message:
         "Cutting {wildcards.scene} into chips"
     shell:
@@ -250,10 +248,35 @@ rule tile:
         "-o {output.chips:q} --overwrite > {log:q} 2>&1"
 
 
+rule tile_reviewed:
+    """Only scenes with `reviews` ask for it; the split is that of the other chips, so no ground leaks."""
+    input:
+        image=P.fused,
+        reviews=lambda w: [str(file) for file in SCENES[w.scene].reviews],
+    output:
+        chips=directory(P.reviewed_chips),
+    log:
+        f"{P.logs}/tile_reviewed/{{scene}}.log",
+    benchmark:
+        f"{P.benchmarks}/tile_reviewed/{{scene}}.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    params:
+        reviews=lambda w, input: " ".join(flag("review", file) for file in input.reviews),
+        split=run_paths.tiling_options(RUN),
+    message:
+        "Cutting what was judged in {wildcards.scene} into chips"
+    shell:
+        "geocrack tile {input.image:q} {params.reviews} {params.split} -o {output.chips:q} --overwrite > {log:q} 2>&1"
+
+
 rule train:
     input:
         recipe=lambda w: run_paths.recipe_file(RECIPES[w.recipe]),
-        chips=expand(P.chips, scene=LABELLED),
+        chips=expand(P.chips, scene=LABELLED) + expand(P.reviewed_chips, scene=REVIEWED),
     output:
         model=P.model,
         metrics=P.metrics,
@@ -369,11 +392,13 @@ rule score:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        options=f"--block-m {RUN.scoring.block_m} --replicates {RUN.scoring.replicates} --seed {RUN.scoring.seed}",
     message:
         "Scoring {wildcards.recipe} on {wildcards.scene}"
     shell:
         "geocrack score {input.polygons:q} --truth {input.truth:q} --image {input.image:q} --probability {input.probability:q} "
-        "-o {output.score:q} --overwrite > {log:q} 2>&1"
+        "{params.options} -o {output.score:q} --overwrite > {log:q} 2>&1"
 
 
 rule merge:
@@ -400,9 +425,52 @@ rule merge:
         "geocrack vectorize {input.probability:q} -o {output.inventory:q} {params.options} --overwrite > {log:q} 2>&1"
 
 
+rule sizes:
+    input:
+        inventory=P.inventory,
+    output:
+        sizes=P.sizes,
+    log:
+        f"{P.logs}/sizes.log",
+    benchmark:
+        f"{P.benchmarks}/sizes.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=800,
+    message:
+        "Fitting the area-frequency curve"
+    shell:
+        "geocrack sizes {input.inventory:q} -o {output.sizes:q} --overwrite > {log:q} 2>&1"
+
+
+rule track:
+    """Only runs that search several scenes of known dates ask for it."""
+    input:
+        polygons=expand(P.polygons, scene=DATED, recipe=FIRST),
+    output:
+        tracks=P.tracks,
+    log:
+        f"{P.logs}/track.log",
+    benchmark:
+        f"{P.benchmarks}/track.tsv"
+    conda:
+        "environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+    message:
+        "Linking the landslides of several dates"
+    shell:
+        "geocrack track {input.polygons:q} -o {output.tracks:q} --overwrite > {log:q} 2>&1"
+
+
 rule report_run:
     input:
         P.inventory,
+        P.sizes,
+        [P.tracks] if len(DATED) > 1 else [],
         expand(P.polygons, scene=MAPPED, recipe=RECIPES),
         expand(P.score, scene=SCORED, recipe=RECIPES),
     output:

@@ -241,6 +241,7 @@ class Run(Section):
     training: Training = Field(Training(), description="Models of the run.")
     prediction: Prediction = Field(Prediction(), description="Whole-scene inference.")
     vectorization: Vectorization = Field(Vectorization(), description="From probability to polygons.")
+    scoring: Scoring = Field(Scoring(), description="Scores and their intervals.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Run:

@@ -37,9 +37,11 @@ class RunPaths:
         self.ortho = f"{scene}/ortho/{{image}}.tif"
         self.fused = f"{scene}/fused.tif"
         self.coregistration = f"{scene}/fused.coregistration.json"
+        self.tie_points = f"{scene}/fused.coregistration.gpkg"
         self.fusion_check = f"{scene}/fused.fusion.json"
         self.fusion_evaluation = f"{scene}/fused.evaluation.json"
         self.chips = f"{scene}/chips"
+        self.reviewed_chips = f"{scene}/reviewed_chips"
         self.model = f"{self.folder}/models/{{recipe}}.pt"
         self.metrics = f"{self.folder}/models/{{recipe}}.metrics.json"
         self.training_log = f"{self.folder}/models/{{recipe}}.log"
@@ -48,6 +50,8 @@ class RunPaths:
         self.polygons = f"{scene}/{{recipe}}/landslides.gpkg"
         self.score = f"{scene}/{{recipe}}/score.json"
         self.inventory = f"{self.folder}/inventory.gpkg"
+        self.sizes = f"{self.folder}/sizes.json"
+        self.tracks = f"{self.folder}/tracks.gpkg"
         self.report = f"{self.folder}/report.html"
         self.logs = f"{self.folder}/logs"
         self.benchmarks = f"{self.folder}/benchmarks"
@@ -72,6 +76,16 @@ def recipes(run: Run) -> dict[str, str]:
     return {
         Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe: recipe for recipe in run.training.recipes
     }
+
+
+def tiling_options(run: Run) -> str:
+    """Options of ``geocrack tile`` that decide which ground falls into which split; the same for all chips of a run."""
+    section = run.tiling
+    return (
+        f"--size {section.size} --overlap {section.overlap} --block-chips {section.block_chips} "
+        f"--gap-m {section.gap_m} --fractions {' '.join(map(str, section.fractions))} "
+        f"--min-valid {section.min_valid} --seed {section.seed}"
+    )
 
 
 def prediction_options(run: Run) -> str:

@@ -63,7 +63,7 @@ def command(
     import json
 
     from geo.atomic import atomic, check_free
-    from geo.coregister import register
+    from geo.coregister import picture_path, register, write_residual_map
     from geo.fusion import method as known_method
     from geo.fusion.check import check
     from geo.fusion.evaluate import evaluate as judge
@@ -74,8 +74,10 @@ def command(
 
     known_method(method)
     report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
+    points = report.with_suffix(".gpkg")
+    residuals = [points, picture_path(points)] if coregister else []
     table = [evaluation_path(output, suffix) for suffix in ("json", "md", "png")] if evaluate else []
-    for path in (output, quality_path(output), report, checked, *table):
+    for path in (output, quality_path(output), report, checked, *residuals, *table):
         check_free(path, overwrite=overwrite)
     settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
     with track("fuse", output, inputs=[mss, pan], settings=settings) as record:
@@ -97,6 +99,8 @@ def command(
                 overwrite=overwrite,
                 progress=lambda windows, total: options.progress(windows, "fuse", total),
             )
+        if registration:
+            write_residual_map(registration, points, overwrite=overwrite)
         found = check(output, mss, pan, registration, gain=mtf_gain, threads=threads)
         with atomic(checked, overwrite=True) as part:
             part.write_text(json.dumps(found, indent=2) + "\n")

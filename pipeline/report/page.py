@@ -17,6 +17,7 @@ from pipeline.report import charts, fusion, maps, numbers, tables, views
 from pipeline.report.inventory import Inventory
 from pipeline.report.methods import methods
 from pipeline.report.run import RunResults
+from pipeline.report.sizes import sizes
 from pipeline.report.slippy import Slippy, slippy
 from pipeline.report.worst import worst
 
@@ -37,6 +38,9 @@ class Content:
     worst: list[dict[str, Any]]
     distribution: Markup
     largest: list[dict[str, Any]]
+    sizes: dict[str, Any] | None
+    tracks: dict[str, Any] | None
+    intervals: dict[str, Any]
     scores: list[dict[str, Any]]
     rule: str
     precision_recall: list[dict[str, Any]]
@@ -71,6 +75,9 @@ def content(run: RunResults) -> Content:
         worst=worst(run, album.images),
         distribution=Markup(charts.size_distribution(inventory.areas)),
         largest=inventory.largest(),
+        sizes=sizes(run, album.images),
+        tracks=tables.tracks(run),
+        intervals=tables.intervals(scores),
         scores=scores,
         rule=next((row["objects"].get("rule", "") for table in scores for row in table["rows"]), ""),
         scenes=scenes,

@@ -11,6 +11,8 @@ from markupsafe import Markup
 from pipeline.report import charts
 from pipeline.report.run import RunResults, SceneResults
 
+#: What a landslide may become from one date to the next, in the order of the table.
+STATUSES = ("first", "new", "reactivated", "unchanged", "recovering", "gone", "merged", "not_seen")
 #: How scores are written.
 NAMES = {"f1": "F1", "iou": "IoU", "miou": "mIoU"}
 
@@ -36,7 +38,8 @@ def _score_row(name: str, score: dict[str, Any]) -> dict[str, Any]:
     distance, offset = pairs.get("centroid_distance_m") or {}, pairs.get("offset_m") or {}
     aside = math.hypot(offset["east"], offset["north"]) if offset.get("east") is not None else None
     row = {"name": name, "pixels": score["pixels"], "objects": objects, "baseline": False}
-    return row | {"distance": distance, "aside": aside}
+    row["bootstrap"] = score.get("bootstrap") or {}
+    return row | {"distance": distance, "aside": aside, "position": objects.get("position") or {}}
 
 
 def _baseline_rows(scene: SceneResults) -> list[dict[str, Any]]:
@@ -47,7 +50,9 @@ def _baseline_rows(scene: SceneResults) -> list[dict[str, Any]]:
     index = baseline["best"]
     found = baseline[index]
     name = f"{index.upper() if index == 'ndvi' else index} {found['landslide_is']} {found['threshold']:.3g}"
-    return [{"name": name, "pixels": found, "objects": {}, "distance": {}, "aside": None, "baseline": True}]
+    return [
+        {"name": name, "pixels": found, "objects": {}, "distance": {}, "aside": None, "position": {}, "baseline": True}
+    ]
 
 
 def precision_recall(run: RunResults) -> list[dict[str, Any]]:
@@ -72,7 +77,18 @@ def score_figure(tables: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     if not tables or tables[0]["rows"][0]["pixels"].get("f1") is None:
         return []
     row = tables[0]["rows"][0]
-    return [(f"{row['pixels']['f1']:.2f}", "F1", f"{row['name']}, {tables[0]['title']}")]
+    low, high = (row["pixels"].get("interval") or {}).get("f1") or (None, None)
+    sure = f" (95 %: {low:.2f} to {high:.2f})" if low is not None else ""
+    return [(f"{row['pixels']['f1']:.2f}", "F1", f"{row['name']}, {tables[0]['title']}{sure}")]
+
+
+def intervals(tables: list[dict[str, Any]]) -> dict[str, Any]:
+    """Say by which rule the intervals of the scores were drawn; empty where there are none."""
+    for table in tables:
+        for row in table["rows"]:
+            if (row["pixels"].get("interval") or {}).get("f1"):
+                return row["bootstrap"]
+    return {}
 
 
 def headline(tables: list[dict[str, Any]]) -> str:
@@ -225,3 +241,22 @@ def versions(run: RunResults) -> dict[str, str]:
             if version not in versions.setdefault(name, []):
                 versions[name].append(version)
     return {name: ", ".join(found) for name, found in versions.items()}
+
+
+def tracks(run: RunResults) -> dict[str, Any] | None:
+    """Tell what became of landslides from date to date, as ``geocrack track`` recorded it; None without it."""
+    record = next((r for r in reversed(run.records) if r.get("step") == "track"), None)
+    if record is None:
+        return None
+    dates = record["results"].get("dates") or []
+    seen = [s for s in STATUSES if any(date.get(s) for date in dates)]
+    rows = [
+        {
+            "date": date["date"],
+            "counts": {status: date.get(status, 0) for status in seen},
+            "area_m2": 1e6 * date["landslide_km2"] if date.get("landslide_km2") is not None else None,
+        }
+        for date in dates
+    ]
+    tolerance = (record.get("settings") or {}).get("tolerance_m")
+    return {"rows": rows, "statuses": seen, "tracks": record["results"].get("tracks"), "tolerance_m": tolerance}

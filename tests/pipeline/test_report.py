@@ -471,3 +471,35 @@ def test_pan_sharpening_is_checked_and_compared(tmp_path):
     assert part.count('<td class="best">0.456</td>') == 5
     assert '<use href="#fusion_s"/>' in part
     assert "pan-sharpened by GSA" in page
+
+
+def test_sizes_intervals_and_tracks_are_shown(tmp_path):
+    run = make_run(tmp_path)
+    path = run / "scenes/s2015/svm/score.json"
+    score = json.loads(path.read_text())
+    score["pixels"]["interval"] = {"f1": [0.4567, 0.6789]}
+    score["bootstrap"] = {"blocks": 60, "block_m": 500.0, "replicates": 1000}
+    score["objects"]["position"] = {"median_m": 2.34, "max_m": 6.33}
+    path.write_text(json.dumps(score))
+    curve = {"exponent": 1.73, "exponent_interval": [1.46, 2.09], "start_m2": 1956.0}
+    (run / "sizes.json").write_text(json.dumps({"power_law": curve, "inverse_gamma": {}, "notes": ["few landslides"]}))
+    cv2.imwrite(str(run / "sizes.png"), np.full((20, 30, 3), 200, np.uint8))
+    dates = [
+        {"date": "2013-08-12", "first": 127, "landslide_km2": 0.8},
+        {"date": "2015-08-05", "new": 21, "gone": 49, "landslide_km2": 1.1},
+    ]
+    record = {"step": "track", "results": {"tracks": 198, "dates": dates}, "settings": {"tolerance_m": 8.0}}
+    (run / "tracks.gpkg.provenance.json").write_text(json.dumps(record))
+    write_report(run, run / "report.html")
+    page = (run / "report.html").read_text()
+    assert "falls with a power of 1.73 (95 %: 1.46 to 2.09)" in page
+    assert '<use href="#sizes"/>' in page
+    assert "few landslides" in page
+    assert "<small>0.46 to 0.68</small>" in page
+    assert "bootstrap of 60 blocks of 500 m" in page
+    cells = next(row for row in rows_of(page, "Scores against the truth") if row[0] == "svm")
+    assert cells[9:11] == ["2.3", "6.3"]
+    assert rows_of(page, "From date to date")[1:] == [
+        ["2013-08-12", "127", "0", "0", "800\u202f000"],
+        ["2015-08-05", "0", "21", "49", "1\u202f100\u202f000"],
+    ]

@@ -112,18 +112,18 @@ def test_a_second_run_has_nothing_to_do(finished):
 @pytest.mark.parametrize(
     ("section", "changed", "again"),
     [
-        ("vectorization", {"min_area_m2": 500}, {"vectorize_scene", "merge", "score", "report_run"}),
+        ("vectorization", {"min_area_m2": 500}, {"vectorize_scene", "merge", "score", "sizes", "track", "report_run"}),
         (
             "prediction",
             {"overlap": 32},
-            {"predict", "vectorize_scene", "merge", "score", "report_run"},
+            {"predict", "vectorize_scene", "merge", "score", "sizes", "track", "report_run"},
         ),
         (
             "fusion",
             {"method": "brovey"},
-            {"fuse", "tile", "train", "predict", "vectorize_scene", "merge", "score", "report_run"},
+            {"fuse", "tile", "train", "predict", "vectorize_scene", "merge", "score", "sizes", "track", "report_run"},
         ),
-        ("tiling", {"seed": 1}, {"tile", "train", "predict", "vectorize_scene", "merge", "score", "report_run"}),
+        ("tiling", {"seed": 1}, {"tile", "train", "predict", "vectorize_scene", "merge", "score", "sizes", "track", "report_run"}),
     ],
 )
 def test_a_changed_setting_runs_only_what_depends_on_it(finished, section, changed, again):
