@@ -199,8 +199,8 @@ def _zenith(
             f"{name} {written:g} is the sun's {other} (computed zenith {computed:.2f} degrees); "
             f"a zenith of {90 - given:g} is used"
         )
-        return 90 - given, other
-    return given, taken
+        return round(90 - given, 6), other
+    return round(given, 6), taken
 
 
 def _turn(a: float, b: float) -> float:
