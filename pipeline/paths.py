@@ -7,14 +7,29 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import shlex
+import sqlite3
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
+from geo.atomic import atomic
 from geo.errors import ConfigError
 from pipeline.config import Run
 
+log = logging.getLogger(__name__)
+
 _locks: list[IO[str]] = []  # held until the process ends
+
+
+#: What tells that somebody worked on the layer ``review``: a status, a new or deleted feature, another outline.
+_JUDGED = (
+    "SELECT count(*) FROM review WHERE coalesce(status, 'candidate') <> 'candidate' OR coalesce(id, '') = ''",
+    "SELECT (SELECT count(*) FROM review) <> (SELECT count(*) FROM landslides)",
+    "SELECT count(*) FROM review JOIN landslides USING (id) WHERE review.geom <> landslides.geom",
+)
 
 
 class RunPaths:
@@ -50,6 +65,7 @@ class RunPaths:
         self.polygons = f"{scene}/{{recipe}}/landslides.gpkg"
         self.score = f"{scene}/{{recipe}}/score.json"
         self.inventory = f"{self.folder}/inventory.gpkg"
+        self.reviews = f"{self.folder}/reviews"
         self.sizes = f"{self.folder}/sizes.json"
         self.tracks = f"{self.folder}/tracks.gpkg"
         self.report = f"{self.folder}/report.html"
@@ -109,7 +125,7 @@ def vectorize_options(run: Run) -> str:
 
 
 def begin(run: Run, paths: RunPaths) -> None:
-    """Mark a run as going on and write its settings to ``run.json``.
+    """Mark a run as going on, keep a review of its inventory, and write its settings to ``run.json``.
 
     The mark is a lock that the operating system takes back with the process, so a killed run leaves none.
 
@@ -125,4 +141,31 @@ def begin(run: Run, paths: RunPaths) -> None:
     except BlockingIOError:
         raise ConfigError(f"{paths.folder} is being worked on by another snakemake; wait for it or stop it") from None
     _locks.append(lock)
+    keep_review(Path(paths.inventory), Path(paths.reviews))
     Path(paths.settings).write_text(json.dumps(run.model_dump(mode="json"), indent=2) + "\n")
+
+
+def keep_review(inventory: Path, folder: Path) -> Path | None:
+    """Copy an inventory that a person has judged into a folder, because a run makes its own anew.
+
+    Returns
+    -------
+    Path or None
+        The copy; None where nothing was judged, or there is no such inventory.
+    """
+    if not inventory.exists():
+        return None
+    files = [inventory, inventory.with_name(f"{inventory.name}-wal")]  # QGIS writes to the second at first
+    changed = datetime.fromtimestamp(max(f.stat().st_mtime for f in files if f.exists()), UTC)
+    copy = folder / f"{inventory.stem}-{changed:%Y%m%dT%H%M%SZ}.gpkg"
+    try:
+        with closing(sqlite3.connect(f"{inventory.absolute().as_uri()}?mode=ro", uri=True)) as source:
+            if copy.exists() or not any(source.execute(query).fetchone()[0] for query in _JUDGED):
+                return copy if copy.exists() else None
+            with atomic(copy) as part, closing(sqlite3.connect(part)) as target:
+                source.backup(target)
+    except sqlite3.Error as error:  # no inventory of ours
+        log.debug("%s is not kept: %s", inventory, error)
+        return None
+    log.warning("%s was reviewed and may be made anew: a copy is kept as %s", inventory, copy)
+    return copy
