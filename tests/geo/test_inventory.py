@@ -318,3 +318,14 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OutputError, match=r"could not be written whole .*disk is full"):
         inventory.write(tmp_path / "i.gpkg", found)
     assert [p.name for p in Path(tmp_path).iterdir()] == ["p.tif"]
+
+
+def test_the_document_tells_the_schema():
+    """Tables in docs/inventory.md hold every field with its unit, meaning and short name."""
+    text = (Path(__file__).parents[2] / "docs/inventory.md").read_text(encoding="utf-8")
+    for layer in schema.layers().values():
+        table = text.split(f"### `{layer.name}`\n")[1].split("\n###")[0]
+        assert layer.description in table
+        for a in layer.attributes:
+            short = f" `{a.short or a.name}` |" if layer.name == "landslides" else ""
+            assert f"| `{a.name}` | {a.unit or '-'} | {a.description} |{short}" in table
