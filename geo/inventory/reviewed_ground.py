@@ -94,7 +94,8 @@ def areas(path: Path, area: str | os.PathLike | None, crs: object) -> shapely.Ge
     """Ground that was searched by eye as a whole; None where no such ground is told."""
     drawn = [] if area is None else [read_polygons(area, crs).geometry]
     if AREA in geopackage.polygon_layers(path):
-        drawn.append(read_polygons(path, crs, layer=AREA).geometry)
+        with geopackage.without_side_files():
+            drawn.append(read_polygons(path, crs, layer=AREA).geometry)
     outlines = [outline for geometry in drawn for outline in geometry]
     return shapely.union_all(outlines) if outlines else None
 

@@ -136,7 +136,10 @@ def test_nothing_is_known_of_candidates_and_of_other_dates(edited):
     path = edited.save()
     whole = gpd.GeoDataFrame(geometry=[box(0, 0, 240, 320)], crs=CRS)
     pyogrio.write_dataframe(whole.to_crs("EPSG:4326"), path, layer="reviewed_area", driver="GPKG")
+    there = {p: p.read_bytes() for p in path.parent.iterdir() if p.suffix != ".xml"}
+    (path.parent / "inventory.gpkg.aux.xml").unlink(missing_ok=True)
     found = reviewed.ingest(path, around_m=60)
+    assert {p: p.read_bytes() for p in path.parent.iterdir()} == there, "reading leaves no trace"
     for row, column in (*SCARS[1:], OLD):
         assert ground(found).union(ground(found, OLDER)).intersection(box(row, column)).area < 1e-3
     assert not ground(found).intersects(box(182, 207, 20, 10)), "a landslide of the other scene"
