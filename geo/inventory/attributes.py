@@ -100,7 +100,6 @@ def landslides(
             "length_m": length,
             "slope_mean_deg": terrain["slope_mean_deg"],
             "relief_m": terrain["relief_m"],
-            "ndvi_mean": ndvi,
             "near_water": known.mean("near water", "near water pixels"),
             "near_cloud": known.mean("near cloud", "near cloud pixels"),
         },

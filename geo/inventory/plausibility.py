@@ -28,14 +28,14 @@ def judge(columns: Columns, count: int) -> tuple[list[str | None], list[str | No
     Parameters
     ----------
     columns : mapping of str to ndarray, shape (n,)
-        ``slope_mean_deg``, ``relief_m``, ``length_m``, ``area_m2``, ``ndvi_mean``, ``near_water`` and ``near_cloud``
-        (shares); NaN where not known.
+        ``slope_mean_deg``, ``relief_m``, ``length_m``, ``area_m2``, ``near_water`` and ``near_cloud`` (shares); NaN
+        where not known.
     count : int
 
     Returns
     -------
     flag, reason : list of str or None
-        None where neither terrain nor an image is known.
+        None where no rule can be tried: no terrain, no near infrared and no quality raster.
     """
     flags: list[str | None] = []
     reasons: list[str | None] = []
@@ -50,7 +50,7 @@ def judge(columns: Columns, count: int) -> tuple[list[str | None], list[str | No
 def _judge(it: Mapping[str, float]) -> tuple[str | None, str | None]:
     slope, relief = it["slope_mean_deg"], it["relief_m"]
     cloud, water = it["near_cloud"], it["near_water"]
-    has_terrain, has_image = np.isfinite(slope), np.isfinite(cloud) or np.isfinite(it["ndvi_mean"])
+    has_terrain, has_image = np.isfinite(slope), np.isfinite(cloud) or np.isfinite(water)
     if not (has_terrain or has_image):
         return None, None
     if cloud >= CLOUD_SHARE:

@@ -273,6 +273,15 @@ def test_a_road_along_the_contour(tmp_path):
     assert it.plausibility == "plausible"
 
 
+def test_where_no_rule_can_be_tried_nothing_is_called_plausible(tmp_path):
+    p = scene(tmp_path, image=False)
+    write(tmp_path / "photo.tif", np.full((3, 150, 150), 0.2), REFLECTANCE, ["red", "green", "blue"])
+    for sources in (Sources(), Sources(images=[tmp_path / "photo.tif"])):
+        found = make_inventory([p], sources=sources).landslides
+        assert found["plausibility"].isna().all()
+        assert found["plausibility_reason"].isna().all()
+
+
 def test_the_edge_of_a_cloud(tmp_path):
     quality = np.zeros((150, 150))
     quality[20:38, 10:90] = int(masks.Quality.CLOUD)

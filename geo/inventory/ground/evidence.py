@@ -67,6 +67,11 @@ class Photograph:
     _placed: Placed
     _quality: Placed | None
 
+    @property
+    def tells_quality(self) -> bool:
+        """Whether there is a quality raster, or only what has no data is known."""
+        return self._quality is not None
+
     def read(self, window: Window) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Bands by name (float32, NaN where not valid) and where all are valid."""
         inside = self._placed.overlap(window)

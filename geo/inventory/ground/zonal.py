@@ -181,6 +181,8 @@ class _Tile:
             water = (_index(bands["green"], bands["nir"]) > _WATER_NDWI) & (bands["nir"] < _WATER_NIR)
             open_water = cv2.morphologyEx(water.view(np.uint8), cv2.MORPH_OPEN, self._disc(_LEAST_WATER_M / 2))
             add("near water", inside(self._near(open_water, NEAR_WATER_M)).astype(np.float64))
+        if not image.tells_quality:  # nobody knows where clouds are
+            return
         hidden = image.flags(wide) & int(Quality.CLOUD | Quality.SHADOW) > 0
         add("near cloud", inside(self._near(hidden.view(np.uint8), NEAR_CLOUD_M)).astype(np.float64))
 
