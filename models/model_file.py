@@ -226,13 +226,15 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
             f"{file} is a model of version {version!r}, this geocrack reads version {VERSION}; "
             "update geocrack, or train the model again"
         )
+    if content.get("kind") == "classifier":
+        raise ModelError(f"{file} is a classifier, which says of a whole image what it shows; use `geocrack classify`")
     wrong = [key for key, kind in _KEYS.items() if not isinstance(content.get(key), kind)]
     if wrong:
         raise ModelError(f"{file} lacks {', '.join(wrong)}; it was not written whole: train the model again")
     lengths = {len(content["bands"]), len(content["mean"]), len(content["std"])}
     if len(lengths) != 1 or not all(map(math.isfinite, [*content["mean"], *content["std"], content["threshold"]])):
         raise ModelError(f"{file} has unfit bands, means or standard deviations; train the model again")
-    recipe = recipes.parse(content["recipe"], source=str(file))
+    recipe = recipes.labelling(recipes.parse(content["recipe"], source=str(file)), file)
     settings = recipe.network.settings
     state = content["state"]
     settings |= models.architecture(recipe.network.name).settings_of(state)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,6 +17,9 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 import models
 from geo.errors import ConfigError, ModelError, unknown_name
 from geo.settings import Section, explain, read_yaml
+
+if TYPE_CHECKING:
+    from models.classification.recipe import ImageClassifier
 
 
 class Network(Section):
@@ -206,8 +209,8 @@ def known() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.yaml"))
 
 
-def load(recipe: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
-    """Read a recipe by its name or its path.
+def load(recipe: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe | ImageClassifier:
+    """Read a recipe of any kind by its name or its path.
 
     Parameters
     ----------
@@ -218,7 +221,7 @@ def load(recipe: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe:
 
     Returns
     -------
-    Segmenter or PixelClassifier
+    Segmenter, PixelClassifier or ImageClassifier
 
     Raises
     ------
@@ -247,23 +250,45 @@ def place(recipe: str | os.PathLike) -> Path:
     return folder() / f"{text}.yaml"
 
 
-def parse(settings: dict[str, Any], *, source: str = "recipe") -> Recipe:
-    """Check settings against the schema.
+def parse(settings: dict[str, Any], *, source: str = "recipe") -> Recipe | ImageClassifier:
+    """Check settings against the schema of their kind.
 
     Raises
     ------
     ConfigError
         With every mistake; an unknown key is answered with the nearest known one.
     """
+    from models.classification.recipe import ImageClassifier  # which stands on this module
+
     kind = settings.get("kind", "segmenter")
-    schemas: dict[str, type[Recipe]] = {"segmenter": Segmenter, "pixel": PixelClassifier}
+    schemas: dict[str, type[Recipe | ImageClassifier]] = {
+        "segmenter": Segmenter,
+        "pixel": PixelClassifier,
+        "classifier": ImageClassifier,
+    }
     model = schemas.get(kind)
     if model is None:
-        raise ConfigError(f"{source}: " + unknown_name("kind", str(kind), ["segmenter", "pixel"]))
+        raise ConfigError(f"{source}: " + unknown_name("kind", str(kind), list(schemas)))
     try:
         return model.model_validate(settings)
     except ValidationError as error:
         raise ConfigError(f"{source}: " + "; ".join(explain(error, model))) from None
+
+
+def labelling(recipe: Recipe | ImageClassifier, source: str | os.PathLike) -> Recipe:
+    """Pass on a recipe of a model that labels pixels.
+
+    Raises
+    ------
+    ConfigError
+        It is one of a classifier of whole images.
+    """
+    if isinstance(recipe, Segmenter | PixelClassifier):
+        return recipe
+    raise ConfigError(
+        f"{os.fspath(source)} is a recipe of kind 'classifier', which says of a whole image what it shows; use "
+        "`geocrack classify`, or take a recipe that labels pixels (linknet-lite0)"
+    )
 
 
 def _apply(settings: dict[str, Any], change: str) -> None:

@@ -156,6 +156,18 @@ class Prediction(Section):
     parts: int = Field(1, ge=1, description="Jobs that a scene's prediction is dealt out to, as on a cluster.")
 
 
+class Classification(Section):
+    """What whole images show."""
+
+    val_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Share of the images that are not tested on, by which weights are chosen."
+    )
+    test_fraction: float = Field(0.2, ge=0, lt=1, description="Share of the images that are only tested on.")
+    batch: int = Field(16, ge=1, description="Windows that go through the model together.")
+    recall: float = Field(0.98, gt=0, le=1, description="Share of positive validation images that a screen must find.")
+    pictures: int = Field(12, ge=0, description="Overlays of right and of wrong answers, at most, of each set.")
+
+
 class Vectorization(Section):
     """From probability to polygons."""
 

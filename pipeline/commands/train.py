@@ -58,7 +58,7 @@ def command(
     from pipeline.provenance import track
 
     check_free(output, overwrite=overwrite)
-    settings = recipes.load(recipe, changes)
+    settings = recipes.labelling(recipes.load(recipe, changes), recipe)
     given = recipes.place(recipe)
     stated = {"recipe": settings.model_dump(mode="json"), "seed": seed, "resume": resume, "threads": threads}
     with track("train", output, inputs=[given, *chips], settings=stated) as record:

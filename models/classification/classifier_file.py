@@ -1,0 +1,212 @@
+"""The file of a trained classifier: as safe as that of a segmenter, and of the same format, of kind ``classifier``."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from geo.atomic import atomic
+from geo.errors import ModelError
+from models import classification
+from models import recipe as recipes
+from models.classification.classifier import Classifier
+from models.classification.reading import Scale
+from models.classification.recipe import ImageClassifier
+from models.classification.tags import TagTable
+from models.model_file import FORMAT, VERSION, read_safely
+
+EXPECTED = "a classifier written by 'geocrack classify train'"
+_KEYS = {
+    "recipe": dict,
+    "classes": list,
+    "positive": str,
+    "bands": list,
+    "mean": list,
+    "std": list,
+    "window": int,
+    "state": dict,
+    "validation": list,
+    "seen": dict,
+    "metrics": dict,
+    "history": list,
+    "trained_on": dict,
+}
+
+
+@dataclass(frozen=True)
+class LoadedClassifier:
+    """A trained classifier.
+
+    Attributes
+    ----------
+    recipe : ImageClassifier
+    classes : tuple of str
+    positive : str
+        The class that is sought.
+    scale : Scale
+        Bands, their means and deviations, and the size of the input.
+    window : int
+        Side in pixels of the images that it was trained on; windows of a scene of that size are seen alike.
+    tags : TagTable or None
+    validation : ndarray, shape (2, STEPS + 1)
+        Negative and positive validation images by probability.
+    seen : dict of str to frozenset of str
+        Hashes of the pixels, and groups, of the images of ``train`` and ``val``.
+    metrics, history, trained_on : dict, list, dict
+    module : Classifier
+        In evaluation mode.
+    path : Path
+    """
+
+    recipe: ImageClassifier
+    classes: tuple[str, ...]
+    positive: str
+    scale: Scale
+    window: int
+    tags: TagTable | None
+    validation: np.ndarray
+    seen: Mapping[str, frozenset[str]]
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    trained_on: dict[str, Any]
+    module: Classifier
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """Network and encoder, in short."""
+        settings = self.recipe.network.settings
+        return " ".join(str(p) for p in (self.recipe.network.name, settings.get("encoder")) if p)
+
+    @torch.inference_mode()
+    def probability(self, images: np.ndarray, tags: np.ndarray | None = None) -> np.ndarray:
+        """Probabilities ``(n, classes)`` of normalised images ``(n, size, size, bands)``, see ``Scale.fit``."""
+        device = next(self.module.parameters()).device
+        values = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)).permute(0, 3, 1, 2).to(device)
+        more = None if tags is None else torch.from_numpy(tags).to(device)
+        return torch.softmax(self.module(values, more).float(), dim=1).cpu().numpy()
+
+
+def save(
+    path: str | os.PathLike,
+    module: nn.Module,
+    recipe: ImageClassifier,
+    *,
+    classes: Sequence[str],
+    positive: str,
+    scale: Scale,
+    window: int,
+    tags: TagTable | None,
+    validation: np.ndarray,
+    seen: Mapping[str, Sequence[str]],
+    metrics: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    trained_on: Mapping[str, Any],
+    overwrite: bool = False,
+) -> None:
+    """Write a classifier, whole or not at all.
+
+    Raises
+    ------
+    OutputExistsError, OutputError
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": "classifier",
+        "recipe": recipe.model_dump(mode="json"),
+        "classes": list(classes),
+        "positive": positive,
+        "bands": list(scale.bands),
+        "mean": [float(v) for v in scale.mean],
+        "std": [float(v) for v in scale.std],
+        "window": int(window),
+        "tags": tags.plain() if tags else None,
+        "state": {k: v.detach().cpu().contiguous().clone() for k, v in module.state_dict().items()},
+        "validation": validation.tolist(),
+        "seen": {split: sorted(names) for split, names in seen.items()},
+        "metrics": dict(metrics),
+        "history": [dict(row) for row in history],
+        "trained_on": dict(trained_on),
+    }
+    with atomic(path, overwrite=overwrite) as part:
+        torch.save(content, part)
+
+
+def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> LoadedClassifier:
+    """Read a classifier; nothing in it is run.
+
+    Raises
+    ------
+    ModelError
+        No such file, a damaged one, a model that labels pixels, or parts that do not fit its architecture.
+    """
+    file = Path(path)
+    content = read_safely(file, FORMAT, EXPECTED)
+    if content.get("kind") != "classifier":
+        raise ModelError(f"{file} is a model of kind {content.get('kind')!r}, which labels pixels; expected {EXPECTED}")
+    if content.get("version") != VERSION:
+        raise ModelError(
+            f"{file} is a model of version {content.get('version')!r}, this geocrack reads version {VERSION}; update "
+            "geocrack, or train it again"
+        )
+    wrong = [key for key, kind in _KEYS.items() if not isinstance(content.get(key), kind)]
+    if wrong:
+        raise ModelError(f"{file} lacks {', '.join(wrong)}; it was not written whole: train it again")
+    numbers = [*content["mean"], *content["std"]]
+    lengths = {len(content["bands"]), len(content["mean"]), len(content["std"])}
+    if len(lengths) != 1 or not all(map(math.isfinite, numbers)) or content["positive"] not in content["classes"]:
+        raise ModelError(f"{file} has unfit classes, bands, means or deviations; train it again")
+    recipe = recipes.parse(content["recipe"], source=str(file))
+    assert isinstance(recipe, ImageClassifier)
+    tags = TagTable.from_plain(content["tags"]) if content.get("tags") else None
+    module = classification.build(
+        recipe.network.name,
+        bands=len(content["bands"]),
+        classes=len(content["classes"]),
+        size=recipe.size,
+        tags=tags.width if tags else 0,
+        **recipe.network.settings,
+    )
+    fill(module, content["state"], f"{file} holds", recipe.network.name)
+    return LoadedClassifier(
+        recipe=recipe,
+        classes=tuple(content["classes"]),
+        positive=content["positive"],
+        scale=Scale(tuple(content["bands"]), tuple(content["mean"]), tuple(content["std"]), recipe.size),
+        window=content["window"],
+        tags=tags,
+        validation=np.asarray(content["validation"], dtype=np.int64),
+        seen={split: frozenset(names) for split, names in content["seen"].items()},
+        metrics=content["metrics"],
+        history=content["history"],
+        trained_on=content["trained_on"],
+        module=module.to(device).eval().requires_grad_(False),
+        path=file,
+    )
+
+
+def fill(module: nn.Module, state: dict[str, Any], what: str, name: str) -> None:
+    """Load weights that must fit.
+
+    Raises
+    ------
+    ModelError
+        They are of another architecture.
+    """
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ModelError(
+            f"{what} weights of another architecture than the recipe's '{name}' ({reason}); take the recipe that they "
+            "were trained by, or train again"
+        ) from None
