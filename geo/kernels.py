@@ -202,7 +202,7 @@ def inject(
 def degrade(
     values, valid, everywhere, col, col_weights, row, row_weights, total, weight
 ):  # pragma: no cover - compiled
-    """Sums of good values, and of their weights, about the columns and rows of a coarser grid.
+    """Sum good values, and their weights, about the columns and rows of a coarser grid.
 
     Parameters
     ----------
