@@ -165,25 +165,19 @@ def write_reflectance(
     OutputExistsError, OutputError
     """
     findings = {}
-    surface_level.check(scene, surface)
-    if clouds:
-        cloud_mask.check(scene.images["mss"].bands, scene.images["mss"].path)
-    calibrations = {key: Calibration.of(scene, key) for key in scene.images}
-    rasters = [folder / f"{key}.tif" for key in calibrations]
+    rasters = [folder / f"{key}.tif" for key in scene.images]
     for raster in rasters:
         check_apart(raster, [image.path for image in scene.images.values()])
     workers = cpus(threads)
-    tags = scene.tags() | {"GEOCRACK_LEVEL": surface.level}
+    tags = tags_of(scene, surface)
+    calibrations, found, warnings = prepare(scene, surface=surface, clouds=clouds, threads=threads, progress=progress)
     with together(*rasters, *map(quality_path, rasters)), contextlib.ExitStack() as outputs:
-        corrections, warnings = _corrections(scene, calibrations, surface, workers, progress)
-        calibrations = {key: replace(c, correction=corrections.get(key)) for key, c in calibrations.items()}
-        found, doubts = _clouds(calibrations, workers, progress) if clouds else ({}, ())
         for key, calibration in calibrations.items():
             with open_raster(calibration.image.path) as src:
                 findings[key] = _stream_image(
                     src, calibration, tags, folder / f"{key}.tif", outputs, overwrite, workers, progress, found.get(key)
                 )
-    return findings, (*warnings, *doubts, *_too_dark(findings, surface.level))
+    return findings, (*warnings, *_too_dark(findings, surface.level))
 
 
 def _too_dark(findings: dict[str, dict[str, Any]], level: str) -> list[str]:
@@ -194,6 +188,41 @@ def _too_dark(findings: dict[str, dict[str, Any]], level: str) -> list[str]:
         for key, found in findings.items()
         if level != "toa" and found["negative_share"] > _MUCH
     ]
+
+
+def prepare(
+    scene: Scene,
+    *,
+    surface: Surface = Surface(),  # noqa: B008 - a frozen value
+    clouds: bool = False,
+    threads: int | None = None,
+    progress: Progress = lambda items, label, total: items,
+) -> tuple[dict[str, Calibration], dict[str, Clouds], tuple[str, ...]]:
+    """Find out all that must be known of the whole scene before a window of it can be calibrated.
+
+    Parameters are those of ``write_reflectance``.
+
+    Returns
+    -------
+    calibrations, clouds : dict
+        For each image; no clouds where they are not looked for.
+    warnings : tuple of str
+        What had to be assumed.
+    """
+    surface_level.check(scene, surface)
+    if clouds:
+        cloud_mask.check(scene.images["mss"].bands, scene.images["mss"].path)
+    workers = cpus(threads)
+    calibrations = {key: Calibration.of(scene, key) for key in scene.images}
+    corrections, warnings = _corrections(scene, calibrations, surface, workers, progress)
+    calibrations = {key: replace(c, correction=corrections.get(key)) for key, c in calibrations.items()}
+    found, doubts = _clouds(calibrations, workers, progress) if clouds else ({}, ())
+    return calibrations, found, warnings + doubts
+
+
+def tags_of(scene: Scene, surface: Surface) -> dict[str, str]:
+    """Tags that rasters of a scene carry at this level, and all that is made of them."""
+    return scene.tags() | {"GEOCRACK_LEVEL": surface.level}
 
 
 def _corrections(
@@ -240,7 +269,7 @@ def _histogram(calibration: Calibration, averaged: int, workers: int, progress: 
     with open_raster(image.path) as src:
         numbers = data_bands(src, image.bands)
         windows = list(blocks(src.shape, BLOCK))
-        items = _read(src, numbers, progress(windows, f"dark objects of {image.path.name}", len(windows)))
+        items = read_numbers(src, numbers, progress(windows, f"dark objects of {image.path.name}", len(windows)))
         for _, part in stream(count, items, workers=workers):
             total = total + part
     if not total.counts.any():
@@ -261,7 +290,7 @@ def _clouds(
         order = [image.bands.index(band) for band in cloud_mask.BANDS]
 
         def toa(window: Window) -> tuple[np.ndarray, np.ndarray]:
-            ((_, dn, valid),) = _read(src, all_bands, [window])
+            ((_, dn, valid),) = read_numbers(src, all_bands, [window])
             return mss.toa(dn)[order], valid
 
         found = cloud_mask.find_clouds(toa, src.shape, gsd_m=_pixel_m(image), threads=workers, progress=progress)
@@ -286,6 +315,16 @@ def _clouds(
     return result, found.warnings
 
 
+def calibrated(
+    calibration: Calibration, clouds: Clouds | None, window: Window, dn: np.ndarray, valid: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Make the stored reflectance and the quality flags of a window's digital numbers."""
+    reflectance, flags = calibration(dn, valid)
+    if clouds is not None:
+        flags |= np.where(valid, clouds.map.at(window, clouds.to_mss), np.uint8(0))
+    return REFLECTANCE.encode(reflectance), flags
+
+
 def _stream_image(
     src: rasterio.DatasetReader,
     calibration: Calibration,
@@ -306,10 +345,8 @@ def _stream_image(
 
     def calibrate(block: tuple[Window, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
         window, dn, valid = block
-        reflectance, flags = calibration(dn, valid)
-        if clouds is not None:
-            flags |= np.where(valid, clouds.map.at(window, clouds.to_mss), np.uint8(0))
-        return REFLECTANCE.encode(reflectance), flags, int(dn.max(where=valid, initial=0))
+        stored, flags = calibrated(calibration, clouds, window, dn, valid)
+        return stored, flags, int(dn.max(where=valid, initial=0))
 
     told = (Quality.SATURATED, Quality.NEGATIVE, *((Quality.CLOUD, Quality.SHADOW) if clouds is not None else ()))
     flagged = dict.fromkeys(told, 0)
@@ -317,7 +354,7 @@ def _stream_image(
     highest = 0
     windows = list(blocks(src.shape, BLOCK))
     # one reader feeds the threads: a dataset must not be read by two of them at once
-    items = _read(src, numbers, progress(windows, f"calibrating {image.path.name}", len(windows)))
+    items = read_numbers(src, numbers, progress(windows, f"calibrating {image.path.name}", len(windows)))
     for (window, _, valid), (stored, flags, top) in stream(calibrate, items, workers=workers):
         values.write_stored(stored, window)
         quality.write_stored(flags, window)
@@ -347,7 +384,7 @@ def _nothing_in(image: Image) -> RasterError:
     )
 
 
-def _read(
+def read_numbers(
     src: rasterio.DatasetReader, numbers: list[int], windows: Iterable[Window]
 ) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
     """Windows with their digital numbers and where they are valid."""

@@ -8,6 +8,11 @@ pickled, for workers in other processes: a file is opened there when it is first
 from __future__ import annotations
 
 import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, LifoQueue
 from types import TracebackType
@@ -20,10 +25,11 @@ from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
+from geo.encoding import physical
 from geo.errors import GridError
 from geo.masks import Quality, quality_path
 from geo.raster import Encoding, damage_told, geobox_of, open_dataset, read
-from geo.windows import clip, slices
+from geo.windows import clip, intersection, slices
 
 
 class Source(Protocol):
@@ -95,11 +101,11 @@ class FileSource:
         self.tags = {k: v for k, v in src.tags().items() if k.startswith("GEOCRACK_")}
 
     def _start(self) -> None:
-        self._opened: list[rasterio.DatasetReader] = []
+        self._datasets: list[rasterio.DatasetReader] = []
         self._free: LifoQueue[tuple[rasterio.DatasetReader, rasterio.DatasetReader | None]] = LifoQueue()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {k: v for k, v in self.__dict__.items() if k not in ("_opened", "_free")}
+        return {k: v for k, v in self.__dict__.items() if k not in ("_datasets", "_free")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -111,16 +117,16 @@ class FileSource:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for src in self._opened:
+        for src in self._datasets:
             src.close()
 
     def _open(self) -> tuple[rasterio.DatasetReader, rasterio.DatasetReader | None]:
         quality = quality_path(self.path)
         src, flags = open_dataset(self.path), None
-        self._opened.append(src)
+        self._datasets.append(src)
         if quality.exists():
             flags = open_dataset(quality)
-            self._opened.append(flags)
+            self._datasets.append(flags)
             if flags.shape != src.shape:
                 raise GridError(
                     f"{quality} has {flags.width} x {flags.height} pixels and its image has "
@@ -128,27 +134,104 @@ class FileSource:
                 )
         return src, flags
 
-    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    @contextmanager
+    def opened(self) -> Iterator[tuple[rasterio.DatasetReader, rasterio.DatasetReader | None]]:
+        """Give the raster and its quality to one thread; others open them again meanwhile."""
         try:
-            src, quality = self._free.get_nowait()
+            both = self._free.get_nowait()
         except Empty:
-            src, quality = self._open()
+            both = self._open()
         try:
             with damage_told(self.path):
-                values, valid = read(src, window)
-                flags = np.zeros(valid.shape, np.uint8)
-                if quality is not None:
-                    inside = clip(window, quality.shape)
-                    if inside.width and inside.height:
-                        flags[slices(inside, window)] = quality.read(1, window=inside)
+                yield both
         finally:
-            self._free.put((src, quality))
+            self._free.put(both)
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        with self.opened() as (src, quality):
+            values, valid = read(src, window)
+            flags = np.zeros(valid.shape, np.uint8)
+            if quality is not None:
+                inside = clip(window, quality.shape)
+                if inside.width and inside.height:
+                    flags[slices(inside, window)] = quality.read(1, window=inside)
         nodata = np.uint8(Quality.NODATA)
         if quality is not None and flags.any():
             valid &= (flags & nodata) == 0
         if not valid.all():
             flags[~valid] |= nodata
         return values, valid, flags
+
+
+class Cached:
+    """A source that keeps blocks of what it made, where small windows are read here and there and again.
+
+    Parameters
+    ----------
+    source : Source
+    size : int
+        Side of a block in pixels.
+    megabytes : int
+        What is kept at most, as it would lie on disk; the blocks that were not used for longest go.
+    """
+
+    def __init__(self, source: Source, *, size: int, megabytes: int):
+        self.source, self.size, self.megabytes = source, size, megabytes
+        self.name, self.grid, self.rpcs = source.name, source.grid, source.rpcs
+        self.bands, self.encoding, self.tags = source.bands, source.encoding, source.tags
+        self._start()
+
+    def _start(self) -> None:
+        self._blocks: OrderedDict[tuple[int, int], Future] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k not in ("_blocks", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start()
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shape = (window.height, window.width)
+        stored = np.empty((len(self.bands), *shape), self.encoding.dtype)
+        flags = np.full(shape, int(Quality.NODATA), np.uint8)
+        inside = clip(window, (self.grid.shape[0], self.grid.shape[1]))
+        for row in range(inside.row_off // self.size, -(-(inside.row_off + inside.height) // self.size)):
+            for col in range(inside.col_off // self.size, -(-(inside.col_off + inside.width) // self.size)):
+                block = Window(col * self.size, row * self.size, self.size, self.size)
+                common = intersection(block, inside)
+                if common.width and common.height:
+                    numbers, bits = self._block(row, col, block)
+                    stored[:, *slices(common, window)] = numbers[:, *slices(common, block)]
+                    flags[slices(common, window)] = bits[slices(common, block)]
+        valid = (flags & np.uint8(Quality.NODATA)) == 0
+        return physical(stored, valid, *([number] * len(stored) for number in self._scaling)), valid, flags
+
+    @property
+    def _scaling(self) -> tuple[float, float]:
+        return self.encoding.scale, self.encoding.offset
+
+    def _block(self, row: int, col: int, block: Window) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers and flags of a block, made by the first who asks; others wait for it."""
+        with self._lock:
+            known = self._blocks.get((row, col))
+            if known is None:
+                made = self._blocks[row, col] = Future()
+                each = self.size**2 * (len(self.bands) * np.dtype(self.encoding.dtype).itemsize + 1)
+                while len(self._blocks) > max(1, self.megabytes * 1_000_000 // each):
+                    self._blocks.popitem(last=False)
+            else:
+                self._blocks.move_to_end((row, col))
+        if known is not None:
+            return known.result()
+        try:
+            values, valid, flags = self.source.read(block)
+            made.set_result((self.encoding.encode(values, valid), flags))
+        except BaseException as error:
+            made.set_exception(error)
+            raise
+        return made.result()
 
 
 def band_names(src: rasterio.DatasetReader) -> tuple[str, ...]:

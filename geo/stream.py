@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import threading
+import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -77,3 +81,34 @@ def stream(
             future.cancel()
         if own:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+class OncePerProcess(Generic[Item, Result]):
+    """A function that is sent to other processes with every item, and unpacked by each of them once.
+
+    What it opens and keeps there (files, blocks of images) so serves all items of the process.
+
+    Parameters
+    ----------
+    function : callable
+        May be anything that ``cloudpickle`` takes, the package that dask brings.
+    """
+
+    def __init__(self, function: Callable[[Item], Result]):
+        pickler: Any = import_module("cloudpickle")  # by name, since it carries no types
+        self._packed, self._name = pickler.dumps(function), uuid.uuid4().hex
+
+    def __call__(self, item: Item) -> Result:
+        with _lock:
+            if self._name not in _unpacked:
+                while len(_unpacked) >= _FUNCTIONS:
+                    _unpacked.pop(next(iter(_unpacked)))
+                _unpacked[self._name] = pickle.loads(self._packed)
+            function = _unpacked[self._name]
+        return function(item)
+
+
+#: Functions that a process keeps unpacked: one of a run that goes on, and that of the run before it.
+_FUNCTIONS = 2
+_unpacked: dict[str, Callable] = {}
+_lock = threading.Lock()

@@ -88,6 +88,14 @@ def clip(window: Window, shape: tuple[int, int]) -> Window:
     return Window(left, top, max(0, right - left), max(0, bottom - top))
 
 
+def intersection(first: Window, second: Window) -> Window:
+    """Pixels common to two windows; width or height 0 where there are none."""
+    left, top = max(first.col_off, second.col_off), max(first.row_off, second.row_off)
+    right = min(first.col_off + first.width, second.col_off + second.width)
+    bottom = min(first.row_off + first.height, second.row_off + second.height)
+    return Window(left, top, max(0, right - left), max(0, bottom - top))
+
+
 def slices(window: Window, within: Window | None = None) -> tuple[slice, slice]:
     """Row and column slices of a window, counted from ``within`` (or from the scene's origin)."""
     row0, col0 = (within.row_off, within.col_off) if within is not None else (0, 0)

@@ -14,6 +14,7 @@ from pipeline import __version__
 COMMANDS = {
     "demo": "Write synthetic GF-1 products, their DEM and the true landslides.",
     "info": "Print what was understood of a product.",
+    "preprocess": "Make fused reflectance of a product in one go: the three steps below, without files between.",
     "reflectance": "Calibrate a product to top-of-atmosphere reflectance.",
     "ortho": "Orthorectify an image with its RPC and a DEM.",
     "coregister": "Register an ortho to one of another date.",

@@ -5,7 +5,8 @@
 | ``-o/--output`` | all that write |
 | ``--overwrite`` | all that write |
 | ``-v/-q`` | all |
-| ``--threads`` | ortho, fuse, train, predict, vectorize |
+| ``--cog/--no-cog``, ``--compress`` | ortho, fuse, preprocess |
+| ``--threads`` | ortho, fuse, preprocess, train, predict, vectorize |
 | ``setting(Section, "field")`` | wherever a configuration field has a flag of its own: one description, one default |
 """
 
@@ -33,6 +34,14 @@ def output(help: str) -> Callable:
 
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
+cog = click.option(
+    "--cog/--no-cog",
+    default=True,
+    help="Cloud Optimized GeoTIFF with overviews, or plain tiles, which are written in a fraction of the time.",
+)
+compress = click.option(
+    "--compress", type=click.Choice(["zstd", "deflate", "none"]), default="zstd", help="Compression of the output."
+)
 threads = click.option("--threads", type=click.IntRange(min=1), help="CPUs to use at most.  [default: all there are]")
 
 

@@ -14,12 +14,12 @@ from geo.atomic import check_free, together
 from geo.coregister.result import Registration
 from geo.errors import GridError, unknown_name
 from geo.masks import QUALITY, Quality, quality_path
-from geo.ortho import Progress
 from geo.ortho.warp import KERNELS, one_thread_each, reach, resample, resample_flags
 from geo.raster import GeoTiffWriter
 from geo.source import FileSource
 from geo.stream import cpus, stream
 from geo.windows import blocks
+from geo.write import Progress
 
 #: Side of an output window in pixels; a multiple of the writer's blocks.
 WINDOW = 1024

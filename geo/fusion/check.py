@@ -25,7 +25,7 @@ from geo.fusion.pair import Pair
 from geo.fusion.samples import pan_window, register, statistics, windows
 from geo.masks import seen
 from geo.ortho.warp import one_thread_each
-from geo.source import FileSource
+from geo.source import FileSource, Source
 from geo.stream import cpus, stream
 
 #: Root mean square error against MSS, by the band's mean, over which a product is warned of.
@@ -50,8 +50,8 @@ class _Found:
 
 def check(
     fused: str | os.PathLike,
-    mss: str | os.PathLike,
-    pan: str | os.PathLike,
+    mss: str | os.PathLike | Source,
+    pan: str | os.PathLike | Source,
     registration: Registration | None = None,
     *,
     gain: float = mtf.GAIN,
@@ -63,7 +63,7 @@ def check(
     ----------
     fused : path
         On the grid of PAN, its bands among those of MSS by name.
-    mss, pan : path
+    mss, pan : path or Source
         The orthos.
     registration : Registration, optional
         The one that it was fused with.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +18,7 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
-from geo.atomic import check_free, together
+from geo.atomic import check_free
 from geo.displacement import Displacement
 from geo.encoding import COMPILED
 from geo.errors import GridError, RasterError
@@ -28,14 +27,13 @@ from geo.fusion.mtf import GAIN
 from geo.fusion.pair import Pair, spread_windows
 from geo.fusion.statistics import Statistics
 from geo.fusion.window import Around, sharpen
-from geo.masks import QUALITY, Quality, quality_path
-from geo.ortho import Progress
+from geo.masks import Quality, quality_path
 from geo.ortho.dem import apply
 from geo.ortho.warp import filled, one_thread_each, reach, resample_flags
-from geo.raster import GeoTiffWriter
 from geo.source import Source
 from geo.stream import cpus, stream
-from geo.windows import blocks, clip, grow
+from geo.windows import clip, grow
+from geo.write import Progress, write_windows
 
 if TYPE_CHECKING:
     from geo.coregister import Registration
@@ -128,68 +126,63 @@ def pansharpen(
     RasterError
         PAN has several bands, or an image cannot be read.
     """
-    chosen = method(name)
-    quality, workers = quality_path(output), cpus(threads)
-    for path in (output, quality):
+    for path in (output, quality_path(output)):
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
         opened.enter_context(one_thread_each())
-        pair = Pair(pan, mss, opened, gain=gain)
-        if len(pair.reference.bands) != 1:
-            raise RasterError(
-                f"{pair.reference.name} has {len(pair.reference.bands)} bands; expected one, PAN: "
-                "give the images in the order MSS PAN"
-            )
-        if registration is not None:
-            pair.displacement = registration.displacement
-        statistics = _statistics(pair, workers)
-        fusion = Fusion(pair.reference, pair.moving, chosen, statistics, pair.sigma, pair.displacement)
-        size = window or (WIDE_WINDOW if fusion.margin else WINDOW)
-        height, width = fusion.grid.shape
-        tags = {**pair.reference.tags, **pair.moving.tags, "GEOCRACK_FUSION": name}
-        good = 0
-        with (
-            together(Path(output), quality),
-            GeoTiffWriter(
-                quality,
-                fusion.grid,
-                ["quality"],
-                QUALITY,
-                overwrite=overwrite,
-                cog=cog,
-                compress="deflate" if compress == "deflate" else "zstd",  # flags shrink to nothing
-                resampling="nearest",
-                tags=tags,
-            ) as quality_writer,
-            GeoTiffWriter(
-                output,
-                fusion.grid,
-                fusion.bands,
-                fusion.encoding,
-                overwrite=overwrite,
-                cog=cog,
-                compress=compress,
-                tags=tags,
-            ) as writer,
-        ):
-            windows = list(blocks((height, width), size))
-            done = stream(fusion, windows, workers=workers, executor=executor)
-            for at, (stored, flags) in progress(done, len(windows)) if progress else done:
-                writer.write_stored(stored, at)
-                quality_writer.write_stored(flags, at)
-                good += int(np.count_nonzero((flags & int(Quality.NODATA)) == 0))
-            if not good:
-                raise GridError(f"{pair.names} have no good pixel in common; expected two views of the same ground")
-    return Fused(fusion.grid, fusion.bands, good / (height * width), statistics)
+        fusion = fusion_of(mss, pan, opened, name=name, registration=registration, gain=gain, threads=threads)
+        share = write_windows(
+            fusion,
+            output,
+            fusion.grid,
+            fusion.bands,
+            fusion.encoding,
+            window=window or (WIDE_WINDOW if fusion.margin else WINDOW),
+            nothing=_apart(f"{fusion.mss.name} and {fusion.pan.name}"),
+            tags={**fusion.pan.tags, **fusion.mss.tags, "GEOCRACK_FUSION": name},
+            threads=threads,
+            executor=executor,
+            overwrite=overwrite,
+            cog=cog,
+            compress=compress,
+            progress=progress,
+        )
+    return Fused(fusion.grid, fusion.bands, share, fusion.statistics)
 
 
-def _statistics(pair: Pair, workers: int) -> Statistics:
-    """Moments of the scene, from windows spread evenly over what both images show."""
+def fusion_of(
+    mss: str | os.PathLike | Source,
+    pan: str | os.PathLike | Source,
+    opened: ExitStack,
+    *,
+    name: str = "gsa",
+    registration: Registration | None = None,
+    gain: float = GAIN,
+    threads: int | None = None,
+) -> Fusion:
+    """Find out all that must be known of two orthos before a window can be fused.
+
+    Parameters are those of ``pansharpen``; ``opened`` closes the files. Windows can be written, or seen as an array
+    of dask by ``geo.write.view``.
+    """
+    chosen = method(name)
+    pair = Pair(pan, mss, opened, gain=gain)
+    if len(pair.reference.bands) != 1:
+        raise RasterError(
+            f"{pair.reference.name} has {len(pair.reference.bands)} bands; expected one, PAN: "
+            "give the images in the order MSS PAN"
+        )
+    if registration is not None:
+        pair.displacement = registration.displacement
     windows = spread_windows(pair.overlap, _SAMPLE, _SAMPLES)
-    statistics = Statistics.gather(result for _, result in stream(pair.patches, windows, workers=workers))
+    statistics = Statistics.gather(found for _, found in stream(pair.patches, windows, workers=cpus(threads)))
     if not statistics.count:
-        raise GridError(f"{pair.names} have no good pixel in common; expected two views of the same ground")
-    return statistics
+        raise _apart(pair.names)
+    return Fusion(pair.reference, pair.moving, chosen, statistics, pair.sigma, pair.displacement)
+
+
+def _apart(names: str) -> GridError:
+    return GridError(f"{names} have no good pixel in common; expected two views of the same ground")
 
 
 class Fusion:

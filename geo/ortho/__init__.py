@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
-from geo.atomic import check_free, together
+from geo.atomic import check_free
 from geo.errors import GridError, RasterError, unknown_name
-from geo.masks import QUALITY, Quality, quality_path
+from geo.masks import quality_path
 from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import LON_LAT, Dem, open_dem
 from geo.ortho.geometry import MapGeometry, RpcGeometry, ground_cover
@@ -25,10 +23,8 @@ from geo.ortho.ground_control import Refinement, refine
 from geo.ortho.heights import HeightReference
 from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import KERNELS, Warp, one_thread_each
-from geo.raster import GeoTiffWriter
 from geo.source import FileSource, Source
-from geo.stream import cpus, stream
-from geo.windows import blocks
+from geo.write import Progress, write_windows
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +34,6 @@ WINDOW = 1024
 _MOST = 400
 #: Half ranges of an RPC's heights within which it holds.
 _RANGE = 1.1
-
-Result = TypeVar("Result")
-Progress = Callable[[Iterable[Result], int], Iterable[Result]]
 
 
 @dataclass(frozen=True)
@@ -87,6 +80,8 @@ def orthorectify(
     resampling: str = "cubic",
     threads: int | None = None,
     overwrite: bool = False,
+    cog: bool = True,
+    compress: str = "zstd",
     progress: Progress | None = None,
 ) -> Ortho:
     """Lay an image on the ground and write it, with its quality, as Cloud Optimized GeoTIFFs.
@@ -125,6 +120,8 @@ def orthorectify(
         CPUs to use at most.
     overwrite : bool
         Replace outputs that are there.
+    cog, compress
+        Layout of the outputs, see ``geo.raster.GeoTiffWriter``.
     progress : callable, optional
         Wraps the stream of windows, given with their number.
 
@@ -142,8 +139,7 @@ def orthorectify(
     RasterError
         The image cannot be read, or holds no good pixel.
     """
-    quality, workers = quality_path(output), cpus(threads)
-    for path in (output, quality):
+    for path in (output, quality_path(output)):
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
         source = opened.enter_context(FileSource(image))
@@ -164,31 +160,29 @@ def orthorectify(
         warp, share = lay_out(
             source, heights, resolution_m=resolution_m, crs=crs, centre=centre, resampling=resampling, camera=camera
         )
-        height, width = warp.grid.shape
         opened.enter_context(one_thread_each())
-        good = 0
-        with (
-            together(Path(output), quality),
-            GeoTiffWriter(
-                quality, warp.grid, ["quality"], QUALITY, overwrite=overwrite, resampling="nearest", tags=warp.tags
-            ) as quality_writer,
-            GeoTiffWriter(output, warp.grid, warp.bands, warp.encoding, overwrite=overwrite, tags=warp.tags) as writer,
-        ):
-            windows = list(blocks((height, width), WINDOW))
-            done = stream(warp.stored, windows, workers=workers)
-            for window, (stored, flags) in progress(done, len(windows)) if progress else done:
-                writer.write_stored(stored, window)
-                quality_writer.write_stored(flags, window)
-                good += int(np.count_nonzero((flags & int(Quality.NODATA)) == 0))
-            if not good:
-                raise RasterError(
-                    f"{image} holds no valid pixel on ground with a height; expected an image that is not all nodata"
-                )
+        valid_share = write_windows(
+            warp.stored,
+            output,
+            warp.grid,
+            warp.bands,
+            warp.encoding,
+            window=WINDOW,
+            nothing=RasterError(
+                f"{image} holds no valid pixel on ground with a height; expected an image that is not all nodata"
+            ),
+            tags=warp.tags,
+            threads=threads,
+            overwrite=overwrite,
+            cog=cog,
+            compress=compress,
+            progress=progress,
+        )
     target = CRS.from_user_input(warp.grid.crs)
     code = target.to_epsg()
     name = f"EPSG:{code}" if code else target.to_wkt()
     reference = heights.reference if heights else None
-    return Ortho(warp.grid, name, share, good / (height * width), reference, refinement)
+    return Ortho(warp.grid, name, share, valid_share, reference, refinement)
 
 
 def lay_out(

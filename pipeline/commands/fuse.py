@@ -12,12 +12,14 @@ from pipeline import options
 from pipeline.config import Fusion
 
 if TYPE_CHECKING:
+    from geo.coregister import Registration
     from geo.fusion.evaluate import Evaluation
+    from geo.fusion.pansharpen import Fused
 
 log = logging.getLogger(__name__)
 
 #: What is written where no registration was asked for.
-_NOT_ASKED: dict[str, Any] = {
+NOT_ASKED: dict[str, Any] = {
     "status": "not asked",
     "model": "none",
     "shift_x_m": 0.0,
@@ -39,6 +41,8 @@ _NOT_ASKED: dict[str, Any] = {
 @options.setting(Fusion, "coregister")
 @options.setting(Fusion, "mtf_gain")
 @options.setting(Fusion, "evaluate")
+@options.cog
+@options.compress
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -50,6 +54,8 @@ def command(
     coregister: bool,
     mtf_gain: float,
     evaluate: bool,
+    cog: bool,
+    compress: str,
     threads: int | None,
     overwrite: bool,
 ) -> None:
@@ -63,10 +69,8 @@ def command(
     import json
 
     from geo.atomic import atomic, check_free
-    from geo.coregister import picture_path, register, write_residual_map
     from geo.fusion import method as known_method
     from geo.fusion.check import check
-    from geo.fusion.evaluate import evaluate as judge
     from geo.fusion.pansharpen import pansharpen
     from geo.masks import quality_path
     from pipeline.fusion_evaluation import check_path, evaluation_path
@@ -75,16 +79,23 @@ def command(
     known_method(method)
     report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
     points = report.with_suffix(".gpkg")
-    residuals = [points, picture_path(points)] if coregister else []
+    residuals = []
+    if coregister:  # loads much that a fusion alone does not need
+        from geo.coregister import picture_path, register, write_residual_map
+
+        residuals = [points, picture_path(points)]
     table = [evaluation_path(output, suffix) for suffix in ("json", "md", "png")] if evaluate else []
     for path in (output, quality_path(output), report, checked, *residuals, *table):
         check_free(path, overwrite=overwrite)
     settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
+    settings |= {"cog": cog, "compress": compress}
     with track("fuse", output, inputs=[mss, pan], settings=settings) as record:
         registration = register(pan, mss, gain=mtf_gain, threads=threads) if coregister else None
-        summary = registration.summary() if registration else _NOT_ASKED
+        summary = registration.summary() if registration else NOT_ASKED
         judged = None
         if evaluate:
+            from geo.fusion.evaluate import evaluate as judge
+
             judged = judge(mss, pan, registration=registration, gain=mtf_gain, threads=threads)
         with atomic(report, overwrite=overwrite) as part:
             part.write_text(json.dumps(summary, indent=2) + "\n")
@@ -97,6 +108,8 @@ def command(
                 gain=mtf_gain,
                 threads=threads,
                 overwrite=overwrite,
+                cog=cog,
+                compress=compress,
                 progress=lambda windows, total: options.progress(windows, "fuse", total),
             )
         if registration:
@@ -112,17 +125,7 @@ def command(
         }
         if judged is not None:
             record["results"]["evaluation"] = _write_evaluation(judged, mss, pan, output, method)
-    if registration:
-        log.info(
-            "MSS lay %.2f m (%.2f MSS pixels) from PAN; %.2f m are left at %d tie points not used by the %s",
-            summary["held_out_before_m"],
-            summary["held_out_before_m"] / registration.pixel_m,
-            summary["held_out_rmse_m"],
-            summary["tie_points_held_out"],
-            summary["model"],
-        )
-    log.info("%s: %s, bands %s, %.1f %% valid", output, method, ", ".join(made.bands), 100 * made.valid_share)
-    _tell(output, found)
+    tell(output, method, made, registration, found)
 
 
 def _write_evaluation(judged: Evaluation, mss: Path, pan: Path, output: Path, method: str) -> dict[str, Any]:
@@ -148,8 +151,19 @@ def _write_evaluation(judged: Evaluation, mss: Path, pan: Path, output: Path, me
     return {"best": found["best"], "windows": found["windows"], "used": rows[method]}
 
 
-def _tell(output: Path, found: dict[str, Any]) -> None:
-    """Say what the check found in one line, and warn of what exceeds a limit."""
+def tell(output: Path, method: str, made: Fused, registration: Registration | None, found: dict[str, Any]) -> None:
+    """Say what was fused in a few lines, and warn of what exceeds a limit of the check."""
+    if registration:
+        summary = registration.summary()
+        log.info(
+            "MSS lay %.2f m (%.2f MSS pixels) from PAN; %.2f m are left at %d tie points not used by the %s",
+            summary["held_out_before_m"],
+            summary["held_out_before_m"] / registration.pixel_m,
+            summary["held_out_rmse_m"],
+            summary["tie_points_held_out"],
+            summary["model"],
+        )
+    log.info("%s: %s, bands %s, %.1f %% valid", output, method, ", ".join(made.bands), 100 * made.valid_share)
     errors = ", ".join(
         f"{band} {100 * error:.1f} %" for band, error in found["spectral"]["relative_rmse"].items() if error is not None
     )

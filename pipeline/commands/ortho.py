@@ -53,6 +53,8 @@ _PAN_M, _MSS_M = (Ortho.model_fields[name].default for name in ("pan_resolution_
     default="auto",
     help="Correction in the image; auto: the one whose left-out residuals are smallest.",
 )
+@options.cog
+@options.compress
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -71,6 +73,8 @@ def command(
     gcp_crs: str | None,
     reference: Path | None,
     gcp_model: str,
+    cog: bool,
+    compress: str,
     threads: int | None,
     overwrite: bool,
 ) -> None:
@@ -121,6 +125,8 @@ def command(
             resampling=resampling,
             threads=threads,
             overwrite=overwrite,
+            cog=cog,
+            compress=compress,
             progress=lambda windows, total: options.progress(windows, "ortho", total),
         )
         height, width = result.geobox.shape

@@ -339,3 +339,35 @@ def test_gdals_cache_is_capped_unless_the_user_says_otherwise(given, megabytes):
     code = "import geo.raster; from rasterio._env import get_gdal_config; print(get_gdal_config('GDAL_CACHEMAX'))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert int(done.stdout) == megabytes * 2**20
+
+
+@pytest.mark.parametrize("compress", ["zstd", "deflate", "none"])
+@pytest.mark.parametrize("cog", [True, False])
+def test_layout_and_compression_are_what_was_asked_for(tmp_path, grid, values, compress, cog):
+    write(tmp_path / "a.tif", grid, values, cog=cog, compress=compress)
+    with open_raster(tmp_path / "a.tif") as src:
+        found = src.compression.name if src.compression else "none"
+        assert found == compress
+        assert (src.profile["tiled"], src.block_shapes[0]) == (True, (512, 512))
+        assert bool(src.overviews(1)) is cog
+        np.testing.assert_allclose(read(src)[0], np.where(np.isnan(values), np.nan, values), atol=0.6e-4)
+    assert cog_validate(tmp_path / "a.tif", quiet=True)[0] or not cog
+
+
+@given(
+    hnp.arrays("float32", (2, 3, 4), elements=st.floats(-8, 8, width=32) | st.just(np.float32("nan"))),
+    hnp.arrays(bool, (3, 4)),
+    st.sampled_from([REFLECTANCE, PROBABILITY, Encoding("int16", nodata=-32768, scale=1e-3), Encoding("uint8", None)]),
+)
+@settings(deadline=None)
+def test_the_compiled_encoding_is_numpy_s(values, valid, encoding):
+    """Doubles go through NumPy; the compiled pass must round, clip and mark as it does."""
+    good = np.isfinite(values) & valid
+    number = np.rint((np.where(good, values, 0) - np.float32(encoding.offset)) / np.float32(encoding.scale))
+    low, high = encoding.limits
+    expected = np.where(good, np.clip(number, low, high), encoding.nodata or 0).astype(encoding.dtype)
+    np.testing.assert_array_equal(encoding.encode(values, valid), expected)
+    np.testing.assert_array_equal(encoding.encode(np.where(valid, values, np.nan)), expected)
+    back = encoding.decode(encoding.encode(values, valid), valid)
+    if encoding.nodata is not None:
+        np.testing.assert_array_equal(np.isnan(back[0]), ~good.all(axis=0))

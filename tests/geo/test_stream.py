@@ -1,10 +1,11 @@
+import pickle
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from geo.stream import cpus, stream
+from geo.stream import OncePerProcess, cpus, stream
 
 
 def test_results_come_in_the_order_of_the_items():
@@ -82,3 +83,31 @@ def test_the_quota_of_a_container_counts(tmp_path, monkeypatch, said, cpus_there
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)), raising=False)
     assert cpus() == (cpus_there or 16)
     assert cpus(1) == 1
+
+
+class Opens:
+    """A function that counts its calls, and how often it was unpacked."""
+
+    unpacked = 0
+
+    def __init__(self):
+        self.calls = 0
+
+    def __setstate__(self, state):
+        Opens.unpacked += 1
+        self.calls = 0
+
+    def __getstate__(self):
+        return {"calls": 0}
+
+    def __call__(self, item):
+        self.calls += 1
+        return self.calls
+
+
+def test_a_function_is_unpacked_once_by_each_process():
+    """What it opened there serves all items."""
+    sent = pickle.dumps(OncePerProcess(Opens()))
+    assert [pickle.loads(sent)(item) for item in "abc"] == [1, 2, 3]
+    assert Opens.unpacked == 1
+    assert [OncePerProcess(Opens())("a") for _ in range(3)] == [1, 1, 1]

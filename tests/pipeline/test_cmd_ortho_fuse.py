@@ -67,7 +67,8 @@ def test_ortho_then_fuse(bundle, tmp_path):
     assert {"shift_y_m", "shift_px", "model", "tie_points_used", "tie_points_rejected", "rmse_m"} <= set(measured)
     record = json.loads((tmp_path / "fused.tif.provenance.json").read_text())
     assert record["results"]["coregistration"] == measured
-    assert record["settings"] == {"method": "mtf-glp-cbd", "coregister": True, "mtf_gain": 0.3, "evaluate": False}
+    chosen = {"method": "mtf-glp-cbd", "coregister": True, "mtf_gain": 0.3, "evaluate": False}
+    assert record["settings"] == chosen | {"cog": True, "compress": "zstd"}
     assert "MSS pixels) from PAN" in fuse.stderr
 
 

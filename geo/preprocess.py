@@ -1,0 +1,290 @@
+"""From a product to fused reflectance in one go: each window is calibrated, laid on the ground and fused as needed.
+
+The steps are those of ``geo.reflectance``, ``geo.ortho``, ``geo.coregister`` and ``geo.fusion``, each reading the one
+before it as a source (``geo.source``) instead of a file. Numbers are rounded between them as they would be on disk, and
+the orthos are made in the same windows, so the fused image is that of the steps one by one, but for one pixel in some
+hundreds that differs by a step or two of its encoding: tie points look at smaller windows of PAN, whose positions are
+rounded otherwise, which moves the displacement by about 1e-5 pixel.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from rasterio.windows import Window
+
+from geo.coregister import Registration, register
+from geo.errors import ProductError
+from geo.fusion.mtf import GAIN
+from geo.fusion.pansharpen import Fused, pansharpen
+from geo.masks import Quality
+from geo.ortho import WINDOW, lay_out, on_a_map, orthorectify
+from geo.ortho.dem import Dem, open_dem
+from geo.ortho.warp import one_thread_each
+from geo.raster import REFLECTANCE
+from geo.reflectance import Calibration, Clouds, calibrated, prepare, read_numbers, tags_of, write_reflectance
+from geo.sensors.scene import Scene, data_bands
+from geo.source import Cached, FileSource, Source
+from geo.surface import Surface
+from geo.windows import clip, slices
+
+Progress = Callable[[Iterable, str, int], Iterable]
+#: Blocks of the orthos to keep: two rows of PAN's, and of MSS's, for windows that look around; those of tie points.
+_PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 112, 160
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the steps are told; fields are those of the functions that take them."""
+
+    surface: Surface = field(default_factory=Surface)
+    clouds: bool = False
+    dem: Path | None = None
+    geoid: str = "auto"
+    geoid_height_m: float = 0.0
+    dem_zero: str = "auto"
+    crs: str = "auto"
+    pan_resolution_m: float = 2.0
+    mss_resolution_m: float = 8.0
+    resampling: str = "cubic"
+    method: str = "gsa"
+    coregister: bool = True
+    gain: float = GAIN
+
+    @property
+    def heights(self) -> dict[str, Any]:
+        """What is told of the DEM."""
+        return {"geoid": self.geoid, "geoid_height_m": self.geoid_height_m}
+
+
+@dataclass(frozen=True)
+class Orthos:
+    """PAN and MSS on the ground, and what is known of them.
+
+    Attributes
+    ----------
+    images : dict of Source
+    levels : dict
+        Level of reflectance of each, with every coefficient.
+    dem_share : dict of float
+        Share of each whose ground has a height in the DEM.
+    warnings : tuple of str
+        What had to be assumed.
+    """
+
+    images: dict[str, Source]
+    levels: dict[str, dict[str, Any]]
+    dem_share: dict[str, float]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Preprocessed:
+    """What was made of a product.
+
+    Attributes
+    ----------
+    fused : Fused
+    registration : Registration, optional
+        None where it was not asked for.
+    orthos : Orthos
+    """
+
+    fused: Fused
+    registration: Registration | None
+    orthos: Orthos
+
+
+class Calibrated(FileSource):
+    """An image of a product as reflectance, in the geometry of its sensor, calibrated as it is read.
+
+    Parameters
+    ----------
+    calibration : Calibration
+    clouds : Clouds, optional
+    tags : dict
+        Of the scene.
+    """
+
+    def __init__(self, calibration: Calibration, clouds: Clouds | None, tags: dict[str, str]):
+        image = calibration.image
+        super().__init__(image.path)
+        self.calibration, self.clouds = calibration, clouds
+        with self.opened() as (src, _):
+            self.grid, self.numbers = image.grid(src), data_bands(src, image.bands)
+        self.rpcs, self.bands, self.encoding, self.tags = image.rpcs, image.bands, REFLECTANCE, tags
+
+    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        shape = (window.height, window.width)
+        stored = np.full((len(self.bands), *shape), REFLECTANCE.nodata, REFLECTANCE.dtype)
+        flags = np.full(shape, int(Quality.NODATA), np.uint8)
+        inside = clip(window, (self.grid.shape[0], self.grid.shape[1]))
+        if inside.width and inside.height:
+            # products are strips as wide as the scene: of those that are not compressed, only the window is read
+            with self.opened() as (src, _), rasterio.Env(GTIFF_DIRECT_IO=True):
+                ((_, dn, valid),) = read_numbers(src, self.numbers, [inside])
+            at = slices(inside, window)
+            stored[:, *at], flags[at] = calibrated(self.calibration, self.clouds, inside, dn, valid)
+        valid = (flags & np.uint8(Quality.NODATA)) == 0
+        return REFLECTANCE.decode(stored, valid), valid, flags
+
+
+def preprocess(
+    scene: Scene,
+    output: str | os.PathLike,
+    settings: Settings = Settings(),
+    *,
+    opened: ExitStack,
+    keep: Path | None = None,
+    threads: int | None = None,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+    cog: bool = True,
+    compress: str = "zstd",
+    progress: Progress = lambda items, label, total: items,
+) -> Preprocessed:
+    """Calibrate, orthorectify, register and pan-sharpen a scene, with no files between unless they are to be kept.
+
+    Parameters
+    ----------
+    scene : Scene
+        With PAN and MSS.
+    output : path
+        The fused image; its quality is written beside it.
+    settings : Settings
+    opened : ExitStack
+        Closes the images that the result refers to.
+    keep : Path, optional
+        Folder for the files of the steps: reflectance in the geometry of the sensor, and the orthos in ``ortho``.
+    threads : int, optional
+        CPUs to use at most.
+    executor : Executor, optional
+        Where windows are fused instead, see ``geo.cluster``; the product and the DEM must be files that it can read.
+    overwrite : bool
+        Replace outputs that are there.
+    cog, compress
+        Layout of the output, see ``geo.raster.GeoTiffWriter``.
+    progress : callable
+        Passes windows on, e.g. with a progress bar.
+
+    Returns
+    -------
+    Preprocessed
+
+    Raises
+    ------
+    ProductError
+        The product has no PAN, or lacks what the level needs.
+    GridError, RasterError, RegistrationError, ConfigError, OutputExistsError, OutputError
+        As the steps do.
+    """
+    missing = [key for key in ("pan", "mss") if key not in scene.images]
+    if missing:
+        raise ProductError(
+            f"{scene.id} has no {missing[0].upper()} image, so nothing can be fused; "
+            "calibrate and orthorectify what there is by `geocrack reflectance` and `geocrack ortho`"
+        )
+    opened.enter_context(one_thread_each())
+    if keep is not None:
+        made = _kept(scene, settings, keep, opened, threads, overwrite, progress)
+    else:
+        made = _lazy(scene, settings, opened, threads, progress)
+    pan, mss = made.images["pan"], made.images["mss"]
+    registration = None
+    if settings.coregister:
+        reference = pan.source if isinstance(pan, Cached) else pan
+        if reference is not pan:  # tie points are small, and lie far apart
+            reference = Cached(reference, size=256, megabytes=_TIE_POINTS_MB)
+        registration = register(reference, mss, gain=settings.gain, threads=threads)
+    fused = pansharpen(
+        mss,
+        pan,
+        output,
+        name=settings.method,
+        registration=registration,
+        gain=settings.gain,
+        executor=executor,
+        threads=threads,
+        overwrite=overwrite,
+        cog=cog,
+        compress=compress,
+        progress=lambda windows, total: progress(windows, "fuse", total),
+    )
+    return Preprocessed(fused, registration, made)
+
+
+def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | None, progress: Progress) -> Orthos:
+    """Lay both images out as orthos that are made as they are read."""
+    calibrations, clouds, warnings = prepare(
+        scene, surface=settings.surface, clouds=settings.clouds, threads=threads, progress=progress
+    )
+    dem: Dem | None = None
+    orthos: dict[str, Source] = {}
+    shares = {}
+    for key, resolution_m in (("pan", settings.pan_resolution_m), ("mss", settings.mss_resolution_m)):
+        tags = tags_of(scene, settings.surface)
+        image = opened.enter_context(Calibrated(calibrations[key], clouds.get(key), tags))
+        if dem is None and settings.dem is not None and not on_a_map(image):
+            dem = opened.enter_context(open_dem(settings.dem, zero=settings.dem_zero, **settings.heights))
+        warp, shares[key] = lay_out(
+            image,
+            dem,
+            resolution_m=resolution_m,
+            crs=settings.crs,
+            centre=scene.centre,
+            resampling=settings.resampling,
+        )
+        orthos[key] = Cached(warp, size=WINDOW, megabytes=_PAN_MB if key == "pan" else _MSS_MB)
+    corrections = {key: calibration.correction for key, calibration in calibrations.items()}
+    levels = {key: correction.report if correction else {"level": "toa"} for key, correction in corrections.items()}
+    return Orthos(orthos, levels, shares, warnings)
+
+
+def _kept(
+    scene: Scene,
+    settings: Settings,
+    folder: Path,
+    opened: ExitStack,
+    threads: int | None,
+    overwrite: bool,
+    progress: Progress,
+) -> Orthos:
+    """Write both orthos, after the reflectance that they are made of."""
+    findings, warnings = write_reflectance(
+        scene,
+        folder,
+        surface=settings.surface,
+        clouds=settings.clouds,
+        overwrite=overwrite,
+        threads=threads,
+        progress=progress,
+    )
+    orthos: dict[str, Source] = {}
+    shares = {}
+    for key, resolution_m in (("pan", settings.pan_resolution_m), ("mss", settings.mss_resolution_m)):
+        file = folder / "ortho" / f"{key}.tif"
+        made = orthorectify(
+            folder / f"{key}.tif",
+            file,
+            resolution_m=resolution_m,
+            dem=settings.dem,
+            dem_zero=settings.dem_zero,
+            crs=settings.crs,
+            centre=scene.centre,
+            resampling=settings.resampling,
+            threads=threads,
+            overwrite=overwrite,
+            progress=lambda windows, total: progress(windows, "ortho", total),
+            **settings.heights,
+        )
+        shares[key] = made.dem_share
+        orthos[key] = opened.enter_context(FileSource(file))
+    return Orthos(orthos, {key: found["surface"] for key, found in findings.items()}, shares, warnings)

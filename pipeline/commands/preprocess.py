@@ -1,0 +1,147 @@
+"""``geocrack preprocess``: from a product to fused reflectance on the ground in one command."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline import config, gains, options
+from pipeline.commands.fuse import NOT_ASKED, tell
+from pipeline.commands.reflectance import product_of
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@click.argument("product", type=options.PATH, required=False)
+@click.option(
+    "--generic", metavar="YAML", help="Another image pair, instead of PRODUCT: a YAML file, or its text {mss: ...}."
+)
+@options.output("Fused image; its quality, registration and checks are written beside it.")
+@click.option("--keep", type=options.PATH, help="Folder for the files of the steps, which else are not written.")
+@options.setting(config.Reflectance, "level")
+@options.setting(config.Reflectance, "dark_percent")
+@options.setting(config.Reflectance, "aot")
+@options.setting(config.Reflectance, "aerosol")
+@options.setting(config.Reflectance, "altitude_m")
+@options.setting(config.Reflectance, "clouds")
+@gains.options
+@options.setting(config.Ortho, "dem")
+@options.setting(config.Ortho, "geoid")
+@options.setting(config.Ortho, "geoid_height_m")
+@options.setting(config.Ortho, "dem_zero")
+@options.setting(config.Ortho, "crs")
+@options.setting(config.Ortho, "pan_resolution_m")
+@options.setting(config.Ortho, "mss_resolution_m")
+@options.setting(config.Ortho, "resampling")
+@options.setting(config.Fusion, "method")
+@options.setting(config.Fusion, "coregister")
+@options.setting(config.Fusion, "mtf_gain")
+@options.cog
+@options.compress
+@click.option("--scheduler", help="Fuse on a dask.distributed cluster, such as tcp://10.0.0.1:8786.")
+@options.threads
+@options.overwrite
+@options.verbosity
+def command(
+    product: Path | None,
+    generic: str | None,
+    output: Path,
+    keep: Path | None,
+    gain: list[float] | None,
+    bias: list[float] | None,
+    cog: bool,
+    compress: str,
+    scheduler: str | None,
+    threads: int | None,
+    overwrite: bool,
+    **given: Any,
+) -> None:
+    """Make fused reflectance on the ground of PRODUCT, with its PAN and MSS registered.
+
+    This is `geocrack reflectance`, `ortho` of both images and `fuse`, without files between: every window is
+    calibrated, laid on the ground and sharpened as it is needed. --keep writes them all the same.
+    """
+    import json
+    from contextlib import ExitStack
+
+    from geo.atomic import atomic, check_apart, check_free
+    from geo.cluster import connected
+    from geo.coregister import picture_path, write_residual_map
+    from geo.fusion import method as known_method
+    from geo.fusion.check import check
+    from geo.masks import quality_path
+    from geo.preprocess import preprocess
+    from geo.sensors import open_product
+    from pipeline.fusion_evaluation import check_path
+    from pipeline.provenance import track
+
+    known_method(given["method"])
+    described = product_of(product, generic)
+    report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
+    facts = keep / "scene.json" if keep else None
+    points = report.with_suffix(".gpkg")
+    residuals = [points, picture_path(points)] if given["coregister"] else []
+    for path in (output, quality_path(output), report, checked, *residuals, *([facts] if facts else [])):
+        check_free(path, overwrite=overwrite)
+    with ExitStack() as opened:
+        scene = opened.enter_context(open_product(described, given=gains.given(gain, bias)))
+        sources = [product] if product else [image.path for image in scene.images.values()]
+        check_apart(output, sources)
+        settings = _settings(scene, given)
+        executor = opened.enter_context(connected(scheduler)) if scheduler else None
+        told = {**given, "gain": gain, "bias": bias, "keep": keep, "cog": cog, "compress": compress}
+        record = opened.enter_context(track("preprocess", output, inputs=[*sources, given["dem"]], settings=told))
+        part = opened.enter_context(atomic(report, overwrite=overwrite))
+        made = preprocess(
+            scene,
+            output,
+            settings,
+            opened=opened,
+            keep=keep,
+            threads=threads,
+            executor=executor,
+            overwrite=overwrite,
+            cog=cog,
+            compress=compress,
+            progress=options.progress,
+        )
+        if made.registration:
+            write_residual_map(made.registration, points, overwrite=overwrite)
+        summary = made.registration.summary() if made.registration else NOT_ASKED
+        part.write_text(json.dumps(summary, indent=2) + "\n")
+        pan, mss = made.orthos.images["pan"], made.orthos.images["mss"]
+        found = check(output, mss, pan, made.registration, gain=given["mtf_gain"], threads=threads)
+        with atomic(checked, overwrite=True) as file:
+            file.write_text(json.dumps(found, indent=2) + "\n")
+        content = scene.as_dict() | {"reflectance": made.orthos.levels}
+        content["warnings"] = [*scene.warnings, *made.orthos.warnings]
+        if facts:
+            with atomic(facts, overwrite=overwrite) as file:
+                file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        record["results"] = {
+            "scene": content,
+            "dem_share": made.orthos.dem_share,
+            "coregistration": summary,
+            "valid_share": made.fused.valid_share,
+            "bands": list(made.fused.bands),
+            "check": found,
+        }
+    for warning in content["warnings"]:
+        log.warning("%s: %s", scene.id, warning)
+    tell(output, given["method"], made.fused, made.registration, found)
+
+
+def _settings(scene: Any, given: dict[str, Any]) -> Any:
+    """Make settings of the steps from the command's options."""
+    from geo.preprocess import Settings
+    from geo.surface import Surface, mean_height
+
+    given = dict(given)
+    air = {name: given.pop(name) for name in ("level", "dark_percent", "aot", "aerosol", "altitude_m")}
+    if air["level"] == "6s" and air["altitude_m"] is None and given["dem"] is not None:
+        air["altitude_m"] = round(mean_height(scene, given["dem"]), 1)
+    return Settings(surface=Surface(**air), gain=given.pop("mtf_gain"), **given)

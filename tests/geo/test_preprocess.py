@@ -1,0 +1,202 @@
+"""From a product to a fused image in one go, against the steps one by one; here, and on a cluster of two processes."""
+
+from __future__ import annotations
+
+import pickle
+from contextlib import ExitStack
+
+import numpy as np
+import pytest
+from rasterio.windows import Window
+
+from geo.cluster import connected
+from geo.coregister import register
+from geo.errors import ProductError
+from geo.fusion.pansharpen import fusion_of, pansharpen
+from geo.masks import Quality, quality_path
+from geo.ortho import orthorectify
+from geo.ortho.dem import open_dem
+from geo.preprocess import Calibrated, Settings, preprocess
+from geo.raster import open_raster, read
+from geo.reflectance import Calibration, write_reflectance
+from geo.sensors import open_product
+from geo.source import Cached, FileSource
+from geo.windows import blocks
+from geo.write import view
+from tests.geo.pair_scene import write_pair
+from tests.geo.terrain import camera_rpcs, landscape, look, write_dem, write_image
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory):
+    """PAN and MSS of one landscape in sensor geometry, described by hand; MSS sees it 4 m further east."""
+    folder = tmp_path_factory.mktemp("product")
+    dem = write_dem(folder / "dem.tif")
+    scene = landscape(256, 5)
+    for name, shape, gsd in (("pan", (332, 328), 2.0), ("mss", (83, 82), 8.0)):
+        rpcs = camera_rpcs(shape, gsd)
+        with open_dem(dem) as heights:
+            x, y = look(rpcs, shape, lambda lon, lat: heights.heights(lon, lat).astype(float))
+        x, y = np.nan_to_num(x), np.nan_to_num(y)
+        col = ((x - 356300 - 4 * (name == "mss")) / 4).astype(int) % 256
+        row = ((3464700 - y) / 4).astype(int) % 256
+        values = scene[:, row, col]
+        values = values[:1] if name == "pan" else np.stack([values[0], 0.9 * values[0], 1.1 * values[0], values[1]])
+        bands = ["pan"] if name == "pan" else ["blue", "green", "red", "nir"]
+        write_image(folder / f"{name}.tif", values, rpcs=rpcs, bands=bands)
+    return {"mss": str(folder / "mss.tif"), "pan": str(folder / "pan.tif"), "scale": 1e-4}, dem
+
+
+def stored(path):
+    with open_raster(path) as src, open_raster(quality_path(path)) as quality:
+        return src.read().astype(int), quality.read(1)
+
+
+def fuse(product, output, *, method="gsa", **options):
+    described, dem = product
+    with open_product(described) as scene, ExitStack() as opened:
+        return preprocess(scene, output, Settings(dem=dem, method=method), opened=opened, **options)
+
+
+@pytest.mark.parametrize("method", ["gsa", "mtf-glp"])
+def test_it_is_the_steps_one_by_one(product, tmp_path, method):
+    made = fuse(product, tmp_path / "once.tif", method=method)
+    described, dem = product
+    with open_product(described) as scene:
+        write_reflectance(scene, tmp_path)
+        for key, resolution in (("pan", 2.0), ("mss", 8.0)):
+            out = tmp_path / "ortho" / f"{key}.tif"
+            orthorectify(tmp_path / f"{key}.tif", out, resolution_m=resolution, dem=dem, centre=scene.centre)
+    orthos = tmp_path / "ortho" / "mss.tif", tmp_path / "ortho" / "pan.tif"
+    measured = register(*orthos[::-1])
+    assert made.registration.displacement.coefficients == pytest.approx(measured.displacement.coefficients, abs=5e-3)
+    pansharpen(*orthos, tmp_path / "steps.tif", name=method, registration=measured)
+    (once, flags), (steps, expected) = stored(tmp_path / "once.tif"), stored(tmp_path / "steps.tif")
+    assert once.shape == steps.shape
+    assert (flags != expected).mean() < 1e-4
+    assert np.abs(once - steps)[:, flags == expected].max() <= 3
+    assert (once != steps).mean() < 0.02
+    assert ((expected & Quality.NODATA) == 0).mean() > 0.5
+    # registered by the same displacement it is the same, but for the digits of the RPC in the file between
+    with open_product(described) as scene, ExitStack() as opened:
+        plain = preprocess(
+            scene, tmp_path / "plain.tif", Settings(dem=dem, method=method, coregister=False), opened=opened
+        )
+        assert plain.registration is None
+    pansharpen(*orthos, tmp_path / "steps.tif", name=method, overwrite=True)
+    assert (stored(tmp_path / "plain.tif")[0] != stored(tmp_path / "steps.tif")[0]).mean() < 1e-4
+
+
+def test_files_between_are_written_where_asked_only(product, tmp_path):
+    fuse(product, tmp_path / "a" / "fused.tif")
+    assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["fused.quality.tif", "fused.tif"]
+    fuse(product, tmp_path / "b" / "fused.tif", keep=tmp_path / "b" / "keep")
+    kept = {p.relative_to(tmp_path / "b" / "keep").as_posix() for p in (tmp_path / "b" / "keep").rglob("*.tif")}
+    images = [f"{folder}{image}" for folder in ("", "ortho/") for image in ("pan", "mss")]
+    names = {f"{image}{kind}.tif" for image in images for kind in ("", ".quality")}
+    assert kept == names
+    for name in names:
+        with open_raster(tmp_path / "b" / "keep" / name) as src:
+            assert (src.compression.name, src.profile["tiled"]) == ("zstd", True)
+
+
+def test_a_cluster_gives_the_same_pixels(product, tmp_path):
+    """Two processes: what a window needs must be sent to them, and opened there."""
+    from distributed import Client, LocalCluster
+
+    cluster = LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(tmp_path)
+    )
+    with cluster, ExitStack() as opened:
+        fuse(product, tmp_path / "here.tif", method="brovey")
+        with connected(cluster.scheduler_address) as executor:
+            fuse(product, tmp_path / "there.tif", method="brovey", executor=executor)
+        here, there = stored(tmp_path / "here.tif"), stored(tmp_path / "there.tif")
+        np.testing.assert_array_equal(here[0], there[0])
+        np.testing.assert_array_equal(here[1], there[1])
+        # and so does an array of dask, with threads or on the cluster
+        pan, mss, _ = write_pair(tmp_path, size=64)
+        pansharpen(mss, pan, tmp_path / "file.tif", name="brovey")
+        fusion = fusion_of(mss, pan, opened, name="brovey")
+        array = view(fusion, fusion.grid, fusion.bands, fusion.encoding, window=100)
+        assert array.dims == ("band", "y", "x")
+        assert array.odc.geobox == fusion.grid
+        assert list(array.band.values) == ["blue", "green", "red", "nir"]
+        with open_raster(tmp_path / "file.tif") as src:
+            expected, _ = read(src)
+        np.testing.assert_array_equal(array.compute(scheduler="threads").values, expected)
+        with Client(cluster) as client:
+            np.testing.assert_array_equal(client.compute(array).result().values, expected)
+
+
+def test_reflectance_on_the_fly_is_that_of_the_file(product, tmp_path):
+    with open_product(product[0]) as scene:
+        write_reflectance(scene, tmp_path)
+        with (
+            Calibrated(Calibration.of(scene, "mss"), None, {"GEOCRACK_SCENE": "s"}) as lazy,
+            FileSource(tmp_path / "mss.tif") as file,
+        ):
+            for window in (Window(-20, -10, 90, 80), Window(10, 5, 64, 64), Window(70, 60, 50, 50)):
+                for mine, theirs in zip(lazy.read(window), file.read(window), strict=True):
+                    np.testing.assert_array_equal(mine, theirs)
+            assert (lazy.bands, lazy.encoding, lazy.rpcs is not None) == (file.bands, file.encoding, True)
+
+
+def test_one_image_is_not_enough(product, tmp_path):
+    described, dem = product
+    with (
+        open_product({"mss": described["mss"]}) as scene,
+        ExitStack() as opened,
+        pytest.raises(ProductError, match=r"has no PAN image, so nothing can be fused; calibrate .* by `geocrack refl"),
+    ):
+        preprocess(scene, tmp_path / "fused.tif", Settings(dem=dem), opened=opened)
+    assert not list(tmp_path.iterdir())
+
+
+class Counted:
+    """A source whose pixels hold their place, and that counts what it makes."""
+
+    def __init__(self, file):
+        self.file, self.made = file, 0
+        for name in ("name", "grid", "rpcs", "bands", "encoding", "tags"):
+            setattr(self, name, getattr(file, name))
+
+    def read(self, window):
+        self.made += 1
+        return self.file.read(window)
+
+
+def test_a_cache_gives_what_the_source_gives_and_makes_it_once(tmp_path):
+    pan, _, _ = write_pair(tmp_path, size=50)
+    with FileSource(pan) as file:
+        source = Counted(file)
+        cached = Cached(source, size=64, megabytes=1)
+        for window in (
+            Window(-5, -7, 80, 90),
+            Window(60, 60, 70, 30),
+            Window(190, 150, 40, 80),
+            Window(-90, 0, 20, 20),
+        ):
+            for mine, theirs in zip(cached.read(window), file.read(window), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+        before = source.made
+        cached.read(Window(60, 60, 70, 30))
+        assert source.made == before
+        again = pickle.loads(pickle.dumps(Cached(file, size=64, megabytes=1)))
+        np.testing.assert_array_equal(again.read(Window(3, 4, 50, 60))[0], file.read(Window(3, 4, 50, 60))[0])
+        small = Cached(source, size=64, megabytes=0)
+        for _ in range(2):
+            for window in blocks(tuple(file.grid.shape), 64):
+                np.testing.assert_array_equal(small.read(window)[0], file.read(window)[0])
+        assert len(small._blocks) == 1
+
+
+def test_a_failure_in_a_block_reaches_all_who_wait_for_it(tmp_path):
+    pan, _, _ = write_pair(tmp_path, size=50)
+    with FileSource(pan) as file:
+        source = Counted(file)
+        source.read = lambda window: (_ for _ in ()).throw(OSError("gone"))
+        cached = Cached(source, size=64, megabytes=1)
+        for _ in range(2):
+            with pytest.raises(OSError, match="gone"):
+                cached.read(Window(0, 0, 10, 10))

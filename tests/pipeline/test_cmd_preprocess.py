@@ -1,0 +1,84 @@
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from geo.errors import ClusterError, OutputExistsError, ProductError
+from geo.ortho.dem import open_dem
+from geo.raster import open_raster
+from pipeline.cli import geocrack
+from tests.geo.terrain import camera_rpcs, landscape, look, write_dem, write_image
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory):
+    """Options of a pair that no sensor's table knows, and its DEM."""
+    folder = tmp_path_factory.mktemp("product")
+    dem = write_dem(folder / "dem.tif")
+    scene = landscape(256, 5)
+    for name, shape, gsd in (("pan", (292, 288), 2.0), ("mss", (73, 72), 8.0)):
+        rpcs = camera_rpcs(shape, gsd)
+        with open_dem(dem) as heights:
+            x, y = look(rpcs, shape, lambda lon, lat: heights.heights(lon, lat).astype(float))
+        col, row = (((np.nan_to_num(a)) / 4).astype(int) % 256 for a in (x - 356300, 3464700 - y))
+        values = scene[:, row, col]
+        values = values[:1] if name == "pan" else np.stack([values[0], 0.9 * values[0], 1.1 * values[0], values[1]])
+        bands = ["pan"] if name == "pan" else ["blue", "green", "red", "nir"]
+        write_image(folder / f"{name}.tif", values, rpcs=rpcs, bands=bands)
+    pair = {"mss": str(folder / "mss.tif"), "pan": str(folder / "pan.tif")}
+    return ["--generic", json.dumps(pair), "--dem", dem]
+
+
+def call(*arguments):
+    return CliRunner().invoke(geocrack, ["preprocess", *(str(a) for a in arguments)])
+
+
+def test_a_product_becomes_a_fused_image(described, tmp_path):
+    result = call(*described, "-o", tmp_path / "fused.tif", "--no-cog", "--compress", "none", "--threads", 1)
+    assert result.exception is None, result.stderr
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {
+        f"fused.{end}"
+        for end in (
+            "tif",
+            "quality.tif",
+            "coregistration.json",
+            "coregistration.gpkg",
+            "coregistration.png",
+            "fusion.json",
+        )
+    } | {"fused.tif.provenance.json"}
+    with open_raster(tmp_path / "fused.tif") as src:
+        assert (src.res, src.descriptions, src.compression) == ((2, 2), ("blue", "green", "red", "nir"), None)
+        assert (src.profile["tiled"], src.overviews(1)) == (True, [])
+    record = json.loads((tmp_path / "fused.tif.provenance.json").read_text())
+    assert record["step"] == "preprocess"
+    assert record["results"]["coregistration"]["status"] == "measured"
+    assert record["results"]["scene"]["reflectance"]["mss"] == {"level": "toa"}
+    assert record["results"]["check"]["spectral"]
+    assert len(record["inputs"]) == 3
+
+
+def test_the_steps_are_kept_where_asked(described, tmp_path):
+    kept = tmp_path / "kept"
+    result = call(*described, "-o", tmp_path / "fused.tif", "--keep", kept, "--no-coregister", "-q")
+    assert result.exception is None, result.stderr
+    assert (kept / "ortho" / "pan.tif").exists()
+    assert json.loads((kept / "scene.json").read_text())["reflectance"]["pan"] == {"level": "toa"}
+    report = json.loads((tmp_path / "fused.coregistration.json").read_text())
+    assert report["status"] == "not asked"
+
+
+def test_mistakes_are_told_and_leave_nothing(described, tmp_path):
+    out = tmp_path / "out" / "fused.tif"
+    assert isinstance(call(tmp_path / "none", "-o", out).exception, ProductError)
+    error = call(*described, "-o", out, "--scheduler", "tcp://127.0.0.1:1").exception
+    assert isinstance(error, ClusterError)
+    error = call("--generic", described[1], "-o", out).exception
+    assert "give a DEM with --dem" in str(error)
+    assert call("-o", out).exit_code == 2
+    assert not out.parent.exists() or not list(out.parent.iterdir())
+    (tmp_path / "fused.fusion.json").write_text("{}")
+    error = call(*described, "-o", tmp_path / "fused.tif").exception
+    assert isinstance(error, OutputExistsError)
