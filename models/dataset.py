@@ -17,6 +17,7 @@ from geo.errors import LabelError, ModelError
 from models.augment import augment
 from models.chips import IGNORE, open_chips, read_chip
 from models.recipe import Augmentation, Recipe
+from models.subset import train_on_fewer
 
 #: Reads a chip: ``image`` float32 (bands, h, w) with NaN where not valid, ``label`` uint8, ``valid`` bool (h, w).
 Read = Callable[[Any], tuple[np.ndarray, np.ndarray, np.ndarray]]
@@ -208,8 +209,18 @@ class Data:
     fingerprint: str
 
 
-def gather(recipe: Recipe, folders: Sequence[str | os.PathLike]) -> Data:
+def gather(
+    recipe: Recipe, folders: Sequence[str | os.PathLike], *, train_chips: int | None = None, seed: int = 0
+) -> Data:
     """Open chips, find the recipe's bands by name, and check that there is something to learn.
+
+    Parameters
+    ----------
+    recipe : Segmenter or PixelClassifier
+    folders : sequence of path
+    train_chips : int, optional
+        Train on so many chips only, drawn by ``seed``.
+    seed : int
 
     Raises
     ------
@@ -219,6 +230,8 @@ def gather(recipe: Recipe, folders: Sequence[str | os.PathLike]) -> Data:
         The chips lack a band of the recipe, or a band is constant.
     """
     chips = open_chips(folders)
+    if train_chips is not None:
+        chips = train_on_fewer(chips, train_chips, seed=seed)
     there = [band.lower() for band in chips.bands]
     bands = tuple(recipe.bands or chips.bands)
     where = ", ".join(os.fspath(folder) for folder in folders)

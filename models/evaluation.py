@@ -1,19 +1,36 @@
-"""Run a network over chips and count what it finds."""
+"""Run a model over chips and count what it finds, image by image."""
 
 from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from geo.atomic import atomic
+from geo.errors import LabelError
 from geo.stream import stream
 from models import metrics
-from models.dataset import FittedChips
+from models.dataset import Fitted, FittedChips
+from models.intervals import Draws, blocks_of, interval_of, intervals
+from models.outlines import COLUMNS, tolerant_counts, tolerant_scores
+
+#: Pixels up to which an outline or a centre line agrees, unless stated otherwise.
+TOLERANCE_PX = 2.0
+_FOUR = ("tp", "fp", "fn", "tn")
 
 
 @torch.inference_mode()
-def evaluate(module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8) -> np.ndarray:
-    """Count pixels by class and probability, each chip at its own size.
+def maps(
+    module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8
+) -> Iterator[tuple[int, Fitted, np.ndarray]]:
+    """Map chips one after the other.
 
     Parameters
     ----------
@@ -24,17 +41,216 @@ def evaluate(module: nn.Module, chips: FittedChips, device: torch.device, *, bat
     batch : int
         Chips that go through together, where they are fitted to one size.
 
-    Returns
-    -------
-    ndarray of int64, shape (chips, 2, metrics.STEPS + 1)
+    Yields
+    ------
+    number : int
+        Of the chip.
+    fitted : Fitted
+    probability : ndarray of float32, shape (h, w)
+        At the size to which the chip was fitted.
     """
     if chips.size is None:
         batch = 1
     groups = [range(i, min(i + batch, len(chips))) for i in range(0, len(chips), batch)]
     module.eval()
-    counted = []
-    for _, fitted in stream(lambda group: [chips[i] for i in group], groups, workers=1):
+    for group, fitted in stream(lambda group: [chips[i] for i in group], groups, workers=1):
         images = torch.from_numpy(np.stack([chip.image for chip in fitted])).float().permute(0, 3, 1, 2)
         probability = torch.sigmoid(module(images.to(device))[:, 0].float()).cpu().numpy()
-        counted += [metrics.histogram(fitted[i].at_own_size(p), fitted[i].own_label) for i, p in enumerate(probability)]
+        yield from zip(group, fitted, probability, strict=True)
+
+
+def evaluate(module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8) -> np.ndarray:
+    """Count pixels by class and probability, each chip at its own size.
+
+    Returns
+    -------
+    ndarray of int64, shape (chips, 2, metrics.STEPS + 1)
+    """
+    counted = [
+        metrics.histogram(fitted.at_own_size(probability), fitted.own_label)
+        for _, fitted, probability in maps(module, chips, device, batch=batch)
+    ]
     return np.stack(counted) if counted else np.zeros((0, 2, metrics.STEPS + 1), dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model found on some chips, at one threshold.
+
+    Attributes
+    ----------
+    ids : tuple of str
+    pictures : tuple of str
+        Digest of each chip's picture (``copies.digest``): chips of one picture are drawn together.
+    threshold, tolerance_px : float
+    histograms : ndarray of int64, shape (chips, 2, metrics.STEPS + 1)
+    tolerant : ndarray of int64, shape (chips, 12)
+        ``outlines.tolerant_counts`` of each.
+    """
+
+    ids: tuple[str, ...]
+    pictures: tuple[str, ...]
+    threshold: float
+    tolerance_px: float
+    histograms: np.ndarray
+    tolerant: np.ndarray
+
+    @property
+    def counted(self) -> np.ndarray:
+        """Counts tp, fp, fn, tn of each chip: shape (chips, 4)."""
+        found = metrics.counts(self.histograms, self.threshold)
+        return np.stack([found[name] for name in _FOUR], axis=-1).reshape(-1, 4)
+
+    @property
+    def blocks(self) -> np.ndarray:
+        """Number of the picture that each chip shows."""
+        return blocks_of(picture_keys(self.ids, self.pictures))
+
+
+def picture_keys(ids: Sequence[str], pictures: Sequence[str]) -> list[str]:
+    """Key of each chip that its copies share: the picture's digest, or the chip's own name where it has none."""
+    return [picture or f"chip {name}" for name, picture in zip(ids, pictures, strict=True)]
+
+
+def judge(
+    module: nn.Module,
+    chips: FittedChips,
+    device: torch.device,
+    *,
+    pictures: Sequence[str],
+    threshold: float,
+    tolerance_px: float = TOLERANCE_PX,
+    batch: int = 8,
+) -> Judged:
+    """Map chips and count what is found at a threshold, each chip at its own size.
+
+    Parameters
+    ----------
+    pictures : sequence of str
+        Digest of each chip's picture.
+    threshold : float
+        One of the steps of ``metrics``.
+    tolerance_px : float
+        For outlines and centre lines.
+    """
+    histograms, tolerant = [], []
+    for _, fitted, probability in maps(module, chips, device, batch=batch):
+        own = fitted.at_own_size(probability)
+        histograms.append(metrics.histogram(own, fitted.own_label))
+        mask = np.rint(own * metrics.STEPS) >= np.ceil(threshold * metrics.STEPS)
+        tolerant.append(tolerant_counts(mask, fitted.own_label, tolerance_px))
+    return Judged(
+        tuple(record.id for record in chips.records),
+        tuple(pictures),
+        threshold,
+        tolerance_px,
+        np.stack(histograms) if histograms else np.zeros((0, 2, metrics.STEPS + 1), dtype=np.int64),
+        np.stack(tolerant) if tolerant else np.zeros((0, len(COLUMNS)), dtype=np.int64),
+    )
+
+
+def report(judged: Judged, draws: Draws | None = None) -> dict[str, Any]:
+    """All scores with their intervals, for a file of scores.
+
+    Returns
+    -------
+    dict
+        ``metrics.summary`` and ``interval`` (of ``pooled`` and ``per_image``), ``tolerant`` (precision, recall and F1
+        with the interval of F1, of outlines, centre lines and pixels within ``tolerance_px``) and ``resampling``.
+    """
+    draws = draws or Draws()
+    blocks = judged.blocks
+    tolerant = {}
+    for place, (kind, values) in enumerate(tolerant_scores(judged.tolerant.sum(axis=0)).items()):
+        columns = judged.tolerant[:, 4 * place : 4 * place + 4]
+        tolerant[kind] = metrics.plain(values) | {"interval": interval_of(columns, _tolerant_f1, blocks, draws)}
+    return {
+        **metrics.summary(judged.histograms, judged.threshold),
+        "interval": intervals(judged.counted, blocks=blocks, draws=draws),
+        "tolerance_px": judged.tolerance_px,
+        "tolerant": tolerant,
+        "resampling": draws.facts(len(np.unique(blocks))),
+    }
+
+
+def _tolerant_f1(sums: np.ndarray) -> np.ndarray:
+    precision, recall = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
+    return 2 * precision * recall / (precision + recall)
+
+
+def worst(judged: Judged, number: int) -> list[dict[str, Any]]:
+    """Chips that hold most of the error, the worst first.
+
+    Returns
+    -------
+    list of dict
+        ``id, number`` (its place among the chips), ``f1, fp, fn`` and ``share_of_error``.
+    """
+    counted = judged.counted
+    wrong = counted[:, 1] + counted[:, 2]
+    f1 = metrics.ratios(counted)["f1"]
+    order = [int(i) for i in np.argsort(-wrong, kind="stable")[:number] if wrong[i]]
+    return [
+        {
+            "id": judged.ids[i],
+            "number": i,
+            **metrics.plain({"f1": float(f1[i])}),
+            "fp": int(counted[i, 1]),
+            "fn": int(counted[i, 2]),
+            "share_of_error": round(float(wrong[i] / wrong.sum()), 6),
+        }
+        for i in order
+    ]
+
+
+def write_counts(path: str | os.PathLike, judged: dict[str, Judged]) -> None:
+    """Write the counts of each chip as CSV, one row a chip, by split.
+
+    Comparisons of systems need nothing else.
+
+    Parameters
+    ----------
+    path : path
+        Replaced where it is there.
+    judged : dict
+        By split; what was judged without outlines has empty columns for them.
+    """
+    with atomic(path, overwrite=True) as part, open(part, "w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["split", "id", "picture", *_FOUR, *COLUMNS])
+        for split, of in judged.items():
+            lines = zip(of.ids, of.pictures, of.counted, of.tolerant, strict=True)
+            rows.writerows([split, name, picture, *four, *more] for name, picture, four, more in lines)
+
+
+@dataclass(frozen=True)
+class ImageCounts:
+    """Counts of each chip as they were written: ``counted`` (chips, 4) and ``tolerant`` (chips, 12)."""
+
+    ids: tuple[str, ...]
+    pictures: tuple[str, ...]
+    counted: np.ndarray
+    tolerant: np.ndarray
+
+
+def read_counts(path: str | os.PathLike, split: str = "test") -> ImageCounts:
+    """Read what ``write_counts`` wrote of one split.
+
+    Raises
+    ------
+    LabelError
+        No such file, or another kind of table.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            table = [row for row in csv.DictReader(file) if row["split"] == split]
+        values = np.array([[int(row[name]) for name in (*_FOUR, *COLUMNS)] for row in table], dtype=np.int64)
+        names = [(row["id"], row["picture"]) for row in table]
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise LabelError(
+            f"{Path(path)} is no table of counts by image ({type(error).__name__}: {error}); "
+            "train or evaluate the model again"
+        ) from None
+    values = values.reshape(-1, 4 + len(COLUMNS))
+    ids, pictures = (tuple(row[i] for row in names) for i in (0, 1))
+    return ImageCounts(ids, pictures, values[:, :4], values[:, 4:])

@@ -66,8 +66,24 @@ def scores(tp: float, fp: float, fn: float, tn: float) -> dict[str, float]:
         ``precision, recall, f1, iou`` of the landslide class, ``miou`` (mean IoU of both classes),
         ``specificity``, ``accuracy``, and ``precision_classes, recall_classes`` (means over both classes).
     """
-    precision, recall = _ratio(tp, tp + fp), _ratio(tp, tp + fn)
-    specificity = _ratio(tn, tn + fp)
+    return {name: float(value) for name, value in ratios(np.array([tp, fp, fn, tn], dtype=float)).items()}
+
+
+def ratios(counted: np.ndarray) -> dict[str, np.ndarray]:
+    """Compute ``scores`` of many counts at once.
+
+    Parameters
+    ----------
+    counted : ndarray of float, shape (..., 4)
+        tp, fp, fn, tn.
+
+    Returns
+    -------
+    dict of ndarray, shape (...)
+        NaN where a ratio is 0 / 0.
+    """
+    tp, fp, fn, tn = np.moveaxis(np.asarray(counted, dtype=float), -1, 0)
+    precision, recall, specificity = _ratio(tp, tp + fp), _ratio(tp, tp + fn), _ratio(tn, tn + fp)
     iou = _ratio(tp, tp + fp + fn)
     return {
         "precision": precision,
@@ -82,8 +98,39 @@ def scores(tp: float, fp: float, fn: float, tn: float) -> dict[str, float]:
     }
 
 
-def _ratio(part: float, whole: float) -> float:
-    return float(part) / float(whole) if whole else math.nan
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
+
+
+def identities(values: Mapping[str, float | None], *, places: float = 1e-6) -> list[str]:
+    """Tell which scores of one class contradict each other.
+
+    F1 is the harmonic mean of precision and recall, and IoU = F1 / (2 - F1). Tables in print do not always keep
+    to it.
+
+    Parameters
+    ----------
+    values : mapping
+        Any of ``precision, recall, f1, iou`` of one class, between 0 and 1.
+    places : float
+        To how much each value was rounded.
+
+    Returns
+    -------
+    list of str
+        One clause a contradiction; empty where all fit.
+    """
+    known = {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
+    wrong = []
+    if {"precision", "recall", "f1"} <= known.keys() and known["precision"] + known["recall"] > 0:
+        expected = 2 * known["precision"] * known["recall"] / (known["precision"] + known["recall"])
+        if abs(expected - known["f1"]) > 2 * places:
+            wrong.append(f"precision and recall give F1 {expected:.4f}, not {known['f1']:.4f}")
+    if {"f1", "iou"} <= known.keys():
+        expected = known["f1"] / (2 - known["f1"])
+        if abs(expected - known["iou"]) > 3 * places:
+            wrong.append(f"F1 gives IoU {expected:.4f}, not {known['iou']:.4f}")
+    return wrong
 
 
 def f1_by_threshold(pooled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -147,9 +194,9 @@ def best_threshold(pooled: np.ndarray) -> tuple[float, float]:
 
 
 def summary(histograms: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Scores over all pixels together and as means over images, side by side.
+    """Scores over all pixels together, as means over images, and as means over the two classes, side by side.
 
-    Published figures differ in how they average; both are given. A mean over images leaves out the images
+    Published figures differ in how they average; all are given. A mean over images leaves out the images
     for which the ratio is 0 / 0.
 
     Parameters
@@ -160,26 +207,102 @@ def summary(histograms: np.ndarray, threshold: float) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``threshold, images, counts, pooled, per_image``; undefined ratios are None.
+        ``threshold, images, counts, confusion, pooled, per_image, class_mean, classes, calibration_error``;
+        undefined ratios are None. ``confusion`` has true classes in rows and found ones in columns, background first.
     """
     each = counts(histograms, threshold)
-    pooled = {name: int(value.sum()) for name, value in each.items()}
-    rows = [scores(*(each[name][i] for name in ("tp", "fp", "fn", "tn"))) for i in range(len(histograms))]
-    names = rows[0] if rows else scores(0, 0, 0, 0)
-    means = {}
-    for name in names:
-        column = np.array([row[name] for row in rows], dtype=float)
-        column = column[np.isfinite(column)]
-        means[name] = float(column.mean()) if column.size else math.nan
+    table = np.stack([each[name] for name in ("tp", "fp", "fn", "tn")], axis=-1)
+    tp, fp, fn, tn = (int(n) for n in table.sum(axis=0))
+    landslide, background = scores(tp, fp, fn, tn), scores(tn, fn, fp, tp)
+    wrong = identities(landslide)
+    if wrong:  # a mistake of ours
+        raise AssertionError("; ".join(wrong))
+    names = ("precision", "recall", "f1", "iou")
     return {
         "threshold": threshold,
         "images": len(histograms),
-        "counts": pooled,
-        "pooled": _plain(scores(**pooled)),
-        "per_image": _plain(means),
+        "counts": {"tp": tp, "fp": fp, "fn": fn, "tn": tn},
+        "confusion": [[tn, fp], [fn, tp]],
+        "pooled": plain(landslide),
+        "per_image": plain({name: mean_of_defined(column) for name, column in ratios(table).items()}),
+        "class_mean": plain({name: (landslide[name] + background[name]) / 2 for name in names}),
+        "classes": {
+            kind: plain({name: of[name] for name in names})
+            for kind, of in (("landslide", landslide), ("background", background))
+        },
+        "calibration_error": plain({"ece": calibration(histograms.sum(axis=0))["ece"]})["ece"],
     }
 
 
-def _plain(values: Mapping[str, float]) -> dict[str, float | None]:
+def mean_of_defined(values: np.ndarray) -> float:
+    """Mean of the values that are numbers; NaN where none is."""
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else math.nan
+
+
+def calibration(pooled: np.ndarray, bins: int = 10) -> dict[str, Any]:
+    """How often ground of a stated probability is landslide.
+
+    Parameters
+    ----------
+    pooled : ndarray, shape (2, STEPS + 1)
+    bins : int
+        Of equal width; a probability on an edge belongs to the upper one.
+
+    Returns
+    -------
+    dict
+        ``bins`` (a list of ``pixels, stated, found``: means of the probability and of the truth; empty bins are left
+        out) and ``ece``, the expected calibration error of Guo et al. 2017 (On calibration of modern neural
+        networks, eq. 3): the mean of ``|stated - found|`` over pixels; NaN without pixels.
+    """
+    steps = np.arange(STEPS + 1)
+    number = np.minimum(steps * bins // STEPS, bins - 1)
+    pixels = np.bincount(number, pooled.sum(axis=0), minlength=bins)
+    stated = np.bincount(number, pooled.sum(axis=0) * steps / STEPS, minlength=bins)
+    found = np.bincount(number, pooled[1], minlength=bins)
+    rows = [
+        {"pixels": int(n), "stated": round(float(s / n), 6), "found": round(float(f / n), 6)}
+        for n, s, f in zip(pixels, stated, found, strict=True)
+        if n
+    ]
+    total = pixels.sum()
+    return {"bins": rows, "ece": float(np.abs(stated - found).sum() / total) if total else math.nan}
+
+
+def curve(pooled: np.ndarray) -> dict[str, Any]:
+    """Precision and recall at every threshold.
+
+    Parameters
+    ----------
+    pooled : ndarray, shape (2, STEPS + 1)
+
+    Returns
+    -------
+    dict
+        ``threshold, precision, recall, f1`` (lists, of the thresholds at which something is found) and
+        ``average_precision``: precision summed over the steps of recall; NaN without landslide.
+    """
+    # from nothing found to all found; the lowest step finds everything
+    fp, tp = np.cumsum(pooled[:, ::-1], axis=1).astype(float)
+    some = (tp + fp > 0) & (np.diff(tp + fp, prepend=0) > 0)
+    tp, fp = tp[some], fp[some]
+    thresholds = ((np.arange(STEPS, -1, -1) - 0.5) / STEPS)[some]
+    total = pooled[1].sum()
+    if not total:
+        return {"threshold": [], "precision": [], "recall": [], "f1": [], "average_precision": math.nan}
+    precision, recall = tp / (tp + fp), tp / total
+    f1 = 2 * tp / (tp + fp + total)
+    return {
+        "threshold": [round(float(v), 6) for v in np.maximum(thresholds, 0)],
+        **{
+            name: [round(float(v), 6) for v in values]
+            for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
+        },
+        "average_precision": float((np.diff(recall, prepend=0) * precision).sum()),
+    }
+
+
+def plain(values: Mapping[str, float]) -> dict[str, float | None]:
     """Numbers that JSON knows: None for NaN."""
-    return {name: round(value, 6) if math.isfinite(value) else None for name, value in values.items()}
+    return {name: round(float(value), 6) if math.isfinite(value) else None for name, value in values.items()}

@@ -10,14 +10,17 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from geo.atomic import atomic, check_free
 from models import metrics, model_file, svm
+from models.copies import check_apart, digests
 from models.dataset import gather
-from models.evaluation import evaluate
+from models.evaluation import TOLERANCE_PX, Judged, evaluate, judge, report, write_counts
 from models.loop import Checkpoints, train_segmenter
+from models.outlines import COLUMNS
 from models.recipe import PixelClassifier, Recipe
 from models.threads import limited_threads
 
@@ -41,10 +44,11 @@ def train(
     log_dir: str | os.PathLike | None = None,
     threads: int | None = None,
     device: str | None = None,
+    train_chips: int | None = None,
     overwrite: bool = False,
     progress: Progress = _silent,
 ) -> dict[str, Any]:
-    """Train a model and write its file and ``<stem>.metrics.json`` beside it.
+    """Train a model and write its file, ``<stem>.metrics.json`` and ``<stem>.images.csv`` beside it.
 
     Checkpoints lie in ``<stem>.checkpoints/``: ``last.pt`` to go on from, ``best.pt`` a model file. The same
     seed, chips and number of threads give the same weights on a CPU.
@@ -66,6 +70,8 @@ def train(
         CPUs to use at most; torch's own choice by default.
     device : str, optional
         A device of torch; a GPU where there is one by default.
+    train_chips : int, optional
+        Train on so many of the training chips only, drawn by ``seed``.
     overwrite : bool
         Replace an output that is there.
     progress : callable
@@ -78,18 +84,22 @@ def train(
     Raises
     ------
     LabelError
-        A split without chips or without landslide.
+        A split without chips or without landslide, or test chips that show a picture that trains or validates.
     ModelError
         Bands, weights or checkpoint that do not fit; a loss that is no number.
     OutputExistsError, OutputError
     """
     output = Path(output)
     scores_file = output.with_name(f"{output.stem}.metrics.json")
+    counts_file = output.with_name(f"{output.stem}.images.csv")
     for path in (output, scores_file):
         check_free(path, overwrite=overwrite)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     start = time.monotonic()
-    data = gather(recipe, folders)
+    data = gather(recipe, folders, train_chips=train_chips, seed=seed)
+    sets = {"train": data.train.records, "val": data.val.records, "test": data.test.records}
+    pictures = {split: digests(records, workers=threads) for split, records in sets.items()}
+    check_apart(sets, pictures)
     log.info(
         "%d training, %d validation, %d test chips; bands %s; %.1f %% of the ground is landslide",
         len(data.train),
@@ -117,6 +127,7 @@ def train(
                 "landslide_share": data.landslide_share,
                 "seed": seed,
                 "fingerprint": data.fingerprint,
+                "pictures": sorted({*pictures["train"], *pictures["val"]} - {""}),
                 **more,
             },
             overwrite=True,
@@ -142,11 +153,23 @@ def train(
         counted = evaluate(module, data.val, place)
         threshold, _ = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
         scores: dict[str, Any] = {"validation": metrics.summary(counted, threshold)}
+        judged = {"val": _without_outlines(data.val.records, pictures["val"], counted, threshold)}
         if len(data.test):
-            scores["test"] = metrics.summary(evaluate(module, data.test, place), threshold)
+            judged["test"] = judge(module, data.test, place, pictures=pictures["test"], threshold=threshold)
+            scores["test"] = report(judged["test"])
     seconds = round(time.monotonic() - start, 1)
     write(output, module, threshold, scores, history, seconds=seconds)
+    write_counts(counts_file, judged)
     found = {"threshold": threshold, **scores, "seconds": seconds, "history": history}
     with atomic(scores_file, overwrite=True) as part:
         part.write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _without_outlines(
+    records: Sequence[Any], pictures: Sequence[str], histograms: np.ndarray, threshold: float
+) -> Judged:
+    """Note what was judged by pixels alone."""
+    ids = tuple(record.id for record in records)
+    nothing = np.zeros((len(ids), len(COLUMNS)), dtype=np.int64)
+    return Judged(ids, tuple(pictures), threshold, TOLERANCE_PX, histograms, nothing)

@@ -127,3 +127,76 @@ def test_validation_is_weighed_to_the_share_of_all_ground():
 def test_one_class_alone_is_not_weighed():
     only = metrics.histogram(np.zeros((4, 4)), np.zeros((4, 4), dtype=np.uint8))
     assert (metrics.at_share(only, 0.3) == only).all()
+
+
+def test_many_counts_at_once_are_each_scored_alike():
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 50, (40, 4)) * rng.integers(0, 2, (40, 4))
+    found = metrics.ratios(table)
+    for number, row in enumerate(table):
+        for name, value in metrics.scores(*row).items():
+            np.testing.assert_equal(found[name][number], value)
+
+
+def test_class_means_and_the_confusion_matrix_are_those_of_scikit_learn():
+    probability, label = scene(4)
+    found = metrics.summary(metrics.histogram(probability, label)[None], 0.502)
+    mask, truth = (probability >= 0.502).ravel(), label.ravel()
+    assert found["confusion"] == oracle.confusion_matrix(truth, mask).tolist()
+    precision, recall, f1, _ = oracle.precision_recall_fscore_support(truth, mask, average="macro")
+    iou = oracle.jaccard_score(truth, mask, average="macro")
+    expected = {"precision": precision, "recall": recall, "f1": f1, "iou": iou}
+    assert found["class_mean"] == pytest.approx(expected, abs=1e-6)
+    assert found["classes"]["background"]["f1"] == pytest.approx(oracle.f1_score(truth, mask, pos_label=0), abs=1e-6)
+
+
+def test_contradictions_are_told():
+    assert metrics.identities({"precision": 0.8196, "recall": 0.8533, "f1": 0.8361}, places=1e-4) == []
+    wrong = metrics.identities({"precision": 0.6363, "recall": 0.7591, "f1": 0.7097}, places=1e-4)
+    assert wrong == ["precision and recall give F1 0.6923, not 0.7097"]
+    assert metrics.identities({"f1": 0.8, "iou": 0.7}) == ["F1 gives IoU 0.6667, not 0.7000"]
+    assert metrics.identities({"f1": None, "iou": 0.7}) == []
+
+
+def test_calibration_is_that_of_scikit_learn():
+    from sklearn.calibration import calibration_curve
+
+    probability, label = scene(6, 120)
+    probability = np.rint(probability * metrics.STEPS) / metrics.STEPS
+    inside = ~np.isclose(probability * 10 % 1, 0) & ~np.isclose(probability * 10 % 1, 1)  # edges belong elsewhere there
+    probability, label = probability[inside], label[inside]
+    found = metrics.calibration(metrics.histogram(probability, label))
+    true, stated = calibration_curve(label, probability, n_bins=10)
+    assert [row["found"] for row in found["bins"]] == pytest.approx(true.tolist(), abs=1e-5)
+    assert [row["stated"] for row in found["bins"]] == pytest.approx(stated.tolist(), abs=1e-5)
+    share = np.array([row["pixels"] for row in found["bins"]]) / label.size
+    assert found["ece"] == pytest.approx(float((share * np.abs(true - stated)).sum()), abs=1e-6)
+
+
+def test_a_perfectly_calibrated_map_has_no_calibration_error():
+    rng = np.random.default_rng(0)
+    stated = rng.random(200_000)
+    label = (rng.random(200_000) < stated).astype(np.uint8)
+    assert metrics.calibration(metrics.histogram(stated, label))["ece"] < 0.01
+    assert metrics.calibration(metrics.histogram(stated**2, label))["ece"] > 0.1
+
+
+def test_the_curve_and_its_average_precision_are_those_of_scikit_learn():
+    probability, label = scene(7, 90)
+    rounded = np.rint(probability * metrics.STEPS) / metrics.STEPS
+    found = metrics.curve(metrics.histogram(probability, label))
+    precision, recall, _ = oracle.precision_recall_curve(label.ravel(), rounded.ravel())
+    assert found["precision"] == pytest.approx(precision[-2::-1].tolist(), abs=1e-6)
+    assert found["recall"] == pytest.approx(recall[-2::-1].tolist(), abs=1e-6)
+    expected = oracle.average_precision_score(label.ravel(), rounded.ravel())
+    assert found["average_precision"] == pytest.approx(expected, abs=1e-6)
+    at = found["threshold"][len(found["threshold"]) // 2]
+    mask = (probability >= at).ravel()
+    place = found["threshold"].index(at)
+    assert found["recall"][place] == pytest.approx(oracle.recall_score(label.ravel(), mask), abs=1e-6)
+
+
+def test_no_landslide_has_no_curve():
+    found = metrics.curve(metrics.histogram(np.zeros((4, 4)), np.zeros((4, 4), dtype=np.uint8)))
+    assert found["threshold"] == []
+    assert np.isnan(found["average_precision"])
