@@ -43,6 +43,8 @@ LABELLED = [scene.name for scene in RUN.scenes if scene.labels]
 REVIEWED = [scene.name for scene in RUN.scenes if scene.reviews]
 RECIPES = run_paths.recipes(RUN)  # name of the model -> its recipe, or its file where it is given
 FIRST = next(iter(RECIPES))
+DEMS = {str(SCENES[name].dem or RUN.ortho.dem) for name in MAPPED}
+DEM = next(iter(DEMS)) if len(DEMS) == 1 else None  # of all scenes together, where they share one
 PARTS = range(1, RUN.prediction.parts + 1) if RUN.prediction.parts > 1 else ()  # of each scene's prediction
 
 
@@ -356,6 +358,9 @@ rule predict:
 rule vectorize_scene:
     input:
         probability=P.probability,
+        image=P.fused,
+        coregistration=P.coregistration,
+        dem=dem_of,
     output:
         polygons=P.polygons,
     log:
@@ -366,13 +371,14 @@ rule vectorize_scene:
         "environment.yml"
     threads: 1
     resources:
-        mem_mb=800,
+        mem_mb=1500,
     params:
         options=run_paths.vectorize_options(RUN),
     message:
         "Turning {wildcards.recipe}'s probability of {wildcards.scene} into polygons"
     shell:
-        "geocrack vectorize {input.probability:q} -o {output.polygons:q} {params.options} --overwrite > {log:q} 2>&1"
+        "geocrack vectorize {input.probability:q} -o {output.polygons:q} --image {input.image:q} --dem {input.dem:q} "
+        "{params.options} --overwrite > {log:q} 2>&1"
 
 
 rule score:
@@ -404,10 +410,16 @@ rule score:
 rule merge:
     input:
         probability=expand(P.probability, scene=MAPPED, recipe=FIRST),
+        images=expand(P.fused, scene=MAPPED),
+        coregistration=expand(P.coregistration, scene=MAPPED),
+        dem=DEM if DEM else [],
     output:
         inventory=report(
             P.inventory, caption="docs/captions/inventory.rst", category="Inventory", labels={"what": "polygons"}
         ),
+        parquet=P.inventory_parquet,
+        project=P.project,
+        catalogue=directory(P.catalogue) if len(DATED) == len(MAPPED) else [],
     log:
         f"{P.logs}/merge.log",
     benchmark:
@@ -416,13 +428,17 @@ rule merge:
         "environment.yml"
     threads: 1
     resources:
-        mem_mb=1500,
+        mem_mb=2000,
     params:
         options=run_paths.vectorize_options(RUN),
+        images=lambda w, input: " ".join(f"--image {shlex.quote(str(image))}" for image in input.images),
+        dem=flag("dem", DEM),
+        outputs="--also geoparquet --project" + (" --stac" if len(DATED) == len(MAPPED) else ""),
     message:
         "Joining all scenes into one inventory"
     shell:
-        "geocrack vectorize {input.probability:q} -o {output.inventory:q} {params.options} --overwrite > {log:q} 2>&1"
+        "geocrack vectorize {input.probability:q} -o {output.inventory:q} {params.images} {params.dem} {params.outputs} "
+        "{params.options} --overwrite > {log:q} 2>&1"
 
 
 rule sizes:

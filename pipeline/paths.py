@@ -66,6 +66,9 @@ class RunPaths:
         self.score = f"{scene}/{{recipe}}/score.json"
         self.inventory = f"{self.folder}/inventory.gpkg"
         self.reviews = f"{self.folder}/reviews"
+        self.inventory_parquet = f"{self.folder}/inventory.parquet"
+        self.project = f"{self.folder}/inventory.qgz"
+        self.catalogue = f"{self.folder}/inventory.stac"
         self.sizes = f"{self.folder}/sizes.json"
         self.tracks = f"{self.folder}/tracks.gpkg"
         self.report = f"{self.folder}/report.html"
@@ -117,11 +120,14 @@ def prediction_options(run: Run) -> str:
 def vectorize_options(run: Run) -> str:
     """Options of ``geocrack vectorize`` that a run's configuration sets."""
     section = run.vectorization
-    threshold = "" if section.threshold is None else f"--threshold {section.threshold} "
-    return (
-        f"{threshold}--min-area-m2 {section.min_area_m2} "
-        f"--connectivity {section.connectivity} --prefer {section.prefer}"
-    )
+    given = {"threshold": section.threshold, "grow-threshold": section.grow_threshold}
+    given |= {"position-error-m": section.position_error_m}
+    options = [f"--{name} {value}" for name, value in given.items() if value is not None]
+    options += [f"--min-area-m2 {section.min_area_m2} --connectivity {section.connectivity} --prefer {section.prefer}"]
+    options += [f"--simplify-m {section.simplify_m} --smooth {section.smooth} --steep-stretch {section.steep_stretch}"]
+    if section.split:
+        options.append(f"--split --split-confidence {section.split_confidence}")
+    return " ".join(options)
 
 
 def begin(run: Run, paths: RunPaths) -> None:

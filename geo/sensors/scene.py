@@ -130,6 +130,7 @@ class Scene:
             "GEOCRACK_SENSOR": self.instrument,
             "GEOCRACK_ACQUIRED": self.acquired.isoformat() if self.acquired else None,
             "GEOCRACK_VIEW_ZENITH": _number(self.view_zenith),
+            "GEOCRACK_VIEW_AZIMUTH": _number(self.view_azimuth),
             "GEOCRACK_SUN_ZENITH": _number(self.sun_zenith),
             "GEOCRACK_SUN_AZIMUTH": _number(self.sun_azimuth),
         }
