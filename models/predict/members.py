@@ -73,7 +73,12 @@ class Ensemble:
     @property
     def size(self) -> int:
         """How many answers a window gets."""
-        return len(self.models) * (8 if self.augment == "d4" else 1)
+        return len(self.models) * self._looks
+
+    @property
+    def _looks(self) -> int:
+        """Ways in which a window is seen; turning it changes nothing for models that see each pixel on its own."""
+        return 8 if self.augment == "d4" and any(model.reach for model in self.models) else 1
 
     @property
     def path(self) -> str | os.PathLike | None:
@@ -111,8 +116,9 @@ class Ensemble:
 
     def _answers(self, images: np.ndarray) -> Iterator[np.ndarray]:
         for model in self.models:
-            if self.augment == "none":
-                yield model.probability(images)
+            if self._looks == 1 or model.reach == 0:
+                answer = model.probability(images)
+                yield from [answer] * self._looks  # beside a model that looks eight times it has the same say
                 continue
             for turned, back in _ways(images):
                 yield back(model.probability(turned))

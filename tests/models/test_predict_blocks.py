@@ -302,3 +302,17 @@ def test_an_executor_of_ones_own_gives_the_same(tmp_path, image, network):
         single = list(pool.map(lambda k: compute(search, k), range(count)))
     models.predict.predict(image, network, tmp_path / "p.tif", **{**SETTINGS, "dtype": "uint8"})
     np.testing.assert_array_equal(np.concatenate([b.probability for b in single]), read(tmp_path / "p.tif"))
+
+
+def test_turning_a_window_is_spared_where_each_pixel_stands_alone(tmp_path):
+    path = write(tmp_path / "a.tif", ramp((90, 90)))
+    alone = Fake(reach=0)
+    found, told = run(path, alone, tmp_path / "p.tif", augment="d4")
+    np.testing.assert_allclose(found, ramp((90, 90)), atol=1e-6)
+    assert told["answers"] == 1
+    counts = len(alone.calls)
+    both = [Fake(function=lambda x: np.full((len(x), *x.shape[2:]), 0.2, np.float32)), Fake(reach=0)]
+    found, told = run(path, both, tmp_path / "q.tif", augment="d4")
+    np.testing.assert_allclose(found, (ramp((90, 90)) + 0.2) / 2, atol=1e-6)
+    assert told["answers"] == 16
+    assert counts == 1
