@@ -1,0 +1,105 @@
+"""Grad-CAM: against a network whose map is known by hand, on both kinds of models, and attention in corners."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import models
+from geo.errors import ModelError
+from models import model_file, recipe
+from models.classification.classifier import Maps
+from models.explain import Corners, corner_share, explain_landslides, grad_cam, overlay, shown
+
+
+def test_it_is_equations_1_and_2_by_hand():
+    """Two maps, pooled and weighted by 3 and -1: each weight is its own over the number of places."""
+    maps = torch.tensor([[[[1.0, 2.0], [0.0, 4.0]], [[6.0, 1.0], [1.0, 1.0]]]])
+    layer = nn.Identity()
+    values = maps.requires_grad_(True)
+    weights = torch.tensor([3.0, -1.0])
+    found = grad_cam(lambda: (layer(values * 1).mean((2, 3)) * weights).sum(), Maps(layer))
+    expected = torch.relu((3 * maps[0, 0] - maps[0, 1]) / 4).detach()
+    assert torch.allclose(found[0], expected)
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_images_are_explained_alone(before):
+    torch.manual_seed(0)
+    layer, network = nn.Conv2d(1, 4, 3), nn.Linear(4, 2)
+    images = torch.randn(3, 1, 8, 8, requires_grad=True)
+    pool = nn.Identity()
+    maps = Maps(pool, before=before)
+
+    def run(given):
+        return lambda: network(pool(torch.tanh(layer(given))).mean((2, 3)))[:, 1].sum()
+
+    together = grad_cam(run(images), maps)
+    alone = torch.cat([grad_cam(run(images[i : i + 1]), maps) for i in range(3)])
+    assert torch.allclose(together, alone, atol=1e-6)
+
+
+def test_a_layer_that_does_not_run_is_told():
+    with pytest.raises(ModelError, match="does not run"):
+        grad_cam(lambda: torch.zeros(1), Maps(nn.Identity()))
+
+
+def loaded(name, **settings):
+    torch.manual_seed(0)
+    network = models.build(name, bands=3, **settings).eval().requires_grad_(False)
+    return model_file.LoadedModel(
+        "segmenter", {}, ("red", "green", "blue"), (0.0,) * 3, (1.0,) * 3, 32, 0.5, {}, [], {}, network
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("linknet", {"encoder": "tu-test_efficientnet"}),
+        ("pspnet", {"encoder": "tu-test_efficientnet"}),
+        ("resunet", {"channels": 8}),
+    ],
+)
+def test_segmenters_are_explained_at_any_size(name, settings):
+    model = loaded(name, **settings)
+    model.module.requires_grad_(False)
+    image = np.random.default_rng(0).standard_normal((3, 50, 70)).astype(np.float32)
+    attention = explain_landslides(model, image)
+    assert attention.shape == (50, 70)
+    assert np.isfinite(attention).all()
+    assert (attention >= 0).all()
+
+
+def test_a_model_that_sees_single_pixels_looks_nowhere():
+    torch.manual_seed(0)
+    pixels = recipe.load("svm")
+    assert pixels.kind == "pixel"
+    with pytest.raises(ModelError, match="sees each pixel by itself"):
+        explain_landslides(loaded("svm", vectors=20), np.zeros((3, 8, 8), np.float32))
+
+
+def test_corners():
+    assert corner_share(np.ones((40, 60))) == pytest.approx(0.25)
+    middle = np.zeros((40, 40))
+    middle[15:25, 15:25] = 1
+    assert corner_share(middle) == 0
+    assert corner_share(np.rot90(np.pad(np.ones((4, 4)), ((0, 36), (0, 36))))) == 1
+    assert np.isnan(corner_share(np.zeros((8, 8))))
+    shares = np.array([0.1, 0.2, np.nan, 0.5, 0.6])
+    found = Corners.of(shares, np.array([True, True, True, False, False])).summary()
+    assert (found["right"]["images"], found["wrong"]["images"], found["without_attention"]) == (2, 2, 1)
+    assert found["difference"] == pytest.approx(0.4)
+    assert found["difference_interval"][0] <= 0.4 <= found["difference_interval"][1]
+    assert Corners.of(np.array([0.2]), np.array([True])).summary()["wrong"]["mean"] is None
+
+
+def test_overlay_keeps_the_picture_where_nothing_was_looked_at():
+    picture = np.random.default_rng(0).random((8, 8, 3))
+    attention = np.zeros((8, 8))
+    assert np.array_equal(overlay(picture, attention), np.rint(255 * picture).astype(np.uint8))
+    attention[2, 3] = 7
+    changed = (overlay(picture, attention) != np.rint(255 * picture).astype(np.uint8)).any(axis=2)
+    assert np.argwhere(changed).tolist() == [[2, 3]]
+    assert shown(np.dstack([picture, picture[:, :, :1]]), ["nir", "blue", "green", "red"]).shape == (8, 8, 3)
