@@ -194,6 +194,9 @@ class Vectorization(Section):
     position_error_m: float | None = Field(
         None, ge=0, description="Standard error of the ortho's position, for the uncertain edge of each area."
     )
+    thumbnails: int = Field(
+        50, ge=0, le=1000, description="Pictures of the polygons to look at first, for the review; they need the image."
+    )
 
 
 class Scoring(Section):

@@ -276,7 +276,8 @@ def to_review(frame: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         name: frame[name] for name in ("id", "area_m2", "mean_probability", "plausibility", "scene")
     }
     columns |= {name: ranked[name] for name in ranked.columns}
-    columns |= {"status": [review.STATUSES[0]] * len(frame), "reviewer": None, "reviewed": None, "note": None}
+    columns |= {"status": [review.STATUSES[0]] * len(frame)}
+    columns |= dict.fromkeys(("thumbnail", "reviewer", "reviewed", "note"))
     return layers()["review"].frame(columns, np.asarray(frame.geometry), frame.crs)
 
 

@@ -1,5 +1,5 @@
 <!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>
-<qgis version="3.22.0" styleCategories="Symbology|Fields|Forms|AttributeTable" maxScale="0" minScale="100000000" hasScaleBasedVisibilityFlag="0">
+<qgis version="3.22.0" styleCategories="Symbology|Fields|Forms|AttributeTable|MapTips" maxScale="0" minScale="100000000" hasScaleBasedVisibilityFlag="0">
   <renderer-v2 type="categorizedSymbol" attr="status" symbollevels="0" forceraster="0" enableorderby="0">
     <categories>
       <category symbol="0" value="candidate" label="candidate: nobody looked yet" render="true"/>
@@ -111,6 +111,34 @@
         </config>
       </editWidget>
     </field>
+    <field name="thumbnail" configurationFlags="None">
+      <editWidget type="ExternalResource">
+        <config>
+          <Option type="Map">
+            <Option name="DocumentViewer" type="int" value="1"/>
+            <Option name="DocumentViewerHeight" type="int" value="256"/>
+            <Option name="DocumentViewerWidth" type="int" value="256"/>
+            <Option name="FileWidget" type="bool" value="false"/>
+            <Option name="FileWidgetButton" type="bool" value="false"/>
+            <Option name="FileWidgetFilter" type="QString" value=""/>
+            <Option name="PropertyCollection" type="Map">
+              <Option name="name" type="QString" value=""/>
+              <Option name="properties" type="Map">
+                <Option name="propertyRootPath" type="Map">
+                  <Option name="active" type="bool" value="true"/>
+                  <Option name="expression" type="QString" value="file_path(layer_property(@layer, 'path'))"/>
+                  <Option name="type" type="int" value="3"/>
+                </Option>
+              </Option>
+              <Option name="type" type="QString" value="collection"/>
+            </Option>
+            <Option name="RelativeStorage" type="int" value="2"/>
+            <Option name="StorageMode" type="int" value="0"/>
+            <Option name="UseLink" type="bool" value="false"/>
+          </Option>
+        </config>
+      </editWidget>
+    </field>
     <field name="note" configurationFlags="None">
       <editWidget type="TextEdit">
         <config>
@@ -164,9 +192,11 @@
     <field name="mean_probability" editable="0"/>
     <field name="plausibility" editable="0"/>
     <field name="scene" editable="0"/>
+    <field name="thumbnail" editable="0"/>
   </editable>
   <attributetableconfig actionWidgetStyle="dropDown" sortExpression="&quot;look_first&quot;" sortOrder="0"/>
   <previewExpression>'look first: ' || "look_first" || ' (' || "status" || ')'</previewExpression>
+  <mapTip>&lt;b&gt;look first: [% "look_first" %], [% "status" %]&lt;/b&gt;&lt;br&gt;[% "look_because" %][% if("thumbnail" is null, '', '&lt;br&gt;&lt;img width="256" height="256" src="file:///' || file_path(layer_property(@layer, 'path')) || '/' || "thumbnail" || '"&gt;') %]</mapTip>
   <aliases/>
   <layerGeometryType>2</layerGeometryType>
 </qgis>

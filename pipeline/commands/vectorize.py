@@ -47,6 +47,7 @@ def _formats(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @options.setting(config.Vectorization, "split_confidence")
 @options.setting(config.Vectorization, "steep_stretch")
 @options.setting(config.Vectorization, "position_error_m")
+@options.setting(config.Vectorization, "thumbnails")
 @click.option(
     "--also", default="", callback=_formats, metavar="FORMATS", help=f"Also write these: {','.join(FORMATS)}."
 )
@@ -72,6 +73,7 @@ def command(
     split_confidence: float,
     steep_stretch: float,
     position_error_m: float | None,
+    thumbnails: int,
     also: tuple[str, ...],
     project: bool,
     stac: bool,
@@ -94,7 +96,7 @@ def command(
 
     if output.suffix.lower() != ".gpkg":
         raise click.BadParameter(f"{output}; expected the name of a GeoPackage, *.gpkg", param_hint="--output")
-    beside = _Beside(output, also, project, stac, overwrite)
+    beside = _Beside(output, also, project, stac, thumbnails if image else 0, overwrite)
     settings: dict[str, Any] = {
         "threshold": threshold,
         "min_area_m2": min_area_m2,
@@ -107,6 +109,7 @@ def command(
         "split_confidence": split_confidence,
         "steep_stretch": steep_stretch,
         "position_error_m": position_error_m,
+        "thumbnails": thumbnails,
     }
     inputs = [*probability, *image, *spread, dem]
     with provenance.track("vectorize", output, inputs=inputs, settings=settings) as record:
@@ -133,10 +136,10 @@ def command(
 class _Beside:
     """The GeoPackage and what is written beside it; all of it appears, or nothing."""
 
-    def __init__(self, output: Path, also: Sequence[str], project: bool, stac: bool, overwrite: bool):
+    def __init__(self, output: Path, also: Sequence[str], project: bool, stac: bool, thumbnails: int, overwrite: bool):
         from geo.atomic import check_free
 
-        self._output, self._formats, self._overwrite = output, also, overwrite
+        self._output, self._formats, self._thumbnails, self._overwrite = output, also, thumbnails, overwrite
         self._files: list[Path] = []
         self._project, self._stac = project, stac
         check_free(output, overwrite=overwrite)
@@ -154,12 +157,17 @@ class _Beside:
             from geo.inventory.outputs.stac import CATALOG, catalog_path
 
             check_free(catalog_path(output), overwrite=overwrite, known_by=CATALOG)
+        if thumbnails:
+            from geo.inventory.thumbnails import KNOWN_BY, folder_of
+
+            check_free(folder_of(output), overwrite=overwrite, known_by=KNOWN_BY)
 
     def write(self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]) -> None:
         """Write everything that was asked for."""
         from geo.atomic import together
         from geo.inventory import write
 
+        inventory, pictures = self._pictured(inventory, probability, image)
         with together(self._output, *self._files):
             write(self._output, inventory, overwrite=self._overwrite)
             if self._formats:
@@ -173,6 +181,26 @@ class _Beside:
 
                 rasters = _by_scene(inventory, probability, image)
                 write_catalog(self._output, inventory, rasters=rasters, also=self._files, overwrite=self._overwrite)
+
+            if self._thumbnails:
+                from geo.inventory import thumbnails
+
+                thumbnails.write(self._output, pictures, overwrite=self._overwrite)
+
+    def _pictured(
+        self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]
+    ) -> tuple[Inventory, dict[str, bytes]]:
+        """Inventory whose layer review names its pictures, and these."""
+        if not self._thumbnails or inventory.review is None:
+            return inventory, {}
+        from dataclasses import replace
+
+        from geo.inventory import thumbnails
+
+        rasters = _by_scene(inventory, probability, image)
+        images = {scene: found["image"] for scene, found in rasters.items() if "image" in found}
+        pictures = thumbnails.draw(inventory.review, images, self._thumbnails)
+        return replace(inventory, review=thumbnails.named(inventory.review, self._output, pictures)), pictures
 
     def _write_project(self, inventory: Inventory, image: Sequence[Path]) -> None:
         from geo.inventory.outputs.project import write_project
