@@ -378,7 +378,7 @@ rule vectorize_scene:
         "Turning {wildcards.recipe}'s probability of {wildcards.scene} into polygons"
     shell:
         "geocrack vectorize {input.probability:q} -o {output.polygons:q} --image {input.image:q} --dem {input.dem:q} "
-        "{params.options} --overwrite > {log:q} 2>&1"
+        "{params.options} --thumbnails 0 --overwrite > {log:q} 2>&1"
 
 
 rule score:
@@ -420,6 +420,7 @@ rule merge:
         parquet=P.inventory_parquet,
         project=P.project,
         catalogue=directory(P.catalogue) if len(DATED) == len(MAPPED) else [],
+        thumbnails=directory(P.thumbnails) if RUN.vectorization.thumbnails else [],
     log:
         f"{P.logs}/merge.log",
     benchmark:
@@ -433,7 +434,8 @@ rule merge:
         options=run_paths.vectorize_options(RUN),
         images=lambda w, input: " ".join(f"--image {shlex.quote(str(image))}" for image in input.images),
         dem=flag("dem", DEM),
-        outputs="--also geoparquet --project" + (" --stac" if len(DATED) == len(MAPPED) else ""),
+        outputs=f"--thumbnails {RUN.vectorization.thumbnails} --also geoparquet --project"
+        + (" --stac" if len(DATED) == len(MAPPED) else ""),
     message:
         "Joining all scenes into one inventory"
     shell:

@@ -65,6 +65,7 @@ class RunPaths:
         self.polygons = f"{scene}/{{recipe}}/landslides.gpkg"
         self.score = f"{scene}/{{recipe}}/score.json"
         self.inventory = f"{self.folder}/inventory.gpkg"
+        self.thumbnails = f"{self.folder}/inventory.review"
         self.reviews = f"{self.folder}/reviews"
         self.inventory_parquet = f"{self.folder}/inventory.parquet"
         self.project = f"{self.folder}/inventory.qgz"
