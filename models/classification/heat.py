@@ -115,7 +115,7 @@ class Grid:
 
     def geobox(self, image: GeoBox) -> GeoBox:
         """Grid of the heat map on the ground."""
-        return GeoBox(self.cells, image.affine * Affine.scale(self.step), image.crs)
+        return GeoBox(self.cells, image.affine @ Affine.scale(self.step), image.crs)
 
 
 class Heat:

@@ -33,6 +33,6 @@ def write_set(folder: Path, each: int = 10, *, classes=("crack", "sound"), first
     for kind in classes:
         (folder / kind).mkdir(parents=True)
         for number in range(each):
-            place = first + number + 1000 * (kind == "crack")
+            place = first + number + 1000 * classes.index(kind)
             cv2.imwrite(str(folder / kind / f"{number:03d}.png"), picture(place, kind == "crack", size))
     return folder
