@@ -19,6 +19,10 @@ class Inventory:
         found = geopackage.read(run.inventory) if run.inventory else None
         self.polygons = known(found.landslides) if found else None
         self.searched = found.searched if found else None
+        self.review = found.review if found else None
+        #: Ground inside the searched area where nobody could look, km2 by reason.
+        self.hidden_km2 = dict(found.not_searched_km2 or {}) if found else {}
+        self.hidden_km2.pop("outside area", None)
         frame = self.polygons
         self.areas: np.ndarray = np.zeros(0)
         if frame is not None:
@@ -41,11 +45,33 @@ class Inventory:
         share = f", {percent(total / km2 / 1e6)} of the ground" if km2 else ""
         figures = [(number(len(self.areas)), "", "landslides"), (*area_parts(total), f"of landslide{share}")]
         if km2:
-            figures.append((number(km2, 2), "km²", "searched"))
+            hidden = ", ".join(f"{number(area_km2, 2)} km² {why}" for why, area_km2 in self.hidden_km2.items())
+            figures.append((number(km2, 2), "km²", f"searched{'; hidden: ' + hidden if hidden else ''}"))
         if len(self.areas):
             biggest = f"median size, largest {area(float(self.areas.max()))}"
             figures.append((*area_parts(float(np.median(self.areas))), biggest))
         return figures
+
+    def doubts(self) -> str:
+        """Say how many polygons a rule holds for something else; empty where none was tried."""
+        if self.polygons is None or "plausibility" not in self.polygons:
+            return ""
+        judged = self.polygons["plausibility"].dropna()
+        counts = judged[~judged.isin(["plausible", ""])].value_counts()
+        if not len(judged):
+            return ""
+        said = ": " + ", ".join(f"{count} {reason}" for reason, count in counts.items()) if len(counts) else ""
+        return f"Terrain, colour and shape speak against {counts.sum()} of {len(judged)} polygons{said}."
+
+    def look_first(self, count: int = 8) -> list[dict[str, Any]]:
+        """Rows of the table of the polygons to look at first."""
+        if self.review is None or "look_first" not in self.review or not len(self.review):
+            return []
+        rows = self.review.sort_values("look_first").head(count)
+        return [
+            {"id": row["id"], "area": area(float(row["area_m2"])), "because": row["look_because"]}
+            for row in rows.to_dict("records")
+        ]
 
     def largest(self, count: int = 8) -> list[dict[str, Any]]:
         """Rows of the table of the largest landslides."""

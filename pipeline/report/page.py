@@ -38,6 +38,8 @@ class Content:
     worst: list[dict[str, Any]]
     distribution: Markup
     largest: list[dict[str, Any]]
+    doubts: str
+    look_first: list[dict[str, Any]]
     sizes: dict[str, Any] | None
     tracks: dict[str, Any] | None
     intervals: dict[str, Any]
@@ -75,6 +77,8 @@ def content(run: RunResults) -> Content:
         worst=worst(run, album.images),
         distribution=Markup(charts.size_distribution(inventory.areas)),
         largest=inventory.largest(),
+        doubts=inventory.doubts(),
+        look_first=inventory.look_first(),
         sizes=sizes(run, album.images),
         tracks=tables.tracks(run),
         intervals=tables.intervals(scores),

@@ -503,3 +503,28 @@ def test_sizes_intervals_and_tracks_are_shown(tmp_path):
         ["2013-08-12", "127", "0", "0", "800\u202f000"],
         ["2015-08-05", "0", "21", "49", "1\u202f100\u202f000"],
     ]
+
+
+def test_what_to_look_at_first_and_what_nobody_could_see_are_told(tmp_path):
+    run = make_run(tmp_path)
+    path = run / "inventory.gpkg"
+    mapped = gpd.read_file(path, layer="landslides")
+    mapped["id"] = [f"scar{number}" for number in range(len(mapped))]
+    mapped["plausibility"] = ["plausible"] * (len(mapped) - 1) + ["river bar"]
+    mapped.to_file(path, layer="landslides")
+    review = mapped[["id", "area_m2", "geometry"]].assign(status="candidate", look_because="unsure")
+    review["look_first"] = range(len(mapped), 0, -1)
+    review.to_file(path, layer="review")
+    hidden = gpd.GeoDataFrame(
+        {"reason": ["cloud", "outside area"], "area_km2": [0.25, 9.0]},
+        geometry=list(mapped.geometry[:2]),
+        crs=mapped.crs,
+    )
+    hidden.to_file(path, layer="not_searched")
+    write_report(run, run / "report.html")
+    page = (run / "report.html").read_text()
+    assert "hidden: 0.25 km² cloud" in page
+    assert f"speak against 1 of {len(mapped)} polygons: 1 river bar" in page
+    rows = rows_of(page, "Look here first")
+    assert rows[1][0] == mapped["id"].iloc[-1]
+    assert rows[1][2] == "unsure"
