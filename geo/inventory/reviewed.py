@@ -180,7 +180,7 @@ def read(path: str | os.PathLike) -> Reviewed:
 
 # ---------------------------------------------------------------------------------------------------- reading
 def _read(path: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFrame | None, dict[str, int]]:
-    """Landslides as mapped, features of the review (both valid, in one CRS of metres), and the searched ground."""
+    """Read landslides as mapped, features of the review (both valid, in one CRS of metres), and the searched ground."""
     names = geopackage.polygon_layers(path)
     missing = [name for name in (geopackage.LANDSLIDES, "review") if name not in names]
     if missing:
@@ -192,9 +192,8 @@ def _read(path: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFr
     mapped, rows, searched = inventory.landslides, inventory.review, inventory.searched
     if rows is None:
         raise ValueError("the layer is there")
-    for name, frame in ((geopackage.LANDSLIDES, mapped), ("review", rows)):
-        lacking = [c for c in ("id", "status") if c not in frame and not (c == "status" and frame is mapped)]
-        if lacking:
+    for name, frame, wanted in ((geopackage.LANDSLIDES, mapped, ("id",)), ("review", rows, ("id", "status"))):
+        if lacking := [column for column in wanted if column not in frame]:
             raise LabelError(
                 f"the layer '{name}' of {path} has no attribute '{lacking[0]}'; expected the layers of an inventory "
                 "of `geocrack vectorize`"
@@ -215,6 +214,7 @@ def _read(path: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFr
         rows = rows.to_crs(mapped.crs)
     rows, findings["repaired"], findings["dropped"] = _mended(rows)
     mapped, _, _ = _mended(mapped)
+    mapped["id"] = mapped["id"].astype(str)
     for frame in (mapped, rows):
         for name in ("scene", "reviewer", "note"):
             told = frame[name] if name in frame else pd.Series(None, frame.index, dtype=object)

@@ -206,12 +206,13 @@ def test_files_that_are_no_reviewed_inventory(edited, tmp_path):
 
 def test_the_scene_of_an_inventory_of_other_origin_comes_from_the_image(tmp_path):
     path = tmp_path / "other.gpkg"
-    frame = gpd.GeoDataFrame({"id": ["a", "b"]}, geometry=[box(*SCARS[0]), box(*SCARS[1])], crs=CRS)
+    frame = gpd.GeoDataFrame({"id": [7, 12]}, geometry=[box(*SCARS[0]), box(*SCARS[1])], crs=CRS)
     frame.to_file(path, layer="landslides")
     frame.assign(status=["confirmed", "rejected"]).to_file(path, layer="review")
     with pytest.raises(GridError, match="give --image"):
         reviewed.ingest(path)
     found = reviewed.ingest(path, images=[image(tmp_path / "fused.tif")])
+    assert origins(found.labels) == ["confirmed"]
     assert found.labels["scene"].tolist() == found.hard_negatives["scene"].tolist() == [NEWER]
 
 
