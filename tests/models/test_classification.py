@@ -313,7 +313,7 @@ def test_scenes_that_do_not_fit_have_a_sentence(tmp_path, trained, scene):
         heat_map(plain, loaded, tmp_path / "h.tif", screen=tmp_path / "s.gpkg")
     with pytest.raises(ModelError, match=r"neither \.gpkg nor \.tif"):
         heat_map(scene, loaded, tmp_path / "h.tif", screen=tmp_path / "s.shp")
-    with pytest.raises(ModelError, match="trained on the bands red, green, blue, .* has a, b, c"):
+    with pytest.raises(ModelError, match=r"trained on the bands red, green, blue, .* has a, b, c"):
         heat_map(scene, loaded, tmp_path / "h.tif", bands=["a", "b", "c"])
     with pytest.raises(ModelError, match="windows of 8 pixels are too small"):
         heat_map(scene, loaded, tmp_path / "h.tif", window=8)

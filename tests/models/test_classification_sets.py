@@ -132,7 +132,7 @@ def test_sets_must_fit_each_other(tmp_path):
     one = write_set(tmp_path / "a" / "walls", 3)
     with pytest.raises(LabelError, match="have one name, 'walls'"):
         opened(one, write_set(tmp_path / "b" / "walls", 3, first=50))
-    with pytest.raises(LabelError, match="has the classes crack, rust, .* has crack, sound"):
+    with pytest.raises(LabelError, match=r"has the classes crack, rust, .* has crack, sound"):
         opened(one, write_set(tmp_path / "other", 3, classes=("crack", "rust"), first=90))
     with pytest.raises(LabelError, match="is no folder"):
         opened(tmp_path / "missing")
@@ -154,7 +154,7 @@ def test_images_of_any_size_are_fitted_from_their_middle(tmp_path):
     image, good = scale.fit(np.where(valid, values, np.nan).astype(np.float32), valid)
     assert (image[~good] == 0).all()
     assert good.mean() == 0.5
-    with pytest.raises(ModelError, match="looks at the bands nir, .* has red, green, blue"):
+    with pytest.raises(ModelError, match=r"looks at the bands nir, .* has red, green, blue"):
         read_picture(tmp_path / "wide.png", ["nir"])
 
 
