@@ -164,7 +164,8 @@ def main(
     crs = gpd.read_file(truths[name]).crs
     area = gpd.read_file(str(run.prediction.area)).to_crs(crs).union_all()
     reviewed, third = halves(area, GAP_M)
-    for part, geometry in (("reviewed", reviewed), ("third", third)):
+    elsewhere = area.buffer(5000).difference(third)  # chips may not touch the third area, not even without labels
+    for part, geometry in (("elsewhere", elsewhere), ("third", third)):
         gpd.GeoDataFrame(geometry=[geometry], crs=crs).to_file(output / f"{part}_area.gpkg")
 
     inventory = output / "inventory.gpkg"
@@ -176,7 +177,7 @@ def main(
     shutil.rmtree(output / "chips", ignore_errors=True)
     options = paths.tiling_options(run).split()
     geocrack(
-        "tile", fused[name], "--review", output / "judged.gpkg", "--areas", output / "reviewed_area.gpkg",
+        "tile", fused[name], "--review", output / "judged.gpkg", "--areas", output / "elsewhere_area.gpkg",
         "-o", output / "chips", *options,
     )  # fmt: skip
     before = Path(p.model.format(recipe=RECIPE))
