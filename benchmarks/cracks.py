@@ -10,8 +10,8 @@ Two real sets stand for the large one (concrete) and the small one (soil and roc
   photograph stay in one split.
 
 Each network is trained four times with the same number of steps: on the large set without and with augmentation, on the
-small set alone, and, from the second, on both joined. Weights are chosen on validation images; the two tests stay apart.
-What is finished is not trained again, and a run that was broken off goes on where it was.
+small set alone, and, from the second, on both joined. Weights are chosen on validation images; the two tests stay
+apart. What is finished is not trained again, and a run that was broken off goes on where it was.
 """
 
 from __future__ import annotations
@@ -124,8 +124,8 @@ def markdown(rows: dict[str, dict[str, Any]], plan: dict[str, Any], command: str
     small = next((row["test"][SMALL]["images"] for row in first.values() if SMALL in row["test"]), 0)
     text = [
         f"Test accuracy in per cent with its 95 % interval (draws of whole photographs), {large} images of the large "
-        f"set and {small} windows of the small one; seed {plan['seed']}, {plan['steps']} steps of {plan['batch']} images "
-        f"a stage, best on validation of {plan['epochs']} epochs; {platform.machine()} with "
+        f"set and {small} windows of the small one; seed {plan['seed']}, {plan['steps']} steps of {plan['batch']} "
+        f"images a stage, best on validation of {plan['epochs']} epochs; {platform.machine()} with "
         f"{plan['threads'] or len(os.sched_getaffinity(0))} cores.",
         "",
         f"    {command}",

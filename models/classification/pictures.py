@@ -5,8 +5,8 @@
 * a folder of chips (``geocrack tile``, ``geocrack chips import``) - windows of scenes, classes ``background`` and
   ``landslide``, dealt by blocks of ground.
 
-Images with the same pixels stay together, and so do those named ``<photograph>__<part>``, which were cut from one
-photograph: a look-alike of a training image in the test makes every network look good.
+Images with the same pixels, also turned or mirrored, stay together, and so do those named ``<photograph>__<part>``,
+which were cut from one photograph: a look-alike of a training image in the test makes every network look good.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from geo.raster import open_raster
 from geo.split import SPLITS
 from geo.stream import stream
 from models.chips import open_chips
+from models.copies import digest
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Picture:
         Number of its class.
     split : {"train", "val", "test"}
     content : str
-        Hash of its pixels.
+        Hash of its pixels, the same however it is turned or mirrored.
     group : str
         Images of one group are dealt, and drawn for intervals, together.
     shape : (int, int)
@@ -245,7 +246,8 @@ def _looked_at(picture: Picture, given: Sequence[str] | None) -> Picture:
         names, pixels = names_of(src, given), src.read()
         if src.driver == "PNG":
             _check_whole(picture.path)
-    content = hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode() + pixels.tobytes()).hexdigest()[:16]
+    # the same however it is turned or mirrored; of one value everywhere all look alike, so only the same file is one
+    content = digest(pixels) or hashlib.sha256(f"{pixels.shape} {pixels.tobytes()!r}".encode()).hexdigest()[:16]
     return replace(picture, content=content, shape=pixels.shape[1:], bands=names)
 
 

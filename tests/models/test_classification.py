@@ -235,7 +235,9 @@ def test_threshold_for_a_recall():
 
 def test_cells_get_the_windows_that_lie_over_them():
     grid = Grid.of((100, 70), 40, 20)
-    assert (grid.step, grid.cells, len(grid.windows())) == (20, (5, 4), 4 * 3)
+    assert (grid.step, grid.cells, grid.windows) == (20, (5, 4), (4, 3))
+    assert [len(job) for job in grid.jobs(2)] == [2, 1] * 4
+    assert [place for job in grid.jobs(2) for place in job] == [(r, c) for r in range(4) for c in range(3)]
     heat = Heat(grid)
     heat.add((0, 0), np.ones((40, 40), bool), 0.2, 0.5)
     heat.add((0, 1), np.ones((40, 40), bool), 0.6, 0.5)

@@ -38,7 +38,9 @@ def test_folders_of_classes_are_dealt_class_by_class(tmp_path):
 def test_copies_and_parts_of_a_photograph_stay_together(tmp_path):
     folder = write_set(tmp_path / "walls", 12)
     for number in range(4):
-        shutil.copy(folder / "crack" / f"00{number}.png", folder / "crack" / f"copy{number}.png")
+        original = cv2.imread(str(folder / "crack" / f"00{number}.png"))
+        turned = (original, np.rot90(original), original[:, ::-1], original.transpose(1, 0, 2))[number]
+        cv2.imwrite(str(folder / "crack" / f"copy{number}.png"), np.ascontiguousarray(turned))
         for kind in ("crack", "sound"):  # one photograph with parts of both classes, one of them a copy
             cv2.imwrite(str(folder / kind / f"wall{number}__{kind}.png"), picture(500 + number, kind == "crack"))
     sets = opened(folder)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from geo.errors import ConfigError, ModelError
-from models import classification, recipe
+from models import classification, recipe, weights
 from models.classification.loop import frozen
 from models.classification.recipe import ImagePhase, load
 from models.threads import limited_threads
@@ -167,3 +167,22 @@ def test_freezing_goes_by_stages_and_by_layers():
         frozen(network, ImagePhase(**phase, freeze_layers=999))
     with pytest.raises(ValueError, match="give one of them"):
         ImagePhase(**phase, freeze=1, freeze_layers=1)
+
+
+def test_the_light_default_starts_from_imagenet_and_its_bands_are_found_by_name():
+    """With blue first the filters of red see red; the output layer is new."""
+    made_by = load("classify-lite0")
+    networks = {}
+    for bands in (("red", "green", "blue"), ("blue", "green", "red", "nir")):
+        torch.manual_seed(0)
+        network = classification.build("timm", bands=len(bands), classes=2, size=64, **made_by.network.settings)
+        weights.initialise(network.encoder, network.encoder_name, bands, made_by.weights)
+        networks[bands] = network.encoder.state_dict()
+    three, four = networks.values()
+    assert torch.allclose(four["conv_stem.weight"][:, 2], three["conv_stem.weight"][:, 0] * 3 / 4)
+    assert all(torch.equal(three[k], four[k]) for k in three if k != "conv_stem.weight")
+    assert three["bn1.running_var"].std() > 0  # not as it is born
+    with pytest.raises(
+        ModelError, match="belong to the encoder 'tu-tf_efficientnet_lite0', the recipe has 'tu-resnet18'"
+    ):
+        weights.initialise(network.encoder, "tu-resnet18", ("red", "green", "blue"), made_by.weights)
