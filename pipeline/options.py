@@ -6,6 +6,7 @@
 | ``--overwrite`` | all that write |
 | ``-v/-q`` | all |
 | ``--cog/--no-cog``, ``--compress`` | ortho, fuse, preprocess |
+| ``--check/--no-check`` | fuse, preprocess |
 | ``--threads`` | ortho, fuse, preprocess, train, predict, vectorize |
 | ``setting(Section, "field")`` | wherever a configuration field has a flag of its own: one description, one default |
 """
@@ -38,6 +39,12 @@ cog = click.option(
     "--cog/--no-cog",
     default=True,
     help="Cloud Optimized GeoTIFF with overviews, or plain tiles, which are written in a fraction of the time.",
+)
+look = click.option(
+    "--check/--no-check",
+    "look",
+    default=True,
+    help="Look at the product: seen as MSS sees it must be MSS again, with the edges of PAN.",
 )
 compress = click.option(
     "--compress", type=click.Choice(["zstd", "deflate", "none"]), default="zstd", help="Compression of the output."

@@ -73,12 +73,19 @@ def resample(
         across, down = kernels.cubic_weights(x[0]), kernels.cubic_weights(y[:, 0])
         kernels.cubic(np.ascontiguousarray(values), *across, *down, result)
     else:
-        x, y = (np.nan_to_num(a, copy=False, nan=-10) for a in (x, y))
+        x, y = _somewhere(x), _somewhere(y)
         for band, out in zip(values, result, strict=True):
             cv2.remap(band, x, y, kernel, dst=out, borderMode=cv2.BORDER_REPLICATE)
     if not good.all():
-        result[:, ~good] = np.nan
+        for band in result:
+            np.copyto(band, np.float32(np.nan), where=~good)
     return result, good
+
+
+def _somewhere(positions: np.ndarray) -> np.ndarray:
+    """Positions with those that are NaN far outside the image, where OpenCV can do with them."""
+    missing = np.isnan(positions)
+    return np.where(missing, np.float32(-10), positions) if missing.any() else positions
 
 
 def filled(
@@ -94,7 +101,7 @@ def filled(
     inside = x.min() >= halo and y.min() >= halo and x.max() <= width - 1 - halo and y.max() <= height - 1 - halo
     if inside and valid.all():  # not so where a position is NaN
         return values, np.ones(np.broadcast_shapes(x.shape, y.shape), bool)
-    x, y = (np.nan_to_num(a, nan=-10) for a in whole(x, y))
+    x, y = (_somewhere(a) for a in whole(x, y))
     weight = cv2.remap(valid.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
     if not valid.all():
         values = np.stack([spread(v, valid, halo + 1) for v in values])
@@ -154,7 +161,7 @@ def resample_flags(flags: np.ndarray, col: np.ndarray, row: np.ndarray, good: np
     nodata = np.uint8(Quality.NODATA)
     if (flags & ~nodata).any():
         col, row = whole(col, row)
-        x, y = np.nan_to_num(col - np.float32(0.5), nan=-10), np.nan_to_num(row - np.float32(0.5), nan=-10)
+        x, y = _somewhere(col - np.float32(0.5)), _somewhere(row - np.float32(0.5))
         for dx, dy in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
             at = np.float32(dx * FLAG_REACH), np.float32(dy * FLAG_REACH)
             near = cv2.remap(flags, x + at[0], y + at[1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)

@@ -41,6 +41,7 @@ NOT_ASKED: dict[str, Any] = {
 @options.setting(Fusion, "coregister")
 @options.setting(Fusion, "mtf_gain")
 @options.setting(Fusion, "evaluate")
+@options.look
 @options.cog
 @options.compress
 @options.threads
@@ -54,6 +55,7 @@ def command(
     coregister: bool,
     mtf_gain: float,
     evaluate: bool,
+    look: bool,
     cog: bool,
     compress: str,
     threads: int | None,
@@ -70,7 +72,6 @@ def command(
 
     from geo.atomic import atomic, check_free
     from geo.fusion import method as known_method
-    from geo.fusion.check import check
     from geo.fusion.pansharpen import pansharpen
     from geo.masks import quality_path
     from pipeline.fusion_evaluation import check_path, evaluation_path
@@ -85,10 +86,10 @@ def command(
 
         residuals = [points, picture_path(points)]
     table = [evaluation_path(output, suffix) for suffix in ("json", "md", "png")] if evaluate else []
-    for path in (output, quality_path(output), report, checked, *residuals, *table):
+    for path in (output, quality_path(output), report, *residuals, *([checked] if look else []), *table):
         check_free(path, overwrite=overwrite)
     settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
-    settings |= {"cog": cog, "compress": compress}
+    settings |= {"check": look, "cog": cog, "compress": compress}
     with track("fuse", output, inputs=[mss, pan], settings=settings) as record:
         registration = register(pan, mss, gain=mtf_gain, threads=threads) if coregister else None
         summary = registration.summary() if registration else NOT_ASKED
@@ -114,9 +115,13 @@ def command(
             )
         if registration:
             write_residual_map(registration, points, overwrite=overwrite)
-        found = check(output, mss, pan, registration, gain=mtf_gain, threads=threads)
-        with atomic(checked, overwrite=True) as part:
-            part.write_text(json.dumps(found, indent=2) + "\n")
+        found = None
+        if look:
+            from geo.fusion.check import check
+
+            found = check(output, mss, pan, registration, gain=mtf_gain, threads=threads)
+            with atomic(checked, overwrite=True) as part:
+                part.write_text(json.dumps(found, indent=2) + "\n")
         record["results"] = {
             "coregistration": summary,
             "valid_share": made.valid_share,
@@ -151,7 +156,9 @@ def _write_evaluation(judged: Evaluation, mss: Path, pan: Path, output: Path, me
     return {"best": found["best"], "windows": found["windows"], "used": rows[method]}
 
 
-def tell(output: Path, method: str, made: Fused, registration: Registration | None, found: dict[str, Any]) -> None:
+def tell(
+    output: Path, method: str, made: Fused, registration: Registration | None, found: dict[str, Any] | None
+) -> None:
     """Say what was fused in a few lines, and warn of what exceeds a limit of the check."""
     if registration:
         summary = registration.summary()
@@ -164,6 +171,8 @@ def tell(output: Path, method: str, made: Fused, registration: Registration | No
             summary["model"],
         )
     log.info("%s: %s, bands %s, %.1f %% valid", output, method, ", ".join(made.bands), 100 * made.valid_share)
+    if found is None:
+        return
     errors = ", ".join(
         f"{band} {100 * error:.1f} %" for band, error in found["spectral"]["relative_rmse"].items() if error is not None
     )

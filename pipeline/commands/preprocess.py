@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 @options.setting(config.Fusion, "method")
 @options.setting(config.Fusion, "coregister")
 @options.setting(config.Fusion, "mtf_gain")
+@options.look
 @options.cog
 @options.compress
 @click.option("--scheduler", help="Fuse on a dask.distributed cluster, such as tcp://10.0.0.1:8786.")
@@ -53,6 +54,7 @@ def command(
     keep: Path | None,
     gain: list[float] | None,
     bias: list[float] | None,
+    look: bool,
     cog: bool,
     compress: str,
     scheduler: str | None,
@@ -85,7 +87,14 @@ def command(
     facts = keep / "scene.json" if keep else None
     points = report.with_suffix(".gpkg")
     residuals = [points, picture_path(points)] if given["coregister"] else []
-    for path in (output, quality_path(output), report, checked, *residuals, *([facts] if facts else [])):
+    for path in (
+        output,
+        quality_path(output),
+        report,
+        *residuals,
+        *([checked] if look else []),
+        *([facts] if facts else []),
+    ):
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
         scene = opened.enter_context(open_product(described, given=gains.given(gain, bias)))
@@ -93,7 +102,7 @@ def command(
         check_apart(output, sources)
         settings = _settings(scene, given)
         executor = opened.enter_context(connected(scheduler)) if scheduler else None
-        told = {**given, "gain": gain, "bias": bias, "keep": keep, "cog": cog, "compress": compress}
+        told = {**given, "gain": gain, "bias": bias, "keep": keep, "check": look, "cog": cog, "compress": compress}
         record = opened.enter_context(track("preprocess", output, inputs=[*sources, given["dem"]], settings=told))
         part = opened.enter_context(atomic(report, overwrite=overwrite))
         made = preprocess(
@@ -114,9 +123,11 @@ def command(
         summary = made.registration.summary() if made.registration else NOT_ASKED
         part.write_text(json.dumps(summary, indent=2) + "\n")
         pan, mss = made.orthos.images["pan"], made.orthos.images["mss"]
-        found = check(output, mss, pan, made.registration, gain=given["mtf_gain"], threads=threads)
-        with atomic(checked, overwrite=True) as file:
-            file.write_text(json.dumps(found, indent=2) + "\n")
+        found = None
+        if look:
+            found = check(output, mss, pan, made.registration, gain=given["mtf_gain"], threads=threads)
+            with atomic(checked, overwrite=True) as file:
+                file.write_text(json.dumps(found, indent=2) + "\n")
         content = scene.as_dict() | {"reflectance": made.orthos.levels}
         content["warnings"] = [*scene.warnings, *made.orthos.warnings]
         if facts:

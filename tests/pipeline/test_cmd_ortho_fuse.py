@@ -68,7 +68,7 @@ def test_ortho_then_fuse(bundle, tmp_path):
     record = json.loads((tmp_path / "fused.tif.provenance.json").read_text())
     assert record["results"]["coregistration"] == measured
     chosen = {"method": "mtf-glp-cbd", "coregister": True, "mtf_gain": 0.3, "evaluate": False}
-    assert record["settings"] == chosen | {"cog": True, "compress": "zstd"}
+    assert record["settings"] == chosen | {"check": True, "cog": True, "compress": "zstd"}
     assert "MSS pixels) from PAN" in fuse.stderr
 
 
