@@ -49,6 +49,7 @@ register("albunet", "models.segmentation.albunet:AlbuNet")
 register("deeplabv3plus", "models.segmentation.deeplab:DeepLabV3Plus")
 register("fcn", "models.segmentation.fcn:FCN")
 register("svm", "models.svm:SupportVectors")
+register("forest", "models.forest:Forest")
 
 
 def names() -> list[str]:

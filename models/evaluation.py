@@ -160,10 +160,10 @@ def report(judged: Judged, draws: Draws | None = None) -> dict[str, Any]:
     """
     draws = draws or Draws()
     blocks = judged.blocks
-    tolerant = {}
+    tolerant: dict[str, dict[str, Any]] = {}
     for place, (kind, values) in enumerate(tolerant_scores(judged.tolerant.sum(axis=0)).items()):
         columns = judged.tolerant[:, 4 * place : 4 * place + 4]
-        tolerant[kind] = metrics.plain(values) | {"interval": interval_of(columns, _tolerant_f1, blocks, draws)}
+        tolerant[kind] = {**metrics.plain(values), "interval": interval_of(columns, _tolerant_f1, blocks, draws)}
     return {
         **metrics.summary(judged.histograms, judged.threshold),
         "interval": intervals(judged.counted, blocks=blocks, draws=draws),

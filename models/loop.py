@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from geo.errors import ModelError
 from geo.stream import stream
 from models import metrics, model_file, weights
 from models.dataset import Data
+from models.distributed import Team
 from models.evaluation import evaluate
 from models.labeller import Encoding
 from models.losses import loss
@@ -87,11 +89,13 @@ def train_segmenter(
     resume: bool,
     log_dir: Path,
     progress: Callable[..., Iterable],
+    team: Team | None = None,
 ) -> tuple[Encoding, list[dict[str, Any]]]:
     """Train a network; the weights with the best validation F1 are given back.
 
     Everything that chance decides follows from ``seed`` and the number of the epoch and step, so a training
-    that was broken off goes on as if it had not been.
+    that was broken off goes on as if it had not been. Of several processes (``team``) one validates, writes and gives
+    back the best weights.
 
     Returns
     -------
@@ -107,12 +111,15 @@ def train_segmenter(
     """
     made_of = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "chips": data.fingerprint}
     state = checkpoints.read_last(made_of) if resume else None
-    module = start(recipe, data.bands, seed).to(device)
+    team = team or Team()
+    for phase in recipe.phases:
+        team.check(phase.batch)
+    module = team.prepare(start(recipe, data.bands, seed), device).to(device)
     module = module.to(memory_format=torch.channels_last)
     if state is None:
-        if checkpoints.last.exists():
+        if checkpoints.last.exists() and team.leads:
             log.warning("%s of an earlier training is replaced; --resume would have gone on from it", checkpoints.last)
-        for old in log_dir.glob("events.out.tfevents.*"):
+        for old in log_dir.glob("events.out.tfevents.*") if team.leads else ():
             old.unlink()
         state = {"made_of": made_of, "phase": 0, "epoch": 0, "total": 0, "best": None, "stale": 0, "history": []}
     else:
@@ -121,11 +128,12 @@ def train_segmenter(
     steps = recipe.steps_per_epoch
     planned = sum(p.epochs * (steps or math.ceil(len(data.train) / p.batch)) for p in recipe.phases)
     ticks = iter(progress(range(planned), "Training", planned))
-    with SummaryWriter(str(log_dir), purge_step=state["total"] or None) as board:
+    with SummaryWriter(str(log_dir), purge_step=state["total"] or None) if team.leads else nullcontext() as board:
         for number in range(state["phase"], len(recipe.phases)):
             phase = recipe.phases[number]
             _freeze(module, phase)
             optimizer = make_optimizer(module, recipe.optimizer, phase)
+            net = team.wrap(module, device)
             if number == state["phase"] and "optimizer" in state:
                 optimizer.load_state_dict(state["optimizer"])
             for epoch in range(state["epoch"], phase.epochs):
@@ -134,16 +142,20 @@ def train_segmenter(
                     break
                 own = [row for row in state["history"] if row["phase"] == number]
                 scale = fallen(recipe, epoch, own)
-                row = _epoch(recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks, scale)
-                counted = evaluate(module, data.val, device)
-                threshold, f1 = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
-                found = metrics.summary(counted, threshold)
+                row = _epoch(
+                    recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks, scale, net, team
+                )
+                threshold, f1, found = team.agree(_validate(module, data, device) if team.leads else None)
                 row |= {"phase": number, "threshold": threshold, "f1": f1}
                 row |= {name: found["pooled"][name] for name in ("precision", "recall")}
                 state["history"].append(row)
                 state["total"] += 1
                 better = state["best"] is None or f1 > state["best"]["f1"]
                 state["stale"] = 0 if better else state["stale"] + 1
+                if board is None:  # another process leads
+                    state["best"] = {"f1": f1} if better else state["best"]
+                    state |= {"phase": number, "epoch": epoch + 1}
+                    continue
                 _record(board, row, module, data, device, images=better)
                 if better:
                     kept = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
@@ -156,8 +168,16 @@ def train_segmenter(
             state |= {"epoch": 0, "stale": 0}
     for _ in ticks:  # steps that early stopping or an earlier run made needless
         pass
-    module.load_state_dict(state["best"]["module"])
+    if team.leads:
+        module.load_state_dict(state["best"]["module"])
     return module.eval().requires_grad_(False), state["history"]
+
+
+def _validate(module: nn.Module, data: Data, device: torch.device) -> tuple[float, float, dict[str, Any]]:
+    """Find the best threshold on validation chips, its F1, and all scores."""
+    counted = evaluate(module, data.val, device)
+    threshold, f1 = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
+    return threshold, f1, metrics.summary(counted, threshold)
 
 
 def start(recipe: Segmenter, bands: tuple[str, ...], seed: int) -> Encoding:
@@ -265,7 +285,7 @@ def _set_mode(module: Encoding, recipe: Segmenter, phase: Phase) -> None:
         part.eval()
     if phase.freeze != "encoder" and recipe.statistics == "pretrained":
         for part in module.encoder.modules():
-            if isinstance(part, nn.BatchNorm2d):
+            if isinstance(part, nn.BatchNorm2d | nn.SyncBatchNorm):
                 part.eval()
 
 
@@ -306,14 +326,17 @@ def _epoch(
     device: torch.device,
     ticks: Iterator,
     scale: float,
+    net: nn.Module,
+    team: Team,
 ) -> dict[str, Any]:
     """One pass over the training chips; chance is that of ``(seed, total)``."""
-    torch.manual_seed(int(np.random.SeedSequence((seed, total)).generate_state(1)[0]))
+    chance = (seed, total) if team.leads else (seed, total, team.rank)
+    torch.manual_seed(int(np.random.SeedSequence(chance).generate_state(1)[0]))
     _set_mode(module, recipe, phase)
     steps = _batches(recipe, phase, data, seed, total)
 
     def read(item: tuple[int, list[int]]) -> tuple[np.ndarray, np.ndarray]:
-        return data.train.batch(item[1], recipe.augmentation, seed=(seed, total, 1 + item[0]))
+        return data.train.batch(team.share(item[1]), recipe.augmentation, seed=(seed, total, 1 + item[0]))
 
     began, losses, rate = time.monotonic(), [], 0.0
     half = recipe.precision == "mixed" and device.type == "cuda"
@@ -323,17 +346,21 @@ def _epoch(
         rate = scale * learning_rate(recipe.schedule, phase.learning_rate, (epoch + step / len(steps)) / phase.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        with torch.autocast(device.type, enabled=half):
-            logits = module(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
-        value = loss(logits, torch.from_numpy(labels).to(device), recipe.loss)
+        last = (step + 1) % phase.accumulate == 0 or step + 1 == len(steps)
+        with team.hold(net, not last), torch.autocast(device.type, enabled=half):
+            logits = net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
+        truth = torch.from_numpy(labels).to(device)
+        value = loss(logits, truth, recipe.loss)
         if not math.isfinite(value.item()):
-            names = ", ".join(data.train.records[number].id for number in numbers)
+            names = ", ".join(data.train.records[number].id for number in team.share(numbers))
             raise ModelError(
                 f"the loss is no longer a number ({value.item()}) at epoch {total + 1}, step {step + 1}, on the chips "
                 f"{names}; look at the values of these chips, or lower the learning rate (now {rate:g})"
             )
-        scaler.scale(value / phase.accumulate).backward()
-        if (step + 1) % phase.accumulate == 0 or step + 1 == len(steps):
+        value = team.weigh(value, truth, recipe.loss)
+        with team.hold(net, not last):
+            scaler.scale(value / phase.accumulate).backward()
+        if last:
             if recipe.optimizer.clip is not None:
                 scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(module.parameters(), recipe.optimizer.clip)
@@ -344,7 +371,7 @@ def _epoch(
         next(ticks, None)
     return {
         "epoch": total + 1,
-        "loss": float(np.mean(losses)),
+        "loss": team.mean(float(np.mean(losses)), device),
         "learning_rate": rate,
         "seconds": round(time.monotonic() - began, 1),
     }

@@ -173,25 +173,48 @@ class Segmenter(Section):
 
 
 class PixelClassifier(Section):
-    """A support vector machine that sees each pixel on its own."""
+    """A support vector machine or a random forest, which sees each pixel on its own."""
 
     kind: Literal["pixel"] = "pixel"
     description: str = Field("", description="Where the recipe comes from.")
     network: Network = Field(Network(name="svm"), description="Architecture and its settings.")
     bands: list[str] | None = Field(None, min_length=1, description="Input bands by name; all of the chips if absent.")
-    c: float = Field(1.0, gt=0, description="Penalty of training pixels on the wrong side.")
+    indices: list[str] = Field([], description="Indices beside the bands: auto, or names of models/indices.py.")
+    c: float = Field(1.0, gt=0, description="svm: penalty of training pixels on the wrong side.")
     gamma: list[float] = Field(
         [0.1, 0.25, 0.5, 1.0, 2.0],
         min_length=1,
-        description="Kernel exp(-gamma |x - y|^2) of scaled bands; the best of the list by validation F1 is taken.",
+        description="svm: kernel exp(-gamma |x - y|^2) of scaled bands; the best by validation F1 is taken.",
+    )
+    landmarks: int | None = Field(
+        None, ge=10, description="svm: approximate the kernel along so many pixels (Nystroem); absent: exact."
+    )
+    trees: int = Field(100, ge=1, le=1000, description="forest: number of trees.")
+    depth: int = Field(16, ge=1, le=32, description="forest: longest way from root to leaf.")
+    leaf: list[int] = Field(
+        [1, 5, 20],
+        min_length=1,
+        description="forest: fewest training pixels of a leaf; the best of the list by validation F1 is taken.",
     )
     sample: int = Field(4000, ge=20, description="Training pixels, half of them landslide, spread over all chips.")
-    validation_sample: int = Field(50000, ge=100, description="Validation pixels on which gamma is chosen.")
+    validation_sample: int = Field(50000, ge=100, description="Validation pixels that choose gamma or leaf.")
 
     @field_validator("network")
     @classmethod
     def _buildable(cls, network: Network) -> Network:
         return _checked(network, encoding=False)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> PixelClassifier:
+        own = {"svm": {"c", "gamma", "landmarks"}, "forest": {"trees", "depth", "leaf"}}
+        foreign = set().union(*(keys for name, keys in own.items() if name != self.network.name))
+        given = sorted(foreign & self.model_fields_set)
+        changed = [key for key in given if getattr(self, key) != type(self).model_fields[key].get_default()]
+        if changed:
+            raise ValueError(f"{changed[0]} is no setting of '{self.network.name}'; leave it out")
+        if any(leaf < 1 for leaf in self.leaf):
+            raise ValueError("leaf: a leaf holds at least 1 pixel")
+        return self
 
 
 Recipe = Segmenter | PixelClassifier
@@ -230,7 +253,7 @@ def load(recipe: str | os.PathLike, changes: Sequence[str] = ()) -> Recipe | Ima
     """
     settings = read_yaml(place(recipe))
     for change in changes:
-        _apply(settings, change)
+        apply_change(settings, change)
     return parse(settings, source=os.fspath(recipe))
 
 
@@ -291,7 +314,7 @@ def labelling(recipe: Recipe | ImageClassifier, source: str | os.PathLike) -> Re
     )
 
 
-def _apply(settings: dict[str, Any], change: str) -> None:
+def apply_change(settings: dict[str, Any], change: str) -> None:
     """Set one value of a nested mapping from ``key.key=value``."""
     key, sign, text = change.partition("=")
     if not sign or not key:

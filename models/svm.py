@@ -1,5 +1,8 @@
 """Support vector machine with a Gaussian kernel on single pixels: the baseline of the literature.
 
+``landmarks`` trains a linear machine on a kernel approximated along some pixels instead (Nystroem): it learns from
+more pixels and maps faster, and costs some accuracy.
+
 Li, Li and Ge 2023 use C = 1 and print no gamma; here gamma is the best of a short list on validation
 pixels, so that the baseline is tuned with as much care as the networks. scikit-learn (libsvm) solves the
 training; the map is computed by our own batched kernel sums, because libsvm's run on one core.
@@ -16,10 +19,11 @@ import torch
 from pydantic import Field
 
 from geo.stream import stream
-from models.chips import IGNORE
-from models.dataset import FittedChips
+from models.dataset import Data
+from models.indices import Features, resolve
 from models.labeller import Labeller
 from models.metrics import at_share, best_threshold, histogram
+from models.pixel_sample import balanced_sample, platt, sample
 from models.recipe import PixelClassifier
 from models.threads import limited_threads
 
@@ -40,6 +44,8 @@ class SupportVectors(Labeller):
         Features of a pixel.
     vectors : int
         Number of support vectors; their values are set by ``fit`` or read from a file.
+    indices : int
+        Number of indices beside the bands.
     """
 
     stride = 1
@@ -50,10 +56,16 @@ class SupportVectors(Labeller):
     gamma: torch.Tensor
     slope: torch.Tensor
     offset: torch.Tensor
+    scale: torch.Tensor
 
-    def __init__(self, *, bands: int, vectors: Annotated[int, Field(ge=1)] = 16) -> None:
+    def __init__(
+        self, *, bands: int, vectors: Annotated[int, Field(ge=1)] = 16, indices: Annotated[int, Field(ge=0)] = 0
+    ) -> None:
         super().__init__()
-        self.register_buffer("vectors", torch.randn(vectors, bands))
+        self.features = Features(bands, indices) if indices else None
+        if indices:  # models without them keep the form that they have had
+            self.register_buffer("scale", torch.ones(bands + indices))
+        self.register_buffer("vectors", torch.randn(vectors, bands + indices))
         self.register_buffer("weights", torch.randn(vectors))
         self.register_buffer("intercept", torch.zeros(()))
         self.register_buffer("gamma", torch.tensor(1.0 / bands))
@@ -63,7 +75,10 @@ class SupportVectors(Labeller):
     @classmethod
     def settings_of(cls, state: dict[str, torch.Tensor]) -> dict[str, Any]:
         """Read the settings that the training decided off the tensors of a model file."""
-        return {"vectors": len(state["vectors"])} if "vectors" in state else {}
+        if "vectors" not in state:
+            return {}
+        indices = state["features.above"].shape[1] if "features.above" in state else 0
+        return {"vectors": len(state["vectors"]), "indices": indices}
 
     def decision(self, pixels: torch.Tensor) -> torch.Tensor:
         """Sum of ``weight_i exp(-gamma |x - v_i|^2)`` plus the intercept.
@@ -78,6 +93,8 @@ class SupportVectors(Labeller):
         -------
         tensor, shape (n,)
         """
+        if self.features is not None:
+            pixels = self.features(pixels) / self.scale
         gamma, vectors = self.gamma, self.vectors
         squares = (vectors**2).sum(1, keepdim=True)
         columns = [2 * gamma * vectors, -gamma * torch.ones_like(squares), -gamma * squares]
@@ -111,10 +128,8 @@ class SupportVectors(Labeller):
 
 def fit(
     recipe: PixelClassifier,
-    train: FittedChips,
-    val: FittedChips,
+    data: Data,
     *,
-    share: float,
     seed: int,
     progress: Callable[..., Iterable] = lambda items, *_: items,
 ) -> tuple[SupportVectors, list[dict[str, Any]]]:
@@ -123,10 +138,8 @@ def fit(
     Parameters
     ----------
     recipe : PixelClassifier
-    train, val : FittedChips
-        At their own sizes, normalised.
-    share : float
-        Of landslide in the labelled ground; validation pixels are weighed to it.
+    data : Data
+        At their own sizes, normalised; validation pixels are weighed to its share of landslide.
     seed : int
         Of the samples.
     progress : callable
@@ -137,17 +150,28 @@ def fit(
     model : SupportVectors
     history : list of dict
         ``gamma, f1, threshold, vectors`` of each gamma that was tried.
+
+    Raises
+    ------
+    ModelError
+        An index whose bands are missing.
     """
-    half = recipe.sample // 2
-    classes = [sample(train, half, seed=seed, label=value) for value in (0, 1)]
-    pixels, labels = (np.concatenate(parts) for parts in zip(*classes, strict=True))
-    seen, truth = sample(val, recipe.validation_sample, seed=seed)
+    share = data.landslide_share
+    names = resolve(recipe.indices, data.bands)
+    features = Features.of(names, data.bands, data.mean, data.std)
+    pixels, labels = balanced_sample(data.train, recipe.sample, seed=seed)
+    seen, truth = sample(data.val, recipe.validation_sample, seed=seed)
     tried: list[tuple[float, SupportVectors]] = []
     history: list[dict[str, Any]] = []
     for gamma in progress(recipe.gamma, "Gamma", len(recipe.gamma)):
-        model = _solve(pixels, labels, recipe.c, gamma)
+        if recipe.landmarks is None:
+            model = _solve(pixels, labels, recipe.c, gamma, features if names else None)
+        else:
+            model = _solve_by_landmarks(pixels, labels, recipe, gamma, features if names else None, seed=seed)
         decision = model.decision(torch.from_numpy(seen))
-        _calibrate(model, decision.numpy(), truth, share)
+        slope, offset = platt(decision.numpy(), truth, share)
+        model.slope.fill_(slope)
+        model.offset.fill_(offset)
         probability = torch.sigmoid(model.slope * decision + model.offset).numpy()
         threshold, f1 = best_threshold(at_share(histogram(probability, truth), share))
         tried.append((f1, model))
@@ -156,67 +180,74 @@ def fit(
     return max(tried, key=lambda pair: pair[0])[1], history
 
 
-def sample(chips: FittedChips, size: int, *, seed: int, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Draw pixels from all chips, each with the same chance, with one chip in memory at a time.
-
-    Every pixel draws a random key and those with the smallest keys are kept.
-
-    Parameters
-    ----------
-    chips : FittedChips
-    size : int
-        Pixels to draw; all where there are fewer.
-    seed : int
-    label : int, optional
-        Draw among the pixels of this class only.
-
-    Returns
-    -------
-    pixels : ndarray of float32, shape (n, bands)
-    labels : ndarray of uint8, shape (n,)
-    """
-    keys, pixels, labels = np.empty(0), [], []
-    for number in range(len(chips)):
-        chip = chips[number]
-        known = chip.label != IGNORE if label is None else chip.label == label
-        rng = np.random.default_rng((seed, number, 0 if label is None else 1 + label))
-        drawn = rng.random(int(known.sum()))
-        few = np.sort(np.argpartition(drawn, size)[:size]) if len(drawn) > size else np.arange(len(drawn))
-        keys = np.concatenate([keys, drawn[few]])
-        pixels.append(chip.image[known][few].astype(np.float32))
-        labels.append(chip.label[known][few])
-        if len(keys) > 4 * size:  # so that the pieces do not add up
-            keys, joined, joined_labels = _smallest(keys, np.concatenate(pixels), np.concatenate(labels), size)
-            pixels, labels = [joined], [joined_labels]
-    _, joined, joined_labels = _smallest(keys, np.concatenate(pixels), np.concatenate(labels), size)
-    return joined, joined_labels
-
-
-def _smallest(
-    keys: np.ndarray, pixels: np.ndarray, labels: np.ndarray, size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    order = np.argsort(keys, kind="stable")[:size]
-    return keys[order], pixels[order], labels[order]
-
-
-def _solve(pixels: np.ndarray, labels: np.ndarray, c: float, gamma: float) -> SupportVectors:
+def _solve(
+    pixels: np.ndarray, labels: np.ndarray, c: float, gamma: float, features: Features | None = None
+) -> SupportVectors:
     """Train with scikit-learn and carry the solution over."""
     from sklearn.svm import SVC
 
-    solved = SVC(C=c, kernel="rbf", gamma=gamma, cache_size=500).fit(pixels.astype(np.float64), labels)
-    model = SupportVectors(bands=pixels.shape[1], vectors=len(solved.support_vectors_))
-    model.vectors.copy_(torch.from_numpy(solved.support_vectors_))
-    model.weights.copy_(torch.from_numpy(solved.dual_coef_[0]))
-    model.intercept.copy_(torch.from_numpy(solved.intercept_)[0])
+    values, scale = _scaled(pixels, features)
+    solved = SVC(C=c, kernel="rbf", gamma=gamma, cache_size=500).fit(values, labels)
+    return _made(solved.support_vectors_, solved.dual_coef_[0], float(solved.intercept_[0]), gamma, features, scale)
+
+
+def _solve_by_landmarks(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    recipe: PixelClassifier,
+    gamma: float,
+    features: Features | None,
+    *,
+    seed: int,
+) -> SupportVectors:
+    """Train a linear SVM on the kernel's coordinates along some pixels (Williams and Seeger 2001, Nystroem).
+
+    Its decision is a sum over the landmarks, in the same form as that of an exact SVM over its support vectors.
+    """
+    from sklearn.svm import LinearSVC
+
+    values, scale = _scaled(pixels, features)
+    number = min(recipe.landmarks or len(values), len(values))
+    marks = values[np.random.default_rng((seed, 5)).choice(len(values), number, replace=False)]
+    size, directions = np.linalg.eigh(_kernel(marks, marks, gamma))
+    good = size > 1e-6 * size.max()  # directions that rounding has made
+    into = directions[:, good] / np.sqrt(size[good])
+    solved = LinearSVC(C=recipe.c, dual=False, random_state=seed).fit(_kernel(values, marks, gamma) @ into, labels)
+    return _made(marks, into @ solved.coef_[0], float(solved.intercept_[0]), gamma, features, scale)
+
+
+def _kernel(one: np.ndarray, other: np.ndarray, gamma: float) -> np.ndarray:
+    squares = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
+    return np.exp(-gamma * np.maximum(squares, 0))
+
+
+def _scaled(pixels: np.ndarray, features: Features | None) -> tuple[np.ndarray, np.ndarray]:
+    """Features in double precision, each with the spread of the sample, and what they were divided by.
+
+    Bands are normalised already and stay as they are.
+    """
+    values = pixels if features is None else features(torch.from_numpy(pixels)).numpy()
+    scale = np.ones(values.shape[1], dtype=np.float32)
+    if features is not None:
+        scale[pixels.shape[1] :] = np.maximum(values[:, pixels.shape[1] :].std(axis=0), 1e-6)
+    return (values / scale).astype(np.float64), scale
+
+
+def _made(
+    vectors: np.ndarray,
+    weights: np.ndarray,
+    intercept: float,
+    gamma: float,
+    features: Features | None,
+    scale: np.ndarray,
+) -> SupportVectors:
+    indices = 0 if features is None else features.above.shape[1]
+    model = SupportVectors(bands=vectors.shape[1] - indices, vectors=len(vectors), indices=indices)
+    model.vectors.copy_(torch.from_numpy(vectors))
+    model.weights.copy_(torch.from_numpy(weights))
+    model.intercept.fill_(intercept)
     model.gamma.fill_(gamma)
+    if features is not None and model.features is not None:
+        model.features.load_state_dict(features.state_dict())
+        model.scale.copy_(torch.from_numpy(scale))
     return model
-
-
-def _calibrate(model: SupportVectors, decision: np.ndarray, truth: np.ndarray, share: float) -> None:
-    """Set Platt's slope and offset by a logistic fit on validation pixels, weighed to the share of landslide."""
-    from sklearn.linear_model import LogisticRegression
-
-    weight = np.where(truth == 1, share / truth.mean(), (1 - share) / (1 - truth.mean()))
-    solved = LogisticRegression(C=1e6).fit(decision[:, None].astype(np.float64), truth, sample_weight=weight)
-    model.slope.fill_(float(solved.coef_[0, 0]))
-    model.offset.fill_(float(solved.intercept_[0]))

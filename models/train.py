@@ -15,9 +15,11 @@ import torch
 from torch import nn
 
 from geo.atomic import atomic, check_free
-from models import metrics, model_file, svm
+from geo.stream import cpus
+from models import distributed, forest, metrics, model_file, svm
 from models.copies import check_apart, digests
 from models.dataset import gather
+from models.distributed import Team
 from models.evaluation import TOLERANCE_PX, Judged, evaluate, judge, report, write_counts
 from models.loop import Checkpoints, train_segmenter
 from models.outlines import COLUMNS
@@ -45,6 +47,7 @@ def train(
     threads: int | None = None,
     device: str | None = None,
     train_chips: int | None = None,
+    devices: int = 1,
     overwrite: bool = False,
     progress: Progress = _silent,
 ) -> dict[str, Any]:
@@ -72,6 +75,9 @@ def train(
         A device of torch; a GPU where there is one by default.
     train_chips : int, optional
         Train on so many of the training chips only, drawn by ``seed``.
+    devices : int
+        Processes that share each batch of a network, one on each GPU, or all on CPUs where there is none. A process
+        that ``torchrun`` started joins its own.
     overwrite : bool
         Replace an output that is there.
     progress : callable
@@ -79,7 +85,8 @@ def train(
     Returns
     -------
     dict
-        Scores on validation and test chips, threshold, seconds.
+        Scores on validation and test chips, threshold, seconds; empty in a process of ``torchrun`` that does not
+        lead.
 
     Raises
     ------
@@ -87,19 +94,87 @@ def train(
         A split without chips or without landslide, or test chips that show a picture that trains or validates.
     ModelError
         Bands, weights or checkpoint that do not fit; a loss that is no number.
+    ConfigError
+        More devices than chips of a batch, or than there are GPUs.
     OutputExistsError, OutputError
     """
+    how: dict[str, Any] = {
+        "seed": seed,
+        "resume": resume,
+        "log_dir": log_dir,
+        "threads": threads,
+        "train_chips": train_chips,
+        "progress": progress,
+    }
     output = Path(output)
-    scores_file = output.with_name(f"{output.stem}.metrics.json")
-    counts_file = output.with_name(f"{output.stem}.images.csv")
-    for path in (output, scores_file):
+    for path in (output, _scores_of(output)):
         check_free(path, overwrite=overwrite)
+    alone = isinstance(recipe, PixelClassifier)
+    if distributed.by_torchrun():
+        rank, size = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+        if alone and rank:
+            return {}
+        if not alone:
+            local = int(os.environ.get("LOCAL_RANK", rank))
+            return _member(rank, size, "env://", recipe, folders, output, device, how, local=local)
+    elif devices > 1 and not isinstance(recipe, PixelClassifier):
+        distributed.check_devices(devices, device)
+        for phase in recipe.phases:
+            Team(0, devices).check(phase.batch)
+        distributed.launch(devices, _member, recipe, folders, output, device, how)
+        found: dict[str, Any] = json.loads(_scores_of(output).read_text())
+        return found
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return _train(recipe, folders, output, place, Team(), **how)
+
+
+def _scores_of(output: Path) -> Path:
+    return output.with_name(f"{output.stem}.metrics.json")
+
+
+def _member(
+    rank: int,
+    size: int,
+    meeting: str,
+    recipe: Recipe,
+    folders: Sequence[str | os.PathLike],
+    output: Path,
+    device: str | None,
+    how: dict[str, Any],
+    *,
+    local: int | None = None,
+) -> dict[str, Any]:
+    """Train as one of several processes, on its share of the threads."""
+    place = distributed.device_of(rank if local is None else local, device)
+    if place.type == "cpu":
+        how = {**how, "threads": max(1, cpus(how["threads"]) // size)}
+    if rank:
+        how = {**how, "progress": _silent}
+    with distributed.joined(rank, size, place, meeting) as team:
+        return _train(recipe, folders, output, place, team, **how)
+
+
+def _train(
+    recipe: Recipe,
+    folders: Sequence[str | os.PathLike],
+    output: Path,
+    place: torch.device,
+    team: Team,
+    *,
+    seed: int,
+    resume: bool,
+    log_dir: str | os.PathLike | None,
+    threads: int | None,
+    train_chips: int | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Train as the process that ``team`` says."""
     start = time.monotonic()
     data = gather(recipe, folders, train_chips=train_chips, seed=seed)
     sets = {"train": data.train.records, "val": data.val.records, "test": data.test.records}
-    pictures = {split: digests(records, workers=threads) for split, records in sets.items()}
-    check_apart(sets, pictures)
+    pictures = {split: digests(records, workers=threads) if team.leads else [] for split, records in sets.items()}
+    if team.leads:
+        check_apart(sets, pictures)
     log.info(
         "%d training, %d validation, %d test chips; bands %s; %.1f %% of the ground is landslide",
         len(data.train),
@@ -136,9 +211,8 @@ def train(
     with limited_threads(threads), torch.random.fork_rng(devices=[]):
         module: nn.Module
         if isinstance(recipe, PixelClassifier):
-            module, history = svm.fit(
-                recipe, data.train, data.val, share=data.landslide_share, seed=seed, progress=progress
-            )
+            fit = forest.fit if recipe.network.name == "forest" else svm.fit
+            module, history = fit(recipe, data, seed=seed, progress=progress)
         else:
             module, history = train_segmenter(
                 recipe,
@@ -149,7 +223,10 @@ def train(
                 resume=resume,
                 log_dir=Path(log_dir) if log_dir else output.with_name(f"{output.stem}.log"),
                 progress=progress,
+                team=team,
             )
+        if not team.leads:
+            return {}
         counted = evaluate(module, data.val, place)
         threshold, _ = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
         scores: dict[str, Any] = {"validation": metrics.summary(counted, threshold)}
@@ -159,9 +236,9 @@ def train(
             scores["test"] = report(judged["test"])
     seconds = round(time.monotonic() - start, 1)
     write(output, module, threshold, scores, history, seconds=seconds)
-    write_counts(counts_file, judged)
+    write_counts(output.with_name(f"{output.stem}.images.csv"), judged)
     found = {"threshold": threshold, **scores, "seconds": seconds, "history": history}
-    with atomic(scores_file, overwrite=True) as part:
+    with atomic(_scores_of(output), overwrite=True) as part:
         part.write_text(json.dumps(found, indent=2) + "\n")
     return found
 

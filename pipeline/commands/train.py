@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,6 +33,16 @@ log = logging.getLogger(__name__)
     metavar="KEY=VALUE",
     help="Take another value than the recipe's, for instance phases.0.epochs=10; may be given several times.",
 )
+@click.option(
+    "--train-chips", type=click.IntRange(min=1), help="Train on so many chips only, drawn by the seed.  [default: all]"
+)
+@click.option(
+    "--devices",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Processes that share each batch: GPUs, or CPUs where there is no GPU. torchrun works too.",
+)
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -43,6 +54,8 @@ def command(
     resume: bool,
     log_dir: Path | None,
     changes: tuple[str, ...],
+    train_chips: int | None,
+    devices: int,
     threads: int | None,
     overwrite: bool,
 ) -> None:
@@ -54,25 +67,22 @@ def command(
     """
     from geo.atomic import check_free
     from models import recipe as recipes
+    from models.distributed import follows
     from models.train import train
     from pipeline.provenance import track
 
     check_free(output, overwrite=overwrite)
     settings = recipes.labelling(recipes.load(recipe, changes), recipe)
     given = recipes.place(recipe)
-    stated = {"recipe": settings.model_dump(mode="json"), "seed": seed, "resume": resume, "threads": threads}
+    how: dict[str, Any] = {"seed": seed, "resume": resume, "threads": threads}
+    how |= {"train_chips": train_chips, "devices": devices}
+    stated = {"recipe": settings.model_dump(mode="json"), **how}
+    more: dict[str, Any] = {"log_dir": log_dir, "overwrite": overwrite, "progress": options.progress}
+    if follows():  # of several processes one reports
+        train(settings, chips, output, **how, **more)
+        return
     with track("train", output, inputs=[given, *chips], settings=stated) as record:
-        found = train(
-            settings,
-            chips,
-            output,
-            seed=seed,
-            resume=resume,
-            log_dir=log_dir,
-            threads=threads,
-            overwrite=overwrite,
-            progress=options.progress,
-        )
+        found = train(settings, chips, output, **how, **more)
         record["results"] = {name: found[name] for name in ("threshold", "validation", "test") if name in found}
     for split in ("validation", "test"):
         if split in found:

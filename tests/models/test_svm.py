@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from made_chips import chip
+from made_chips import BANDS, chip
 from sklearn.svm import SVC
 
 from models import recipe, svm
@@ -100,8 +100,14 @@ def test_sample_is_even_over_chips():
     assert drawn[:20].sum() == pytest.approx(200, abs=50)
 
 
+def data(train, val, share=0.1):
+    """What ``fit`` needs of a training's chips."""
+    mean, std = (0.08, 0.1, 0.09, 0.28), (0.02, 0.03, 0.05, 0.05)
+    return SimpleNamespace(train=train, val=val, landslide_share=share, bands=BANDS, mean=mean, std=std)
+
+
 def test_fit_learns_and_says_what_it_tried():
-    model, history = svm.fit(RECIPE, chips(range(6)), chips(range(6, 9)), share=0.1, seed=0)
+    model, history = svm.fit(RECIPE, data(chips(range(6)), chips(range(6, 9))), seed=0)
     assert [row["gamma"] for row in history] == [0.25, 1.0]
     assert float(model.gamma) == max(history, key=lambda row: row["f1"])["gamma"]
     assert max(row["f1"] for row in history) > 0.8
@@ -111,8 +117,55 @@ def test_fit_learns_and_says_what_it_tried():
 def test_platt_makes_probabilities():
     val = chips(range(6, 9))
     share = float((svm.sample(val, 10**6, seed=0)[1]).mean())
-    model, _ = svm.fit(RECIPE, chips(range(6)), val, share=share, seed=0)
+    model, _ = svm.fit(RECIPE, data(chips(range(6)), val, share), seed=0)
     pixels, labels = svm.sample(val, 3000, seed=5)
     logits = model.slope * model.decision(torch.from_numpy(pixels)) + model.offset
     probability = torch.sigmoid(logits).numpy()
     assert probability.mean() == pytest.approx(labels.mean(), abs=0.02)
+
+
+def test_landmarks_are_the_nystroem_machine_of_scikit_learn():
+    from sklearn.kernel_approximation import Nystroem
+    from sklearn.svm import LinearSVC
+
+    rng = np.random.default_rng(0)
+    pixels = rng.standard_normal((3000, 4)).astype(np.float32)
+    labels = (pixels[:, 0] + 0.5 * pixels[:, 1] ** 2 + 0.5 * rng.standard_normal(3000) > 0.5).astype(int)
+    seen = rng.standard_normal((2000, 4)).astype(np.float32)
+    settings = RECIPE.model_copy(update={"landmarks": 200})
+    ours = svm._solve_by_landmarks(pixels, labels, settings, 0.25, None, seed=0)
+    assert len(ours.vectors) == 200
+    mapped = Nystroem(kernel="rbf", gamma=0.25, n_components=200, random_state=1).fit(pixels.astype(np.float64))
+    oracle = LinearSVC(C=1, dual=False).fit(mapped.transform(pixels.astype(np.float64)), labels)
+    expected = oracle.decision_function(mapped.transform(seen.astype(np.float64)))
+    found = ours.decision(torch.from_numpy(seen)).numpy()
+    assert ((found > 0) == (expected > 0)).mean() > 0.98
+    assert np.corrcoef(found, expected)[0, 1] > 0.99
+
+
+def test_landmarks_cost_little():
+    """F1 of the approximate machine on chips that neither saw, beside that of the exact one."""
+    train, val = chips(range(6)), chips(range(6, 9))
+    exact, _ = svm.fit(RECIPE, data(train, val), seed=0)
+    settings = RECIPE.model_copy(update={"landmarks": 60, "sample": 2000})
+    about, history = svm.fit(settings, data(train, val), seed=0)
+    assert history[0]["vectors"] == 60
+    pixels, labels = svm.sample(chips(range(9, 15)), 10_000, seed=3)
+    found = []
+    for model in (exact, about):
+        answer = (model.slope * model.decision(torch.from_numpy(pixels)) + model.offset).numpy() > 0
+        found.append(2 * (answer & (labels == 1)).sum() / (answer.sum() + (labels == 1).sum()))
+    assert found[0] > 0.9
+    assert found[1] > found[0] - 0.03
+
+
+def test_indices_are_features_too(tmp_path):
+    from models import model_file
+
+    settings = RECIPE.model_copy(update={"indices": ["ndvi"], "gamma": [0.25]})
+    made, _ = svm.fit(settings, data(chips(range(6)), chips(range(6, 9))), seed=0)
+    assert made.vectors.shape[1] == 5
+    facts = {"bands": BANDS, "mean": [0.1] * 4, "std": [0.1] * 4, "chip_size": 64, "threshold": 0.5, "metrics": {}}
+    model_file.save(tmp_path / "svm.pt", made, settings, **facts)
+    pixels = torch.randn(1, 4, 9, 9)
+    assert torch.equal(model_file.load(tmp_path / "svm.pt").module(pixels), made(pixels))

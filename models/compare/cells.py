@@ -1,0 +1,282 @@
+"""Train and score the cells of an experiment; finished ones are known by the hash of what they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from geo.atomic import atomic
+from geo.errors import GeocrackError
+from geo.stream import cpus, stream
+from models.chips import Record, open_chips
+from models.compare.experiment import Experiment, Row, recipe_of
+from models.evaluation import ImageCounts, read_counts, write_counts
+from models.recipe import Recipe
+from models.scoring import score_model
+from models.train import train
+
+log = logging.getLogger(__name__)
+
+#: Raise it where the same recipe and chips are to give another result than before.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One training of an experiment.
+
+    Attributes
+    ----------
+    row : Row
+    data : str
+        Name of the data set.
+    train_chips : int or "all"
+    seed : int
+    recipe : Recipe
+        With all changes.
+    folder : Path
+        Where it is, or will be.
+    """
+
+    row: Row
+    data: str
+    train_chips: int | str
+    seed: int
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def model(self) -> Path:
+        """Its model file."""
+        return self.folder / "model.pt"
+
+    @property
+    def done(self) -> bool:
+        """Whether it has been trained and scored."""
+        return (self.folder / "cell.json").exists()
+
+    @property
+    def words(self) -> str:
+        """Name for messages."""
+        fewer = "" if self.train_chips == "all" else f", {self.train_chips} training chips"
+        return f"{self.row.name} on {self.data}{fewer}, seed {self.seed}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a cell found on the test chips of a data set, or why there is nothing.
+
+    Attributes
+    ----------
+    cell : Cell
+    on : str
+        Data set it was scored on.
+    counts : ImageCounts or None
+    facts : dict
+        ``minutes, threshold, hardware, finished`` of a cell that was run.
+    reason : str
+        Why it was not run; empty where it was.
+    """
+
+    cell: Cell
+    on: str
+    counts: ImageCounts | None
+    facts: dict[str, Any]
+    reason: str = ""
+
+
+def cells_of(experiment: Experiment, folder: str | os.PathLike) -> list[Cell]:
+    """All cells, in the order of the rows; nothing is run.
+
+    Raises
+    ------
+    LabelError
+        A data set is no folder of chips.
+    ConfigError
+    """
+    contents = {name: content_of(open_chips(data.chips).records) for name, data in experiment.data.items()}
+    found = []
+    for row in experiment.rows:
+        recipe = recipe_of(experiment, row)
+        for name in experiment.data:
+            for number in experiment.train_chips:
+                for seed in experiment.seeds:
+                    key = _key(recipe, seed, number, contents[name])
+                    found.append(Cell(row, name, number, seed, recipe, Path(folder) / "cells" / key))
+    return found
+
+
+def content_of(records: Sequence[Record]) -> str:
+    """Hash of what training sees of chips: names, splits, images and labels."""
+
+    def of(record: Record) -> bytes:
+        parts = (f"{record.id} {record.split}".encode(), record.image.read_bytes(), record.label.read_bytes())
+        return b"".join(hashlib.sha256(part).digest() for part in parts)
+
+    whole = hashlib.sha256()
+    for _, found in stream(of, records):
+        whole.update(found)
+    return whole.hexdigest()
+
+
+def _key(recipe: Recipe, seed: int, train_chips: int | str, content: str) -> str:
+    made_of = recipe.model_dump(mode="json")
+    for word in ("description", "cache_mb"):  # neither changes a result
+        made_of.pop(word, None)
+    text = json.dumps([_VERSION, made_of, seed, train_chips, content], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run(
+    experiment: Experiment,
+    cells: Sequence[Cell],
+    *,
+    only: Sequence[str] = (),
+    threads: int | None = None,
+    devices: int = 1,
+    progress: Callable[..., Iterable] = lambda items, *_: items,
+) -> Iterator[Cell]:
+    """Train and score what is not finished yet.
+
+    A cell that cannot be trained (weights that are not there, bands that do not fit) is passed over with its reason
+    and tried again by the next run. A training that was broken off goes on from its last epoch.
+
+    Parameters
+    ----------
+    only : sequence of str
+        Rows to run; all by default.
+    threads, devices, progress
+        As of ``models.train.train``.
+
+    Yields
+    ------
+    Cell
+        After each that was run.
+    """
+    wanted = [cell for cell in cells if not cell.row.skip and (not only or cell.row.name in only)]
+    finished = sum(cell.done for cell in wanted)
+    log.info("%d of %d cells are to be run, %d are finished", len(wanted) - finished, len(cells), finished)
+    for cell in wanted:
+        if cell.done:
+            continue
+        log.info("%s (%s)", cell.words, cell.folder.name)
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            found = train(
+                cell.recipe,
+                experiment.data[cell.data].chips,
+                cell.model,
+                seed=cell.seed,
+                resume=cell.recipe.kind == "segmenter",
+                train_chips=None if cell.train_chips == "all" else int(cell.train_chips),
+                threads=threads,
+                devices=devices,
+                overwrite=True,
+                progress=progress,
+            )
+        except GeocrackError as error:
+            log.warning("%s is not run: %s", cell.words, error)
+            _write(cell.folder / "failed.json", {"reason": str(error)})
+            yield cell
+            continue
+        if "test" not in found:
+            _write(cell.folder / "failed.json", {"reason": f"the data set '{cell.data}' has no test chips"})
+            yield cell
+            continue
+        (cell.folder / "failed.json").unlink(missing_ok=True)
+        shutil.rmtree(cell.folder / "model.checkpoints", ignore_errors=True)
+        seconds = max(found["seconds"], sum(row.get("seconds", 0) for row in found["history"]))
+        _write(
+            cell.folder / "cell.json",
+            {
+                "row": cell.row.name,
+                "data": cell.data,
+                "train_chips": cell.train_chips,
+                "seed": cell.seed,
+                "recipe": cell.recipe.model_dump(mode="json"),
+                "minutes": round(seconds / 60, 2),
+                "threshold": found["threshold"],
+                "validation": found["validation"]["pooled"],
+                "test": found["test"]["pooled"],
+                "hardware": hardware(threads, devices),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        )
+        yield cell
+
+
+def results(experiment: Experiment, cells: Sequence[Cell], *, score: bool) -> list[Result]:
+    """Gather what the cells found; cells that were not run have their reason.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    cells : sequence of Cell
+    score : bool
+        Score finished models on the other data sets where the experiment asks for it and nobody did yet.
+    """
+    found = []
+    for cell in cells:
+        if not cell.done:
+            found.append(Result(cell, cell.data, None, {}, _reason(cell)))
+            continue
+        facts = json.loads((cell.folder / "cell.json").read_text())
+        found.append(Result(cell, cell.data, read_counts(cell.folder / "model.images.csv"), facts))
+        for other in experiment.data if experiment.cross else ():
+            if other != cell.data:
+                found.append(_elsewhere(experiment, cell, other, facts, score=score))
+    return found
+
+
+def _elsewhere(experiment: Experiment, cell: Cell, other: str, facts: dict[str, Any], *, score: bool) -> Result:
+    """Score a model on the test chips of another data set."""
+    folders = experiment.data[other].chips
+    content = content_of(open_chips(folders).split("test"))[:12]
+    path = cell.folder / f"on-{content}.images.csv"
+    if not path.exists() and not score:
+        return Result(cell, other, None, {}, "not scored yet")
+    if not path.exists():
+        try:
+            write_counts(path, {"test": score_model(cell.model, folders).judged})
+        except GeocrackError as error:
+            return Result(cell, other, None, {}, str(error))
+    return Result(cell, other, read_counts(path), facts)
+
+
+def _reason(cell: Cell) -> str:
+    if cell.row.skip:
+        return cell.row.skip
+    failed = cell.folder / "failed.json"
+    return json.loads(failed.read_text())["reason"] if failed.exists() else "not run yet"
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    with atomic(path, overwrite=True) as part:
+        part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def hardware(threads: int | None = None, devices: int = 1) -> str:
+    """Say in words what a training runs on."""
+    torch_version = torch.__version__.split("+")[0]
+    if torch.cuda.is_available():
+        name = torch.cuda.get_device_name()
+        return f"{devices} x {name}, torch {torch_version}" if devices > 1 else f"{name}, torch {torch_version}"
+    processor = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        processor = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    cores = cpus(threads)
+    return f"{cores} core{'s' * (cores > 1)} of {processor}, torch {torch_version}"
