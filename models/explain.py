@@ -29,12 +29,17 @@ from models.model_file import LoadedModel, normalise
 
 #: Side of a corner over the side of the image: the four of them take a quarter of it.
 CORNER = 0.25
+#: Map of a segmenter's encoder that is looked at, of 1/16 of the image's size. Decoders that are handed all maps answer
+#: for small landslides by the finer ones: the deepest hardly tells where these are, the finest hardly what they are.
+LEVEL = 4
 
 
 def grad_cam(
     run: Callable[[], torch.Tensor],
     maps: Maps,
     as_maps: Callable[[torch.Tensor], torch.Tensor] = lambda output: output,
+    *,
+    level: int | None = None,
 ) -> torch.Tensor:
     """Grad-CAM of each image of a batch.
 
@@ -43,9 +48,12 @@ def grad_cam(
     run : callable
         Runs the network and gives the sum of the scores that are to be explained; each must depend on its image alone.
     maps : Maps
-        Layer whose maps are looked at; of a list of maps the last.
+        Layer whose maps are looked at.
     as_maps : callable
         What is found there as ``(n, channels, h, w)``.
+    level : int, optional
+        Where the layer gives a list of maps, the number of that looked at; the last by default, and where
+        there are fewer.
 
     Returns
     -------
@@ -55,7 +63,8 @@ def grad_cam(
     caught: list[torch.Tensor] = []
 
     def catch(output: Any) -> None:
-        caught.append(output[-1] if isinstance(output, list | tuple) else output)
+        several = isinstance(output, list | tuple)
+        caught.append(output[-1 if level is None else min(level, len(output) - 1)] if several else output)
 
     if maps.before:
         hook = maps.layer.register_forward_pre_hook(lambda _module, given: catch(given))
@@ -66,9 +75,11 @@ def grad_cam(
             score = run()
             if not caught:
                 raise ModelError("the layer to be explained does not run in this network")
-            (gradient,) = torch.autograd.grad(score, caught[-1])
+            (gradient,) = torch.autograd.grad(score, caught[-1], allow_unused=True)
     finally:
         hook.remove()
+    if gradient is None:
+        raise ModelError("the network does not use these maps for its answer; look at deeper ones")
     found, slope = as_maps(caught[-1].detach()).float(), as_maps(gradient).float()
     weights = slope.mean(dim=(2, 3), keepdim=True)  # equation 1
     return functional.relu((weights * found).sum(dim=1))  # equation 2
@@ -104,7 +115,7 @@ def explain_classes(
     return _enlarged(found, images.shape[1:3])
 
 
-def explain_landslides(model: LoadedModel, image: np.ndarray) -> np.ndarray:
+def explain_landslides(model: LoadedModel, image: np.ndarray, *, level: int = LEVEL) -> np.ndarray:
     """Where a segmenter looked for the landslides that it found, at the size of the image.
 
     Parameters
@@ -112,6 +123,8 @@ def explain_landslides(model: LoadedModel, image: np.ndarray) -> np.ndarray:
     model : LoadedModel
     image : ndarray of float32, shape (bands, h, w)
         Physical values of the model's bands, NaN where not valid.
+    level : int
+        Map of the encoder that is looked at, of 1 / 2^level of the image's size; the deepest where it has no such.
 
     Returns
     -------
@@ -137,8 +150,9 @@ def explain_landslides(model: LoadedModel, image: np.ndarray) -> np.ndarray:
         return (logits * found).sum()  # equation 3 of Vinogradova et al.
 
     encoder = model.module.encoder
-    deepest = list(encoder)[-1] if isinstance(encoder, nn.ModuleList) else encoder
-    padded = _enlarged(grad_cam(score, Maps(deepest)), (height + down, width + right))
+    if isinstance(encoder, nn.ModuleList):  # a network of its own units, the first of them at full size
+        encoder = encoder[min(level, len(encoder) - 1)]
+    padded = _enlarged(grad_cam(score, Maps(encoder), level=level), (height + down, width + right))
     return padded[0, :height, :width]
 
 

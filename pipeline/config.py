@@ -144,7 +144,9 @@ class Prediction(Section):
     """Whole-scene inference."""
 
     area: FilePath | None = Field(None, description="Polygons inside which landslides are searched; all if absent.")
-    overlap: int = Field(64, ge=0, description="Pixels shared by neighbouring windows, blended.")
+    overlap: int | None = Field(
+        None, ge=0, description="Pixels shared by neighbouring windows, blended; the model's reach if absent."
+    )
     batch: int = Field(8, ge=1, description="Windows that go through the model together.")
     dtype: Literal["uint8", "float32"] = Field("uint8", description="Probability on disk: steps of 0.004, or float.")
     augment: Literal["none", "d4"] = Field(
@@ -165,6 +167,9 @@ class Classification(Section):
     test_fraction: float = Field(0.2, ge=0, lt=1, description="Share of the images that are only tested on.")
     batch: int = Field(16, ge=1, description="Windows that go through the model together.")
     recall: float = Field(0.98, gt=0, le=1, description="Share of positive validation images that a screen must find.")
+    level: int = Field(
+        4, ge=1, le=5, description="Map of a segmenter's encoder that is explained, of 1 / 2^level of the image's size."
+    )
     pictures: int = Field(12, ge=0, description="Overlays of right and of wrong answers, at most, of each set.")
 
 

@@ -13,7 +13,7 @@ from models import model_file
 from models.classification import classifier_file
 from models.classification.classifier_file import LoadedClassifier
 from models.classification.reading import read_picture
-from models.explain import explain_classes, explain_landslides, shown
+from models.explain import LEVEL, explain_classes, explain_landslides, shown
 from models.model_file import FORMAT, LoadedModel
 
 #: Sides of images of a segmenter, in pixels: gradients of larger ones do not fit into memory.
@@ -33,9 +33,9 @@ def load_any(path: str | os.PathLike) -> LoadedClassifier | LoadedModel:
 
 
 def look(
-    model: LoadedClassifier | LoadedModel, path: Path, bands: Sequence[str] | None = None
+    model: LoadedClassifier | LoadedModel, path: Path, bands: Sequence[str] | None = None, *, level: int = LEVEL
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """Where a model looks in an image.
+    """Where a model looks in an image; ``level`` is the map of a segmenter's encoder, see ``explain_landslides``.
 
     Returns
     -------
@@ -64,5 +64,5 @@ def look(
             f"{path} has {values.shape[1]} x {values.shape[2]} pixels, too many to look at in one piece; give a part "
             f"of {LARGEST} pixels at most"
         )
-    attention = explain_landslides(model, values)
+    attention = explain_landslides(model, values, level=level)
     return shown(values.transpose(1, 2, 0), model.bands), attention, "landslide" if attention.any() else "none"

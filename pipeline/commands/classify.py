@@ -289,12 +289,19 @@ def evaluate(
 @click.argument("images", type=options.PATH, nargs=-1, required=True)
 @click.option("--model", type=options.PATH, required=True, help="A classifier, or a segmenter of `geocrack train`.")
 @options.output("Folder of overlays (.png) by Grad-CAM.")
+@options.setting(config.Classification, "level")
 @_bands
 @options.threads
 @options.overwrite
 @options.verbosity
 def explain(
-    images: tuple[Path, ...], model: Path, output: Path, bands: str | None, threads: int | None, overwrite: bool
+    images: tuple[Path, ...],
+    model: Path,
+    output: Path,
+    level: int,
+    bands: str | None,
+    threads: int | None,
+    overwrite: bool,
 ) -> None:
     """Show where a model looks in IMAGES: a classifier for its answer, a segmenter for the landslides that it finds."""
     from geo.atomic import atomic, check_apart, check_free
@@ -307,11 +314,12 @@ def explain(
     from pipeline.provenance import track
 
     loaded = load_any(model)
-    with track("classify explain", output, inputs=[model, *images], settings={"bands": bands}) as record:
+    settings = {"level": level, "bands": bands}
+    with track("classify explain", output, inputs=[model, *images], settings=settings) as record:
         made = atomic(output, overwrite=overwrite, folder=True, known_by="*.png")
         with limited_threads(threads), made as part:
             for number, image in enumerate(options.progress(images, "Explaining", len(images))):
-                picture, attention, answer = look(loaded, image, _names(bands))
+                picture, attention, answer = look(loaded, image, _names(bands), level=level)
                 stem = image.stem if [i.stem for i in images].count(image.stem) == 1 else f"{number:03d}_{image.stem}"
                 write_png(part / f"{stem}_{answer}.png", side_by_side(picture, attention))
                 record["results"][str(image)] = answer

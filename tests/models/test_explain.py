@@ -72,6 +72,25 @@ def test_segmenters_are_explained_at_any_size(name, settings):
     assert (attention >= 0).all()
 
 
+def test_each_level_of_an_encoder_can_be_looked_at():
+    model = loaded("linknet", encoder="tu-test_efficientnet")
+    image = np.random.default_rng(0).standard_normal((3, 64, 64)).astype(np.float32)
+    found = [explain_landslides(model, image, level=level) for level in (2, 3, 4, 5, 9)]
+    assert not np.array_equal(found[0], found[2])
+    assert np.array_equal(found[3], found[4])  # there is none deeper
+
+
+def test_maps_that_are_not_used_are_told():
+    layer, values = nn.Identity(), torch.ones(1, 1, 2, 2, requires_grad=True)
+
+    def run():
+        layer(values * 2)
+        return values.sum()
+
+    with pytest.raises(ModelError, match="does not use these maps"):
+        grad_cam(run, Maps(layer))
+
+
 def test_a_model_that_sees_single_pixels_looks_nowhere():
     torch.manual_seed(0)
     pixels = recipe.load("svm")
