@@ -123,7 +123,11 @@ def test_a_second_run_has_nothing_to_do(finished):
             {"method": "brovey"},
             {"fuse", "tile", "train", "predict", "vectorize_scene", "merge", "score", "sizes", "track", "report_run"},
         ),
-        ("tiling", {"seed": 1}, {"tile", "train", "predict", "vectorize_scene", "merge", "score", "sizes", "track", "report_run"}),
+        (
+            "tiling",
+            {"seed": 1},
+            {"tile", "train", "predict", "vectorize_scene", "merge", "score", "sizes", "track", "report_run"},
+        ),
     ],
 )
 def test_a_changed_setting_runs_only_what_depends_on_it(finished, section, changed, again):
