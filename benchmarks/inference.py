@@ -41,7 +41,7 @@ def bare(image: Path, model: Path, output: Path) -> dict[str, float]:
     loaded = model_file.load(model)
     windows = Windows.of(loaded, overlap=OVERLAP, window=WINDOW)
     height, width = json.loads(image.with_suffix(".json").read_text())
-    count = len(windows.starts(height)) * len(windows.starts(width))
+    count = len(windows.rows(height)) * len(windows.columns(width))
     batch = torch.rand(BATCH, len(BANDS), WINDOW, WINDOW).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         loaded.module(batch)
@@ -62,7 +62,7 @@ def bare_onnx(image: Path, model: Path, output: Path) -> dict[str, float]:
     loaded = OnnxModel(model_file.load(model))
     windows = Windows.of(loaded, overlap=OVERLAP, window=WINDOW)
     height, width = json.loads(image.with_suffix(".json").read_text())
-    count = len(windows.starts(height)) * len(windows.starts(width))
+    count = len(windows.rows(height)) * len(windows.columns(width))
     batch = np.random.default_rng(0).random((BATCH, len(BANDS), WINDOW, WINDOW)).astype(np.float32)
     loaded.probability(batch)
     rounds = min(40, -(-count // BATCH))

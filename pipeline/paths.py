@@ -112,8 +112,9 @@ def prediction_options(run: Run) -> str:
     """Options of ``geocrack predict`` that a run's configuration sets; parts and their joining need the same."""
     section = run.prediction
     area = "" if section.area is None else f"--area {shlex.quote(str(section.area))} "
+    overlap = "" if section.overlap is None else f"--overlap {section.overlap} "
     return (
-        f"{area}--overlap {section.overlap} --batch {section.batch} --dtype {section.dtype} "
+        f"{area}{overlap}--batch {section.batch} --dtype {section.dtype} "
         f"--augment {section.augment} --backend {section.backend}"
     )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 
 from geo.errors import ModelError
 
@@ -14,6 +16,9 @@ from geo.errors import ModelError
 _PIXEL_WINDOW = 512
 #: A block is about this many rows of the image high: a killed run loses that much at most.
 BLOCK_ROWS = 1024
+#: Where a pixel of the lattice of all pixels ends: far from the fractions (0, 1/2, 1/3, 1/4, ...) that grids are laid
+#: at, so that the last digit of a coordinate does not decide.
+_CUT = 0.2718
 
 
 class Seer(Protocol):
@@ -54,20 +59,25 @@ class Windows:
     step : int
         From one window to the next.
     margin : int
-        How far the first windows begin before the image, and the last at least end after it.
+        How far the first windows begin before the image, and the last end after it, at least.
+    lag : (int, int)
+        How many rows and columns more the first windows begin before the image, less than a step, so that windows
+        lie where they lie over any other image of the same pixels.
     """
 
     size: int
     step: int
     margin: int
+    lag: tuple[int, int] = (0, 0)
 
     @classmethod
-    def of(cls, model: Seer, *, overlap: int, window: int | None = None) -> Windows:
+    def of(cls, model: Seer, *, overlap: int | None = None, window: int | None = None) -> Windows:
         """Windows for a model: of the size of its chips or larger, with at least this overlap.
 
-        Where no size is asked for and the chips are smaller than twice the overlap, windows are that large:
-        then each pixel lies well inside one of them. What a network with global pooling says of a pixel depends
-        on the whole window, so such a model keeps to windows of the size of its chips.
+        By default they overlap by the model's reach and are four times as large as that, where the chips are
+        smaller: then windows share a quarter of their sides. Where an overlap is asked for, they are at least twice
+        as large: then each pixel lies well inside one of them. What a network with global pooling says of a pixel
+        depends on the whole window, so such a model keeps to windows of the size of its chips.
 
         Raises
         ------
@@ -90,14 +100,29 @@ class Windows:
                 f"the model pools over its whole window, so it sees in windows of {window} pixels what it did not in "
                 f"those of {model.chip_size} that it was trained on; leave --window away"
             )
-        smallest = model.chip_size if fixed else max(model.chip_size, 2 * overlap)
+        wide = 4 * model.reach if overlap is None else 2 * overlap
+        smallest = model.chip_size if fixed else max(model.chip_size, wide)
         size = -(-(window or smallest) // stride) * stride
+        if overlap is None:
+            overlap = min(model.reach, size // 2)
         step = (size - overlap) // stride * stride
         if step < stride:
             raise ModelError(
                 f"an overlap of {overlap} pixels leaves no step between windows of {size}; give {size - stride} or less"
             )
         return cls(size, step, (size - step) // 2 // stride * stride)
+
+    def over(self, geobox: GeoBox) -> Windows:
+        """Lay the grid over an image: where it lies depends on the ground, not on where the image begins.
+
+        Images whose pixels lie on one lattice (a scene and its crops, neighbours on a snapped grid) get the same
+        windows where they overlap. An image without a CRS lies nowhere: its grid begins at its first pixel.
+        """
+        affine = geobox.affine
+        if geobox.crs is None or affine.is_degenerate:
+            return self
+        column, row = (math.floor(place + _CUT) for place in ~affine @ (0.0, 0.0))
+        return replace(self, lag=(-row % self.step, -column % self.step))
 
     @property
     def overlap(self) -> int:
@@ -109,37 +134,56 @@ class Windows:
         """Rows of windows that still add to the rows of pixels below them."""
         return -(-self.size // self.step) - 1
 
-    def starts(self, length: int) -> range:
-        """First pixels of the windows along an axis."""
-        count = 1 + max(0, -(-(length + 2 * self.margin - self.size) // self.step))
-        return range(-self.margin, count * self.step - self.margin, self.step)
+    def rows(self, height: int) -> range:
+        """First rows of the windows."""
+        return self._starts(height, self.lag[0])
+
+    def columns(self, width: int) -> range:
+        """First columns of the windows."""
+        return self._starts(width, self.lag[1])
+
+    def _starts(self, length: int, lag: int) -> range:
+        first = -self.margin - lag
+        count = 1 + max(0, -(-(length + self.margin - first - self.size) // self.step))
+        return range(first, first + count * self.step, self.step)
 
     def blocks(self, height: int, block_rows: int = BLOCK_ROWS) -> list[range]:
         """Rows of windows (their numbers from 0), in blocks of about ``block_rows`` rows of pixels."""
-        rows, each = len(self.starts(height)), max(1, round(block_rows / self.step))
+        rows, each = len(self.rows(height)), max(1, round(block_rows / self.step))
         return [range(first, min(rows, first + each)) for first in range(0, rows, each)]
 
     def finished(self, rows: range, height: int) -> tuple[int, int]:
         """First row of pixels, and the one after the last, that rows of windows finish."""
-        starts = self.starts(height)
+        starts = self.rows(height)
         last = rows.stop == len(starts)
         top, bottom = starts[rows.start], height if last else starts[rows.stop - 1] + self.step
         return max(0, top), min(height, max(0, bottom))
 
-    def weight_sums(self, length: int, ramp: np.ndarray) -> np.ndarray:
-        """Sum of the weights of all windows at each pixel of an axis."""
-        sums = np.zeros(length)
-        for start in self.starts(length):
-            inside = slice(max(0, start), min(length, start + self.size))
-            sums[inside] += ramp[inside.start - start : inside.stop - start]
-        return sums
-
     def jobs(self, shape: tuple[int, int], rows: range, batch: int) -> Iterator[tuple[int, Sequence[int]]]:
         """Numbers of rows of windows, and first columns of some of their windows, from the top row down."""
-        columns = self.starts(shape[1])
+        columns = self.columns(shape[1])
         for row in rows:
             for first in range(0, len(columns), batch):
                 yield row, columns[first : first + batch]
+
+
+def weight_sums(starts: Sequence[int], length: int, ramp: np.ndarray) -> np.ndarray:
+    """Sum of the weights of all windows at each pixel of an axis.
+
+    Parameters
+    ----------
+    starts : sequence of int
+        First pixels of the windows.
+    length : int
+        Of the axis.
+    ramp : ndarray, shape (size,)
+        Weights of one window.
+    """
+    sums = np.zeros(length)
+    for start in starts:
+        inside = slice(max(0, start), max(0, min(length, start + len(ramp))))
+        sums[inside] += ramp[inside.start - start : inside.stop - start]
+    return sums
 
 
 def mirrored(start: int, count: int, length: int) -> np.ndarray:

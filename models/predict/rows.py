@@ -14,7 +14,7 @@ from geo.image import Image
 from geo.labels import Area
 from geo.windows import blend_weights, clip, slices
 from models.chips import BandStatistics
-from models.predict.grid import Windows, mirrored
+from models.predict.grid import Windows, mirrored, weight_sums
 from models.predict.members import Ensemble
 
 
@@ -29,13 +29,31 @@ class Tile:
 
 @dataclass
 class Tally:
-    """What is learnt on the way."""
+    """What is learnt on the way.
+
+    Attributes
+    ----------
+    windows, skipped : int
+        Windows that were seen by the model, and those that hold nothing wanted.
+    pixels, above : int
+        Wanted ones, and those from the threshold on.
+    total : float
+        Sum of their probability.
+    shared : int
+        Wanted pixels in more than one window.
+    apart : float
+        Sum over these of the variance between what their windows say, weighted as they are blended.
+    statistics : BandStatistics
+        Of every eighth wanted pixel's input.
+    """
 
     windows: int = 0
     skipped: int = 0
     pixels: int = 0
     total: float = 0.0
     above: int = 0
+    shared: int = 0
+    apart: float = 0.0
     statistics: BandStatistics = field(default_factory=BandStatistics)
 
     def join(self, other: Tally) -> None:
@@ -45,24 +63,27 @@ class Tally:
         self.pixels += other.pixels
         self.total += other.total
         self.above += other.above
+        self.shared += other.shared
+        self.apart += other.apart
         self.statistics.join(other.statistics)
 
     def plain(self) -> dict[str, Any]:
         """Say it in plain numbers, for a file."""
         s = self.statistics
         return {
-            "counts": [self.windows, self.skipped, self.pixels, self.above],
-            "total": self.total,
+            "counts": [self.windows, self.skipped, self.pixels, self.above, self.shared],
+            "sums": [self.total, self.apart],
             "statistics": [s.count, s.mean.tolist(), s.squares.tolist()],
         }
 
     @classmethod
     def from_plain(cls, plain: dict[str, Any]) -> Tally:
         """Read what ``plain`` said."""
-        windows, skipped, pixels, above = plain["counts"]
+        windows, skipped, pixels, above, shared = plain["counts"]
+        total, apart = plain["sums"]
         count, mean, squares = plain["statistics"]
         statistics = BandStatistics(count, np.asarray(mean, float), np.asarray(squares, float))
-        return cls(windows, skipped, pixels, plain["total"], above, statistics)
+        return cls(windows, skipped, pixels, total, above, shared, apart, statistics)
 
 
 @dataclass(frozen=True)
@@ -147,10 +168,12 @@ def blend(
     size, step = windows.size, windows.step
     weights = blend_weights(size, windows.overlap)
     ramp = np.sqrt(np.diagonal(weights).astype(np.float64))  # the weights are its product with itself
-    across, down = windows.weight_sums(width, ramp), windows.weight_sums(height, ramp)
-    sums = np.zeros((1 if ensemble.size == 1 else 2, size, width), dtype=np.float32)
+    starts, columns_ = windows.rows(height), windows.columns(width)
+    down, across = weight_sums(starts, height, ramp), weight_sums(columns_, width, ramp)
+    often_down, often_across = (weight_sums(s, n, np.ones(size)) > 1 for s, n in ((starts, height), (columns_, width)))
+    # planes: the probability, its square, and the spread of several answers
+    sums = np.zeros((2 if ensemble.size == 1 else 3, size, width), dtype=np.float32)
     wanted = np.zeros((size, width), dtype=bool)
-    starts = windows.starts(height)
     tally = Tally()
 
     def finished(row: int) -> Strip:
@@ -165,7 +188,11 @@ def blend(
         tally.pixels += values.size
         tally.total += float(values.sum(dtype=np.float64))
         tally.above += int((values >= threshold).sum())
-        strip = Strip(row, top, blended[0], blended[1] if len(blended) > 1 else None, good, tally)
+        shared = good & np.logical_or.outer(often_down[top:bottom], often_across)
+        tally.shared += int(shared.sum())
+        variance = np.maximum(blended[1][shared] - blended[0][shared] ** 2, 0)
+        tally.apart += float(variance.sum(dtype=np.float64))
+        strip = Strip(row, top, blended[0], blended[2] if len(blended) > 2 else None, good, tally)
         tally = Tally()
         return strip
 
@@ -185,17 +212,18 @@ def blend(
             tally.skipped += len(columns) - len(there)
         if not there:
             continue
-        answers = ensemble.answer(np.stack([tile.values for tile in there]))
+        mean, spread = ensemble.answer(np.stack([tile.values for tile in there]))
+        planes = [mean, mean**2] + ([] if spread is None else [spread])
         for number, tile in enumerate(there):
             frame = Window(tile.window.col_off, 0, size, size)
             inside = clip(frame, (size, width))
             at, part = slices(inside), slices(inside, frame)
-            for total, answer in zip(sums, answers, strict=False):
-                if answer is not None:
-                    total[at] += (answer[number] * weights)[part]
+            for total, plane in zip(sums, planes, strict=True):
+                total[at] += (plane[number] * weights)[part]
             wanted[at] |= tile.wanted[part]
             if own:
-                thin = np.s_[::8, ::8]
+                first = windows.overlap // 2  # each pixel once, not once in each of its windows
+                thin = (slice(first, first + step, 8),) * 2
                 tally.statistics.add(tile.values[(slice(None), *thin)], tile.wanted[thin])
     if current is not None and current in rows:
         yield finished(current)

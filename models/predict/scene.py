@@ -1,10 +1,11 @@
 """Map the landslide probability of a whole scene, window by window, in memory that its size does not change.
 
-Windows lie on one grid that starts at the image's first pixel, at multiples of the model's stride, and overlap.
-What two windows say of a pixel is blended by weights that fall towards their borders, so that there are no
-seams, and the result does not depend on how far the image reaches beyond. At the image's edges its pixels are
-mirrored. Only the rows that windows still have to add to are held in memory. Finished blocks of rows are kept
-beside the output until it is complete, so that a run that was killed goes on where it was.
+Windows lie on one grid over the ground, at multiples of the model's stride, and overlap. What two windows say of a
+pixel is blended by weights that fall towards their borders, so that there are no seams, and the result does not
+depend on where the image begins and how far it reaches beyond: a crop has the windows of the whole, whatever the
+network. At the image's edges its pixels are mirrored. Only the rows that windows still have to add to are held in
+memory. Finished blocks of rows are kept beside the output until it is complete, so that a run that was killed goes
+on where it was.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def predict(
     model: Model | str | os.PathLike | Sequence[Any],
     output: str | os.PathLike,
     *,
-    overlap: int,
+    overlap: int | None = None,
     batch: int,
     dtype: str = "uint8",
     window: int | None = None,
@@ -79,9 +80,9 @@ def predict(
     output : path
         A Cloud Optimized GeoTIFF; it appears whole or not at all. Until then ``<output>.rows`` keeps what is
         finished, and a run with the same inputs and settings goes on from there to the same bits.
-    overlap : int
+    overlap : int, optional
         Pixels that neighbouring windows share at least; made larger where the model's stride asks for it, and
-        0 for models that see each pixel on its own.
+        0 for models that see each pixel on its own. By default the model's reach.
     batch : int
         Windows that go through the model together.
     dtype : {"uint8", "float32"}
@@ -117,8 +118,9 @@ def predict(
     Returns
     -------
     dict
-        Windows, skipped windows, valid share, mean probability, share above the threshold; of a part only the
-        number of its blocks.
+        Windows, skipped windows, valid share, mean probability, share above the threshold, and
+        ``window_difference``: how far what the windows over a pixel say of it lies from their blend, root mean
+        square over all pixels that several see. Of a part only the number of its blocks.
 
     Raises
     ------
@@ -161,7 +163,8 @@ def predict(
     kept = Kept(output, search.fingerprint())
     try:
         with search.opened() as image, ExitStack() as stack:
-            plan = search.windows.blocks(image.shape[0], block_rows)
+            windows = search.windows(image)
+            plan = windows.blocks(image.shape[0], block_rows)
             mine = _share(len(plan), part)
             missing = [number for number in mine if not kept.has(number)]
             if len(missing) < len(mine) and part is None:
@@ -181,8 +184,9 @@ def predict(
     return {
         "windows": tally.windows,
         "windows_skipped": tally.skipped,
-        "window_px": search.windows.size,
-        "overlap_px": search.windows.overlap,
+        "window_px": windows.size,
+        "overlap_px": windows.overlap,
+        "window_difference": float(np.sqrt(tally.apart / tally.shared)) if tally.shared else None,
         "answers": search.ensemble.size,
         "valid_share": tally.pixels / (height * width),
         "mean_probability": tally.total / tally.pixels,

@@ -56,7 +56,7 @@ class Search:
 
     image: str
     models: tuple[Any, ...]
-    overlap: int
+    overlap: int | None
     batch: int
     dtype: str = "uint8"
     window: int | None = None
@@ -83,10 +83,9 @@ class Search:
         """The models, read where they are given as files."""
         return Ensemble(tuple(_loaded(m, self.backend, self.threads) for m in self.models), self.augment)
 
-    @cached_property
-    def windows(self) -> Windows:
-        """The grid of windows."""
-        return Windows.of(self.ensemble, overlap=self.overlap, window=self.window)
+    def windows(self, image: Image) -> Windows:
+        """Lay the grid of windows over the image."""
+        return Windows.of(self.ensemble, overlap=self.overlap, window=self.window).over(image.geobox)
 
     @contextmanager
     def opened(self) -> Iterator[Image]:
@@ -166,7 +165,7 @@ def blocks(
     ------
     Block
     """
-    windows, ensemble = search.windows, search.ensemble
+    windows, ensemble = search.windows(image), search.ensemble
     area = read_area(search.area, image.geobox, layer=search.area_layer) if search.area else None
     plan = windows.blocks(image.shape[0], search.block_rows)
     rows = range(plan[numbers[0]].start, plan[numbers[-1]].stop)
@@ -174,7 +173,7 @@ def blocks(
 
     def read(job: tuple[int, Sequence[int]]) -> list[Tile | None]:
         row, columns = job
-        top, size = windows.starts(image.shape[0])[row], windows.size
+        top, size = windows.rows(image.shape[0])[row], windows.size
         return [read_tile(image, ensemble.bands, area, Window(c, top, size, size)) for c in columns]
 
     with ExitStack() as stack:

@@ -13,12 +13,14 @@ import rasterio.shutil
 import scipy.ndimage
 import shapely
 from affine import Affine
+from odc.geo.geobox import GeoBox
 from rio_cogeo.cogeo import cog_validate
 
 from geo.errors import GridError, ModelError, OutputExistsError, RasterError
 from geo.masks import Quality
 from models.predict import Windows, predict
 from models.predict.grid import mirrored as _mirrored
+from models.predict.grid import weight_sums
 
 PLACE = Affine(2, 0, 357_240, 0, -2, 3_464_000)
 
@@ -125,25 +127,102 @@ def test_an_image_that_lies_nowhere_is_mapped_too(tmp_path):
     np.testing.assert_allclose(found, ramp((70, 90)), atol=1e-6)
 
 
-@pytest.mark.parametrize(("shape", "step"), [((200, 230), 48), ((130, 150), 48)])
-def test_the_result_does_not_depend_on_the_crop(tmp_path, shape, step):
-    """A model that looks at its neighbours, on an image and on a part of it that begins on the grid."""
-    red = np.random.default_rng(0).random(shape).astype(np.float32)
-    model = Fake(function=mean_filter)
-    whole, _ = run(write(tmp_path / "a.tif", red), model, tmp_path / "p.tif")
-    part, _ = run(
-        write(tmp_path / "b.tif", red[step:, step:], transform=PLACE @ Affine.translation(step, step)),
-        model,
-        tmp_path / "q.tif",
-    )
-    np.testing.assert_array_equal(part[48:, 48:], whole[step + 48 :, step + 48 :])
+def sees_all(images):
+    """Depend on the whole window, as global pooling does: where windows lie decides everything."""
+    return 0.5 * images[:, 0] + 0.5 * np.nanmean(images[:, 0], axis=(1, 2), keepdims=True)
+
+
+TURNED = PLACE @ Affine.rotation(13.4) @ Affine.scale(1, 0.5)
+#: Origins at halves and thirds of a pixel, where a last digit could decide.
+HALF = Affine(0.8, 0, 357_240.4, 0, -0.8, 3_464_000.4)
+DEGREES = Affine(1 / 54_000, 0, 103.5 + 1 / 162_000, 0, -1 / 54_000, 31.3)
+
+
+@pytest.mark.parametrize(
+    ("place", "offset", "function"),
+    [
+        (PLACE, (48, 48), mean_filter),
+        (PLACE, (7, 7), sees_all),
+        (PLACE, (60, 33), sees_all),
+        (TURNED, (7, 13), sees_all),
+        (HALF, (1, 0), sees_all),
+        (HALF, (16, 47), mean_filter),
+        (DEGREES, (5, 40), sees_all),
+    ],
+)
+def test_the_result_does_not_depend_on_the_crop(tmp_path, place, offset, function):
+    """Any crop has the windows of the whole; only those that reach past its edge see other neighbours."""
+    red = np.random.default_rng(0).random((230, 250)).astype(np.float32)
+    (row, column), model = offset, Fake(function=function)
+    crs = "EPSG:4326" if place is DEGREES else "EPSG:32648"
+    whole, _ = run(write(tmp_path / "a.tif", red, transform=place, crs=crs), model, tmp_path / "p.tif")
+    crop = np.s_[row:-13, column:-29]
+    moved = place @ Affine.translation(column, row)
+    part, _ = run(write(tmp_path / "b.tif", red[crop], transform=moved, crs=crs), model, tmp_path / "q.tif")
+    inside = np.s_[64:-64, 64:-64]
+    assert part[inside].size > 30 * 30
+    np.testing.assert_array_equal(part[inside], whole[crop][inside])
+
+
+def test_an_image_without_crs_begins_with_its_first_window():
+    windows = Windows.of(Fake(), overlap=16)
+    assert windows.over(GeoBox((90, 90), PLACE, None)) == windows
+    laid = windows.over(GeoBox((90, 90), PLACE, "EPSG:32648"))
+    assert laid.lag == (-3_464_000 // 2 % 48, 357_240 // 2 % 48)
+    assert all((3_464_000 // -2 + row) % 48 == 0 for row in laid.rows(90))
+
+
+@pytest.mark.parametrize(
+    ("function", "apart"),
+    [(lambda x: x[:, 0], 0.0), (lambda x: np.full((len(x), *x.shape[2:]), 0.3, np.float32), 0.0), (sees_all, 0.03)],
+)
+def test_how_far_windows_differ_is_told(tmp_path, function, apart):
+    path = write(tmp_path / "a.tif", ramp((200, 230)))
+    _, told = run(path, Fake(function=function), tmp_path / "p.tif", overlap=32)
+    assert told["window_difference"] == pytest.approx(apart, abs=0.02 if apart else 3e-4)
+    _, told = run(path, Fake(function=function), tmp_path / "q.tif", overlap=0)
+    assert told["window_difference"] is None
+
+
+def test_the_difference_of_two_windows_is_that_of_their_means(tmp_path):
+    """By hand: a model that answers 0 in one window and 1 in the next, which share a third of their columns."""
+    answers = iter([0.0, 1.0])
+
+    def function(images):
+        return np.stack([np.full(images.shape[2:], next(answers), np.float32) for _ in images])
+
+    path = write(tmp_path / "a.tif", ramp((64, 112)), crs=None, transform=None)
+    model = Fake(function=function, reach=8)
+    found, told = run(path, model, tmp_path / "p.tif", overlap=16, batch=1)
+    p = found[0, 48:64].astype(float)
+    assert 0 < p.min() < 0.01
+    assert p.max() > 0.99
+    assert told["window_difference"] == pytest.approx(np.sqrt(np.mean(p * (1 - p))), abs=1e-4)
+
+
+def test_by_default_windows_overlap_by_the_reach_of_the_model():
+    def of(**model):
+        return Windows.of(Fake(**model))
+
+    assert of(chip_size=256, reach=64, stride=32) == Windows(256, 192, 32)  # the networks of most recipes
+    assert of(chip_size=256, reach=128, stride=64) == Windows(512, 384, 64)
+    assert of(chip_size=192, reach=64, stride=32) == Windows(256, 192, 32)
+    assert of(chip_size=512, reach=64, stride=32) == Windows(512, 448, 32)
+    assert of(chip_size=64, reach=0, stride=1) == Windows(512, 512, 0)
+    pooling = Fake(chip_size=192, reach=64, stride=32)
+    pooling.global_context = True
+    assert Windows.of(pooling) == Windows(192, 128, 32)
+    pooling.chip_size = 96
+    assert Windows.of(pooling) == Windows(96, 32, 32)  # half of it at most
+    assert Windows.of(Fake(chip_size=64, reach=64, stride=32), window=96) == Windows(96, 32, 32)
 
 
 def test_neighbours_past_the_edge_are_mirrored(tmp_path):
     """A 5 x 5 mean near the edge is that of the mirrored image, where windows reach past it far enough."""
     red = np.random.default_rng(1).random((100, 120)).astype(np.float32)
     model = Fake(function=mean_filter)
-    found, _ = run(write(tmp_path / "a.tif", red), model, tmp_path / "p.tif", overlap=32)
+    nowhere = {"crs": None, "transform": None}  # there the first window begins with the image
+    found, _ = run(write(tmp_path / "a.tif", red, **nowhere), model, tmp_path / "p.tif", overlap=32)
     expected = scipy.ndimage.uniform_filter(red, 5, mode="mirror")
     np.testing.assert_allclose(found[:60, :60], expected[:60, :60], atol=0.02)
     np.testing.assert_allclose(found[0, 20:40], expected[0, 20:40], atol=1e-6)
@@ -161,13 +240,13 @@ def test_mirrored_places_are_those_of_numpy(length):
 @pytest.mark.parametrize("length", [1, 40, 64, 65, 500])
 def test_windows_lie_at_multiples_of_the_stride_and_cover_the_axis(chip_size, overlap, length):
     windows = Windows.of(Fake(chip_size=chip_size), overlap=overlap)
-    starts = windows.starts(length)
+    starts = windows.rows(length)
     assert windows.size >= chip_size
     assert all(value % 16 == 0 for value in (windows.size, windows.step, *starts))
     assert windows.overlap >= overlap
     assert starts[0] <= 0
     assert starts[-1] < length <= starts[-1] + windows.size
-    assert (windows.weight_sums(length, np.ones(windows.size)) >= 1).all()
+    assert (weight_sums(starts, length, np.ones(windows.size)) >= 1).all()
 
 
 def test_windows_that_do_not_fit_the_model_are_refused():
@@ -265,11 +344,15 @@ def test_bands_are_found_by_name_and_others_are_told(tmp_path):
 
 
 def test_values_of_another_unit_are_told(tmp_path, caplog):
-    path = write(tmp_path / "a.tif", ramp((70, 90)) * 1000)
+    path = write(tmp_path / "a.tif", np.full((70, 90), 500, np.float32))
     run(path, Fake(function=lambda x: x[:, 0] / 1e4), tmp_path / "p.tif")
-    assert "other values than the model was trained on, on average red 50" in caplog.text
+    assert "other values than the model was trained on, on average red 500 (training 0.5), nir -499" in caplog.text
     caplog.clear()
-    run(write(tmp_path / "b.tif", ramp((70, 90))), Fake(), tmp_path / "q.tif")
+    lopsided = ramp((330, 330)) * 1000  # ground in four windows counts no more than ground in one
+    run(write(tmp_path / "b.tif", lopsided), Fake(), tmp_path / "q.tif", overlap=32)
+    assert float(caplog.text.split("on average red ")[1].split()[0]) == pytest.approx(500, abs=15)
+    caplog.clear()
+    run(write(tmp_path / "c.tif", ramp((70, 90))), Fake(), tmp_path / "r.tif")
     assert not caplog.records
 
 

@@ -298,7 +298,7 @@ def test_an_executor_of_ones_own_gives_the_same(tmp_path, image, network):
 
     search = Search(image=str(image), models=(str(network),), overlap=16, batch=3, block_rows=100)
     with search.opened() as opened, ThreadPoolExecutor(1) as pool:
-        count = len(search.windows.blocks(opened.shape[0], 100))
+        count = len(search.windows(opened).blocks(opened.shape[0], 100))
         single = list(pool.map(lambda k: compute(search, k), range(count)))
     models.predict.predict(image, network, tmp_path / "p.tif", **{**SETTINGS, "dtype": "uint8"})
     np.testing.assert_array_equal(np.concatenate([b.probability for b in single]), read(tmp_path / "p.tif"))

@@ -101,19 +101,21 @@ def test_a_window_is_what_the_network_says_of_it(tmp_path, image, network):
     with rasterio.open(tmp_path / "p.tif") as dst, rasterio.open(image) as src:
         found = dst.read(1)
         values = src.read((3, 4)).astype(np.float32) * np.float32(1e-4) + np.float32(-0.1)
-    direct = model_file.load(network).probability(values[None, :, 64:128, 128:192])[0]
-    np.testing.assert_allclose(found[64:128, 128:192], direct, atol=1e-5)
+    row, column = (int(start) for start in (3_464_000 // 2 % 64, -357_240 // 2 % 64))  # windows lie at multiples of 64
+    at = np.s_[row : row + 64, column : column + 64]
+    direct = model_file.load(network).probability(values[None, :, *at])[0]
+    np.testing.assert_allclose(found[at], direct, atol=1e-5)
     assert np.ptp(direct) > 0.3, "the network says something"
 
 
 def test_a_part_gives_what_the_whole_gives(tmp_path, image, network):
-    """A crop that begins on the grid of windows: equal, but for the window nearest to the new edge."""
+    """A crop that begins anywhere: equal, but for the windows that reach past the new edge."""
     options = ("--overlap", 32, "--dtype", "float32")
     run(image, "--model", network, "-o", tmp_path / "p.tif", *options)
-    part = write(tmp_path / "part.tif", ground()[:, 64:, 32:], transform=PLACE @ Affine.translation(32, 64))
+    part = write(tmp_path / "part.tif", ground()[:, 63:, 7:], transform=PLACE @ Affine.translation(7, 63))
     run(part, "--model", network, "-o", tmp_path / "q.tif", *options, "--batch", 3)
     with rasterio.open(tmp_path / "p.tif") as whole, rasterio.open(tmp_path / "q.tif") as crop:
-        np.testing.assert_allclose(crop.read(1)[64:, 64:], whole.read(1)[128:, 96:], atol=1e-5)
+        np.testing.assert_allclose(crop.read(1)[64:, 64:], whole.read(1)[127:, 71:], atol=1e-5)
 
 
 def test_the_svm_sees_pixels_one_by_one(tmp_path, image):
@@ -152,7 +154,7 @@ def test_bands_and_files_that_do_not_fit(tmp_path, image, network):
     with pytest.raises(
         ModelError, match="an overlap of 64 pixels leaves no step between windows of 64; give 32 or less"
     ):
-        run(image, "--model", network, "-o", output, "--window", 64)
+        run(image, "--model", network, "-o", output, "--window", 64, "--overlap", 64)
     with pytest.raises(ModelError, match=r"fused\.tif is a TIFF; expected a model"):
         run(image, "--model", image, "-o", output)
     with pytest.raises(RasterError, match=r"none\.tif does not exist"):
