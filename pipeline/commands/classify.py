@@ -168,6 +168,8 @@ def predict(
     loaded = classifier_file.load(model)
     settings = {"window": window, "overlap": overlap, "batch": batch, "recall": recall, "bands": bands}
     table = output.suffix.lower() == ".csv"
+    if output.suffix.lower() not in (".csv", ".tif", ".tiff"):
+        raise ModelError(f"{output} is neither .tif nor .csv; give a heat map (.tif) or a table (.csv) as output")
     if image.is_dir() and not table:
         raise ModelError(f"{image} is a folder; give a table (.csv) as output, or one scene as input")
     if table and (screen or window or overlap):

@@ -119,6 +119,7 @@ def test_segmenters_are_explained_too(made, tmp_path):
             "did you mean 'size'",
         ),
         (["predict", "walls", "--model", "model.pt", "-o", "h.tif"], ModelError, r"is a folder; give a table"),
+        (["predict", "walls", "--model", "model.pt", "-o", "h.png"], ModelError, "neither .tif nor .csv"),
         (["predict", "walls", "--model", "model.pt", "-o", "h.csv", "--window", "64"], ModelError, "neither windows"),
     ],
 )
