@@ -1,7 +1,7 @@
 """What a review is worth: let the demo's truth judge part of an inventory, retrain, and score where nobody looked.
 
     make inventory                       # the demo, with its first model
-    python benchmarks/review.py          # about four minutes on two cores, most of it the training
+    python benchmarks/review.py          # some minutes on two cores, most of it the training
 
 There are three areas: the one that the first model was trained on, one half of the mapped area, which is reviewed,
 and the other half, which no model and no reviewer ever sees. The simulated reviewer looks at the polygons that the
