@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "Write a model as ONNX, for other software.",
     "predict": "Map the landslide probability of a whole scene.",
     "vectorize": "Turn probability into landslide polygons.",
+    "cracks": "Measure the length and width of cracks.",
     "score": "Compare an inventory with the truth.",
     "sample": "Draw a random sample of an inventory to be checked by eye.",
     "estimate": "Estimate area and accuracy from a checked sample.",

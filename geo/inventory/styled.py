@@ -1,8 +1,9 @@
-"""GeoPackages of samples and tracks: layers with their QGIS style inside, the same bit for bit when made again."""
+"""GeoPackages of samples, tracks and cracks: styled in QGIS, the same bit for bit when made again."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,11 +61,12 @@ class Style:
 
 @dataclass(frozen=True)
 class Layer:
-    """A layer to be written: its features, geometry type (Point or MultiPolygon) and style."""
+    """A layer to be written: its features, geometry type, style (or a ready one, as QML) and what it says of itself."""
 
     frame: gpd.GeoDataFrame
     geometry_type: str
-    style: Style
+    style: Style | str
+    description: str = ""
 
 
 def write(
@@ -82,7 +84,9 @@ def write(
     """
     styles = pd.DataFrame([_style_row(name, layer) for name, layer in layers.items()])
     styles = styles.astype({"update_time": "datetime64[ms, UTC]"})
-    with atomic(path, overwrite=overwrite) as part, _fixed_time():
+    with atomic(path, overwrite=overwrite) as part, _fixed_time(), warnings.catch_warnings():
+        # what lies on an image without a map has no CRS
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
         try:
             for name, layer in layers.items():
                 pyogrio.write_dataframe(
@@ -93,6 +97,7 @@ def write(
                     geometry_type=layer.geometry_type,
                     promote_to_multi=layer.geometry_type == "MultiPolygon",
                     GEOMETRY_NAME=_GEOMETRY,
+                    **({"DESCRIPTION": layer.description} if layer.description else {}),
                     **_READABLE,
                 )
             for name, table in (tables or {}).items():
@@ -114,7 +119,10 @@ def layer_names(path: str | os.PathLike) -> list[str]:
 
 def qml(layer: Layer) -> str:
     """Style of a layer in QGIS' own form."""
-    style, (symbol_type, symbol_class) = layer.style, _KINDS[layer.geometry_type]
+    style = layer.style
+    if isinstance(style, str):
+        return style
+    symbol_type, symbol_class = _KINDS[layer.geometry_type]
     root = ElementTree.Element("qgis", version="3.22.0", styleCategories="Symbology|Fields|Forms")
     configuration = ElementTree.SubElement(root, "fieldConfiguration")
     for name in layer.frame.columns.drop(layer.frame.geometry.name):
@@ -168,7 +176,7 @@ def _style_row(name: str, layer: Layer) -> dict[str, object]:
         "styleQML": qml(layer),
         "styleSLD": "",
         "useAsDefault": True,
-        "description": f"How {name} is shown",
+        "description": layer.description or f"How {name} is shown",
         "owner": "geocrack",
         "ui": "",
         "update_time": _CHANGED,
