@@ -20,9 +20,9 @@ from scipy import ndimage
 from geo import windows
 from geo.inventory import divides
 from geo.inventory.ground.burnt import Burnt, corners
-from geo.inventory.ground.terrain import Terrain
 from geo.mosaic import Mosaic
 from geo.stream import cpus, stream
+from geo.terrain import Terrain
 from geo.vectorize import Regions, join, measure
 
 log = logging.getLogger(__name__)

@@ -22,9 +22,9 @@ from geo.inventory import make_inventory
 from geo.inventory.ground import zonal
 from geo.inventory.ground.burnt import Burnt, border
 from geo.inventory.ground.evidence import Sources
-from geo.inventory.ground.terrain import open_terrain
 from geo.inventory.ground.unseen import stretch
 from geo.raster import PROBABILITY, PROBABILITY_FLOAT, REFLECTANCE, GeoTiffWriter
+from geo.terrain import open_terrain
 from geo.vectorize import polygonize
 
 X, Y = 402_000.0, 3_456_000.0

@@ -18,10 +18,10 @@ from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
 from geo.image import band_names
-from geo.inventory.ground.terrain import Terrain, open_terrain
 from geo.masks import Quality, quality_path
 from geo.mosaic import Placed, View, place
 from geo.raster import open_raster
+from geo.terrain import Terrain, open_terrain
 
 log = logging.getLogger(__name__)
 

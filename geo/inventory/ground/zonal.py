@@ -16,11 +16,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import windows
+from geo.indices import normalised_difference
 from geo.inventory.ground.burnt import Burnt
 from geo.inventory.ground.evidence import Evidence
-from geo.inventory.ground.terrain import Terrain
 from geo.masks import Quality
 from geo.stream import cpus, stream
+from geo.terrain import Terrain
 from geo.vectorize import Regions
 from geo.windows import grow, slices
 
@@ -176,9 +177,9 @@ class _Tile:
         if visible:
             add("brightness", np.stack(visible).mean(axis=0, dtype=np.float64))
         if {"red", "nir"} <= set(bands):
-            add("ndvi", _index(inside(bands["nir"]), inside(bands["red"])))
+            add("ndvi", normalised_difference(inside(bands["nir"]), inside(bands["red"])))
         if {"green", "nir"} <= set(bands):
-            water = (_index(bands["green"], bands["nir"]) > _WATER_NDWI) & (bands["nir"] < _WATER_NIR)
+            water = (normalised_difference(bands["green"], bands["nir"]) > _WATER_NDWI) & (bands["nir"] < _WATER_NIR)
             open_water = cv2.morphologyEx(water.view(np.uint8), cv2.MORPH_OPEN, self._disc(_LEAST_WATER_M / 2))
             add("near water", inside(self._near(open_water, NEAR_WATER_M)).astype(np.float64))
         if not image.tells_quality:  # nobody knows where clouds are
@@ -193,14 +194,6 @@ class _Tile:
         radius = max(1, round(radius_m / self._pixel_m))
         rows, columns = np.mgrid[-radius : radius + 1, -radius : radius + 1]
         return (rows**2 + columns**2 <= radius**2).astype(np.uint8)
-
-
-def _index(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Normalised difference ``(a - b) / (a + b)``; NaN where their sum is not positive."""
-    total = a + b
-    with np.errstate(invalid="ignore"):
-        good = total > 0
-        return np.where(good, (a - b) / np.where(good, total, 1), np.nan)
 
 
 def _of_terrain(terrain: Terrain, window: Window, at: np.ndarray, of: np.ndarray, part: _Part) -> _Part:

@@ -127,7 +127,7 @@ def open_terrain(path: str | os.PathLike, grid: GeoBox, stack: ExitStack) -> Ter
     if not _meets(dem, grid, crs):
         raise GridError(
             f"the DEM {path} lies elsewhere: its extent is {_extent(dem.src.bounds)} in {crs_name(dem.crs)}, the grid "
-            f"of the probability is {_extent(grid.boundingbox.bbox)} in {crs_name(crs)}; give the DEM of this place"
+            f"to fill is {_extent(grid.boundingbox.bbox)} in {crs_name(crs)}; give the DEM of this place"
         )
     return Terrain(dem, grid, crs, _step(dem, grid, crs))
 
