@@ -55,7 +55,7 @@ class Settings:
     pan_resolution_m: float = 2.0
     mss_resolution_m: float = 8.0
     resampling: str = "cubic"
-    method: str = "gsa"
+    method: str = "mtf-glp-cbd"
     coregister: bool = True
     gain: float = GAIN
 

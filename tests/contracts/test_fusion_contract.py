@@ -232,3 +232,17 @@ def test_names_are_unique_and_unknown_ones_are_answered():
         method("gsaa")
     with pytest.raises(ValueError, match="the fusion method 'gsa' is registered twice"):
         register("gsa")(method("gsa").fuse)
+
+
+def test_the_default_is_one():
+    """The configuration's method is that of whoever calls the functions."""
+    import inspect
+
+    from geo.fusion.pansharpen import pansharpen
+    from geo.preprocess import Settings
+    from pipeline.config import Fusion
+
+    default = Fusion().method
+    assert default in names()
+    assert inspect.signature(pansharpen).parameters["name"].default == default
+    assert Settings().method == default
