@@ -33,6 +33,7 @@ from geo.raster import REFLECTANCE
 from geo.reflectance import Calibration, Clouds, calibrated, prepare, read_numbers, tags_of, write_reflectance
 from geo.sensors.scene import Scene, data_bands
 from geo.source import Cached, FileSource, Source
+from geo.stream import give_back_memory
 from geo.surface import Surface
 from geo.windows import clip, slices
 
@@ -198,12 +199,7 @@ def preprocess(
     else:
         made = _lazy(scene, settings, opened, threads, progress)
     pan, mss = made.images["pan"], made.images["mss"]
-    registration = None
-    if settings.coregister:
-        reference = pan.source if isinstance(pan, Cached) else pan
-        if reference is not pan:  # tie points are small, and lie far apart
-            reference = Cached(reference, size=256, megabytes=_TIE_POINTS_MB)
-        registration = register(reference, mss, gain=settings.gain, threads=threads)
+    registration = _registered(pan, mss, settings, threads) if settings.coregister else None
     fused = pansharpen(
         mss,
         pan,
@@ -219,6 +215,17 @@ def preprocess(
         progress=lambda windows, total: progress(windows, "fuse", total),
     )
     return Preprocessed(fused, registration, made)
+
+
+def _registered(pan: Source, mss: Source, settings: Settings, threads: int | None) -> Registration:
+    """Measure the displacement; what tie points were measured on is forgotten afterwards."""
+    if isinstance(pan, Cached):  # tie points are small, and lie far apart
+        pan = Cached(pan.source, size=256, megabytes=_TIE_POINTS_MB)
+    try:
+        return register(pan, mss, gain=settings.gain, threads=threads)
+    finally:
+        del pan
+        give_back_memory()
 
 
 def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | None, progress: Progress) -> Orthos:

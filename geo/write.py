@@ -17,7 +17,7 @@ from geo.encoding import Encoding
 from geo.errors import GeocrackError
 from geo.masks import QUALITY, Quality, quality_path
 from geo.raster import GeoTiffWriter
-from geo.stream import OncePerProcess, cpus, stream
+from geo.stream import OncePerProcess, cpus, give_back_memory, stream
 from geo.windows import blocks
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def write_windows(
             good += int(np.count_nonzero((flags & int(Quality.NODATA)) == 0))
         if not good:
             raise nothing
+        give_back_memory()  # before the files are finished
     return good / (height * width)
 
 
