@@ -253,7 +253,7 @@ def test_digital_numbers_are_values_too(tmp_path):
             transform=grid.affine,
         ) as dst:
             dst.write(values)
-    pansharpen(tmp_path / "mss.tif", tmp_path / "pan.tif", tmp_path / "fused.tif")
+    pansharpen(tmp_path / "mss.tif", tmp_path / "pan.tif", tmp_path / "fused.tif", name="gsa")
     with open_raster(tmp_path / "fused.tif") as src:
         values, valid = read(src)
         assert (src.nodata, src.scales[0], src.dtypes[0]) == (0, 1.0, "uint16")
