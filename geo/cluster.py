@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from typing import Any
 
 from geo.errors import ClusterError
 
-#: Seconds to wait for a scheduler.
+#: Seconds to wait for a scheduler, and for its first worker.
 TIMEOUT_S = 20
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Executor]:
+def connected(address: str, files: Sequence[str] = ()) -> Iterator[Executor]:
     """Connect to a scheduler; what is submitted to the executor runs on its workers.
 
     Parameters
@@ -21,6 +23,8 @@ def connected(address: str) -> Iterator[Executor]:
     address : str
         Such as ``tcp://10.0.0.1:8786``. Workers must see the same files under the same paths and hold the same
         version of this package.
+    files : sequence of str
+        Absolute paths of files that workers will read.
 
     Yields
     ------
@@ -30,7 +34,8 @@ def connected(address: str) -> Iterator[Executor]:
     Raises
     ------
     ClusterError
-        Nobody answers there, it has no workers, or it was lost on the way.
+        Nobody answers there, it has no workers, they cannot read a file or lack this package, or it was lost on the
+        way.
     """
     from concurrent.futures import CancelledError
 
@@ -47,8 +52,7 @@ def connected(address: str) -> Iterator[Executor]:
             "such as tcp://10.0.0.1:8786"
         ) from error
     try:
-        if not client.scheduler_info()["workers"]:
-            raise ClusterError(f"the scheduler at {address} has no workers; start some: dask worker {address}")
+        _check_workers(client, address, files)
         with client.get_executor(pure=False) as executor:
             yield executor
     except (
@@ -65,3 +69,34 @@ def connected(address: str) -> Iterator[Executor]:
         ) from error
     finally:
         client.close(timeout=2)
+
+
+def _check_workers(client: Any, address: str, files: Sequence[str]) -> None:
+    """See that there are workers, and that they read the same files by the same program."""
+    try:
+        client.wait_for_workers(1, timeout=TIMEOUT_S)  # a cluster that grows when it is needed has none at first
+    except TimeoutError:
+        raise ClusterError(f"the scheduler at {address} has no workers; start some: dask worker {address}") from None
+    for worker, found in client.run(_sizes, list(files), on_error="return").items():
+        if isinstance(found, ImportError):
+            raise ClusterError(
+                f"the worker {worker} lacks a part of geocrack ({found}); install the same version where workers run"
+            )
+        if isinstance(found, BaseException):
+            raise found
+        for file, size in zip(files, found, strict=True):
+            if size is None:
+                raise ClusterError(
+                    f"the worker {worker} cannot read {file}; workers need the same files under the same paths: put "
+                    "them on a disk that all share, or work without --scheduler"
+                )
+            if size != os.path.getsize(file):
+                raise ClusterError(
+                    f"the worker {worker} has another {file} ({size} bytes) than this machine "
+                    f"({os.path.getsize(file)} bytes); put it on a disk that all share"
+                )
+
+
+def _sizes(files: Sequence[str]) -> list[int | None]:
+    """Bytes of each file, None where it cannot be read."""
+    return [os.path.getsize(file) if os.access(file, os.R_OK) else None for file in files]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
@@ -79,6 +79,8 @@ class Image:
     tags : dict
         What steps of the chain hand on (``GEOCRACK_SCENE`` and the like).
     rpcs : rasterio RPC or None
+    marks_nodata : bool
+        Whether the file says which pixels show no ground, by a nodata value, a mask or an alpha band.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Image:
         self.tags = {key: value for key, value in src.tags().items() if key.startswith("GEOCRACK_")}
         self._numbers = [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
         self.encoding = _encoding(src, self._numbers)
+        self.marks_nodata = any(MaskFlags.all_valid not in src.mask_flag_enums[b - 1] for b in self._numbers)
 
     @property
     def available(self) -> tuple[str, ...]:

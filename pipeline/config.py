@@ -155,6 +155,12 @@ class Prediction(Section):
     backend: Literal["torch", "onnx"] = Field(
         "torch", description="What computes the network; onnx (ONNX Runtime) is faster on large scenes."
     )
+    black_px: int = Field(
+        100,
+        ge=0,
+        description="In an image that marks no nodata, black areas of this many pixels or more that touch its border "
+        "show no ground; 0 takes them for ground.",
+    )
     parts: int = Field(1, ge=1, description="Jobs that a scene's prediction is dealt out to, as on a cluster.")
 
 

@@ -115,7 +115,7 @@ def prediction_options(run: Run) -> str:
     overlap = "" if section.overlap is None else f"--overlap {section.overlap} "
     return (
         f"{area}{overlap}--batch {section.batch} --dtype {section.dtype} "
-        f"--augment {section.augment} --backend {section.backend}"
+        f"--augment {section.augment} --backend {section.backend} --black-px {section.black_px}"
     )
 
 

@@ -39,10 +39,13 @@ class Ensemble:
                     f"{_name(other)} was trained on the bands {', '.join(other.bands)}, {_name(first)} on "
                     f"{', '.join(first.bands)}; models that answer together need the same, in the same order"
                 )
-            if getattr(other, "global_context", False) and other.chip_size != first.chip_size:
+        side = -(-self.chip_size // self.stride) * self.stride
+        for model in self.models:
+            own = -(-model.chip_size // model.stride) * model.stride
+            if getattr(model, "global_context", False) and own != side:
                 raise ModelError(
-                    f"{_name(other)} pools over windows of {other.chip_size} pixels, {_name(first)} sees others of "
-                    f"{first.chip_size}; models that answer together need the same size of chips"
+                    f"{_name(model)} pools over windows of {own} pixels, but the models together need those of {side}; "
+                    "models that answer together with it need chips of its size"
                 )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from rasterio.windows import Window
 
+from geo.borders import Borders
 from geo.errors import ModelError
 from geo.image import Image
 from geo.labels import Area
@@ -110,7 +111,9 @@ class Strip:
     tally: Tally
 
 
-def read_tile(image: Image, bands: Sequence[str], area: Area | None, window: Window) -> Tile | None:
+def read_tile(
+    image: Image, bands: Sequence[str], area: Area | None, window: Window, borders: Borders | None = None
+) -> Tile | None:
     """Input of a window; None where nothing in it is wanted."""
     inside = clip(window, image.shape)
     wanted = image.seen(window)
@@ -124,6 +127,10 @@ def read_tile(image: Image, bands: Sequence[str], area: Area | None, window: Win
     top, left = rows.min(), columns.min()
     part = Window(int(left), int(top), int(columns.max() - left) + 1, int(rows.max() - top) + 1)
     values, valid = image.read(part, [band.lower() for band in bands])
+    if borders is not None:
+        empty = borders.mask(values, part)
+        valid &= ~empty
+        values[:, empty] = np.nan
     at = slices(inside, window)
     wanted[at] &= valid[slices(inside, part)]
     if not wanted.any():

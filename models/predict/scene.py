@@ -24,7 +24,7 @@ from rasterio.windows import Window
 
 from geo.atomic import check_free, together
 from geo.cluster import connected
-from geo.errors import ClusterError, GeocrackError, ModelError, OutputError, RasterError
+from geo.errors import GridError, LabelError, ModelError, RasterError
 from geo.image import Image
 from geo.raster import GeoTiffWriter
 from geo.stream import stream
@@ -54,6 +54,7 @@ def predict(
     area: str | os.PathLike | None = None,
     area_layer: str | None = None,
     bands: Sequence[str] | None = None,
+    black_px: int = 0,
     threshold: float = 0.5,
     augment: Augment = "none",
     backend: Backend = "torch",
@@ -94,6 +95,9 @@ def predict(
     area_layer : str, optional
     bands : sequence of str, optional
         Names of the image's bands in the order of the file, where it does not tell them.
+    black_px : int
+        In an image that marks no nodata, black areas that touch its border and have at least as many pixels show no
+        ground (``geo.borders``); 0 takes them for ground.
     threshold : float
         Only for the share of ground that is told as landslide.
     augment : {"none", "d4"}
@@ -146,6 +150,7 @@ def predict(
         area=os.path.abspath(area) if area else None,
         area_layer=area_layer,
         bands=tuple(bands) if bands else None,
+        black_px=black_px,
         threshold=threshold,
         augment=augment,
         backend=backend,
@@ -169,14 +174,22 @@ def predict(
             missing = [number for number in mine if not kept.has(number)]
             if len(missing) < len(mine) and part is None:
                 log.info("%s: going on, %d of %d blocks of rows are there", output, len(mine) - len(missing), len(mine))
-            executor = stack.enter_context(connected(scheduler)) if scheduler and missing else None
+            borders = search.borders()
+            if borders is not None:
+                log.warning(
+                    "%s marks no nodata; black areas at its border, %.1f %% of it, are taken for it (0 in --black-px "
+                    "takes them for ground)",
+                    path,
+                    100 * borders.share,
+                )
+            executor = stack.enter_context(connected(scheduler, search.files)) if scheduler and missing else None
             _keep(search, image, missing, kept, executor, progress)
             if part is not None:
                 return {"blocks": len(mine)}
             tally = _write(search, image, len(plan), kept, outputs, tags or {}, overwrite)
-    except GeocrackError as error:
-        if not isinstance(error, ClusterError | OutputError) and part is None:
-            kept.remove()  # the next run would end alike; after a full disk or a lost cluster it goes on
+    except (ModelError, GridError, LabelError):
+        if part is None:
+            kept.discard()  # the next run would end alike; after a full disk or a lost cluster it goes on
         raise
     kept.remove()
     _warn_of_other_values(tally.statistics, search.ensemble, path)
@@ -188,6 +201,7 @@ def predict(
         "overlap_px": windows.overlap,
         "window_difference": float(np.sqrt(tally.apart / tally.shared)) if tally.shared else None,
         "answers": search.ensemble.size,
+        "black_border_share": borders.share if borders else 0.0,
         "valid_share": tally.pixels / (height * width),
         "mean_probability": tally.total / tally.pixels,
         "landslide_share": tally.above / tally.pixels,
@@ -209,7 +223,7 @@ def _keep(
 
     def computed() -> Generator[Block]:
         if executor is not None:
-            done = stream(partial(compute, search), missing, executor=executor, workers=len(missing))
+            done = stream(partial(compute, search, search.files), missing, executor=executor, workers=len(missing))
             yield from (block for _, block in progress(done, "Predicting", len(missing)))
             return
         for run in runs(missing):
@@ -256,6 +270,7 @@ def _write(
                     assert rows is not None
                     writer.write_stored(rows, Window(0, block.top, width, height))
         if not tally.pixels:
+            kept.discard()
             where = f" inside {search.area}" if search.area else ""
             raise RasterError(
                 f"{image.path} has no valid pixel{where}: all is nodata, cloud or shadow; expected an image with data"

@@ -7,8 +7,11 @@ import io
 import json
 import os
 import shutil
+import socket
+import zipfile
+import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,7 +21,8 @@ import numpy as np
 from rasterio.windows import Window
 
 from geo.atomic import atomic
-from geo.errors import ModelError
+from geo.borders import Borders, black_borders
+from geo.errors import ClusterError, ModelError, OutputError
 from geo.image import Image, open_image
 from geo.labels import read_area
 from geo.masks import quality_path
@@ -32,6 +36,9 @@ ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}
 
 Backend = Literal["torch", "onnx"]
 
+#: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
+_FORM = b"geocrack rows 2"
+
 
 @dataclass(frozen=True)
 class Search:
@@ -43,7 +50,7 @@ class Search:
         Path of the image.
     models : tuple
         Paths of model files, or models (which stay in this process).
-    overlap, batch, window, dtype, area, area_layer, bands, threshold
+    overlap, batch, window, dtype, area, area_layer, bands, black_px, threshold
         As of ``models.predict.predict``.
     augment : {"none", "d4"}
     backend : {"torch", "onnx"}
@@ -63,6 +70,7 @@ class Search:
     area: str | None = None
     area_layer: str | None = None
     bands: tuple[str, ...] | None = None
+    black_px: int = 0
     threshold: float = 0.5
     augment: Augment = "none"
     backend: Backend = "torch"
@@ -83,6 +91,10 @@ class Search:
         """The models, read where they are given as files."""
         return Ensemble(tuple(_loaded(m, self.backend, self.threads) for m in self.models), self.augment)
 
+    def borders(self) -> Borders | None:
+        """Black ground beyond that of the image, where it does not say itself where it ends."""
+        return black_borders(self.image, self.black_px, self.bands)
+
     def windows(self, image: Image) -> Windows:
         """Lay the grid of windows over the image."""
         return Windows.of(self.ensemble, overlap=self.overlap, window=self.window).over(image.geobox)
@@ -100,9 +112,15 @@ class Search:
                 )
             yield image
 
+    @property
+    def files(self) -> list[str]:
+        """All files that it reads."""
+        given = [self.image, os.fspath(quality_path(self.image)), self.area, *self.models]
+        return [os.fspath(f) for f in given if isinstance(f, str | os.PathLike) and Path(f).exists()]
+
     def fingerprint(self) -> str:
         """Hash of all that decides the output: what was computed for another one is not taken for it."""
-        whole = hashlib.sha256()
+        whole = hashlib.sha256(_FORM)
         for path in (self.image, quality_path(self.image), self.area):
             found = Path(path).stat() if path is not None and Path(path).exists() else None
             whole.update(repr(found and (os.fspath(path or ""), found.st_size, found.st_mtime_ns)).encode())
@@ -137,8 +155,20 @@ class Block:
     tally: Tally
 
 
-def compute(search: Search, number: int) -> Block:
-    """Compute one block by itself, for instance on another machine that sees the same files."""
+def compute(search: Search, files: Sequence[str], number: int) -> Block:
+    """Compute one block by itself, for instance on another machine that sees the same files.
+
+    Raises
+    ------
+    ClusterError
+        This machine lacks one of the files.
+    """
+    for file in files:
+        if not Path(file).exists():
+            raise ClusterError(
+                f"the worker on {socket.gethostname()} cannot read {file}; workers need the same files under the same "
+                "paths: put them on a disk that all share"
+            )
     with search.opened() as image, closing(blocks(search, image, [number])) as run:
         return next(run)
 
@@ -167,6 +197,7 @@ def blocks(
     """
     windows, ensemble = search.windows(image), search.ensemble
     area = read_area(search.area, image.geobox, layer=search.area_layer) if search.area else None
+    borders = search.borders()
     plan = windows.blocks(image.shape[0], search.block_rows)
     rows = range(plan[numbers[0]].start, plan[numbers[-1]].stop)
     jobs = list(windows.jobs(image.shape, range(max(0, rows.start - windows.lead), rows.stop), search.batch))
@@ -174,7 +205,7 @@ def blocks(
     def read(job: tuple[int, Sequence[int]]) -> list[Tile | None]:
         row, columns = job
         top, size = windows.rows(image.shape[0])[row], windows.size
-        return [read_tile(image, ensemble.bands, area, Window(c, top, size, size)) for c in columns]
+        return [read_tile(image, ensemble.bands, area, Window(c, top, size, size), borders) for c in columns]
 
     with ExitStack() as stack:
         tiles = stack.enter_context(closing(stream(read, jobs, workers=1)))
@@ -233,8 +264,8 @@ class Kept:
         self._own = self.folder / fingerprint
 
     def has(self, number: int) -> bool:
-        """Whether this block is finished."""
-        return self._file(number).exists()
+        """Whether this block is finished, and its file whole: a machine that lost its power leaves empty ones."""
+        return zipfile.is_zipfile(self._file(number))
 
     def put(self, block: Block) -> None:
         """Keep a block; it appears whole or not at all.
@@ -254,11 +285,33 @@ class Kept:
             part.write_bytes(buffer.getbuffer())
 
     def get(self, number: int) -> Block:
-        """Read a block."""
-        with np.load(self._file(number), allow_pickle=False) as stored:
-            told = json.loads(stored["told"].tobytes())
-            spread = stored.get("spread")
-            return Block(number, told["top"], stored["probability"], spread, Tally.from_plain(told["tally"]))
+        """Read a block.
+
+        Raises
+        ------
+        OutputError
+            It is damaged (and removed), or was taken away.
+        """
+        file = self._file(number)
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                told = json.loads(stored["told"].tobytes())
+                spread = stored.get("spread")
+                return Block(number, told["top"], stored["probability"], spread, Tally.from_plain(told["tally"]))
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            gone = not file.exists()
+            file.unlink(missing_ok=True)
+            raise OutputError(
+                f"{file}, which keeps finished rows, {'is gone' if gone else 'is damaged'} "
+                f"({str(error) or type(error).__name__}); run the same command again, which computes them anew, and "
+                "let only one work on an output"
+            ) from error
+
+    def discard(self) -> None:
+        """Remove the blocks of this search; those of others stay, as after a slip in a second command."""
+        shutil.rmtree(self._own, ignore_errors=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def remove(self) -> None:
         """Remove all kept blocks of this output."""

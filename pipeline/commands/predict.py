@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 @options.setting(config.Prediction, "dtype")
 @options.setting(config.Prediction, "augment")
 @options.setting(config.Prediction, "backend")
+@options.setting(config.Prediction, "black_px")
 @click.option("--spread", type=options.PATH, help="Write the standard deviation of all answers to this raster.")
 @click.option("--scheduler", help="Compute on a dask.distributed cluster, such as tcp://10.0.0.1:8786.")
 @click.option(
@@ -59,6 +60,7 @@ def command(
     dtype: str,
     augment: Any,
     backend: Any,
+    black_px: int,
     spread: Path | None,
     scheduler: str | None,
     part: tuple[int, int] | None,
@@ -96,7 +98,7 @@ def command(
         "GEOCRACK_THRESHOLD": f"{threshold:.6g}",
     }
     choices: dict[str, Any] = {"overlap": overlap, "batch": batch, "dtype": dtype, "window": window}
-    choices |= {"augment": augment, "backend": backend, "area_layer": area_layer}
+    choices |= {"augment": augment, "backend": backend, "area_layer": area_layer, "black_px": black_px}
 
     def work() -> dict[str, Any]:
         return predict(

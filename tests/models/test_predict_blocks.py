@@ -168,17 +168,22 @@ def test_more_parts_than_blocks_leave_some_with_nothing_to_do(tmp_path, image, n
     assert sum(found) == len(Windows(64, 48, 0).blocks(330, 100))
 
 
-def test_a_cluster_computes_the_bits_of_one_process(tmp_path, image, network):
+@pytest.fixture(scope="module")
+def cluster():
     distributed = pytest.importorskip("distributed")
-    predict = models.predict.predict
-    predict(image, network, tmp_path / "alone.tif", augment="d4", spread=tmp_path / "s.tif", **SETTINGS)
     with distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as cluster:
-        predict(
-            image, network, tmp_path / "p.tif", augment="d4", spread=tmp_path / "t.tif", threads=1,
-            scheduler=cluster.scheduler_address, **SETTINGS,
-        )  # fmt: skip
+    ) as there:
+        yield there.scheduler_address
+
+
+def test_a_cluster_computes_the_bits_of_one_process(tmp_path, image, network, cluster):
+    predict = models.predict.predict
+    predict(image, network, tmp_path / "alone.tif", augment="d4", spread=tmp_path / "s.tif", **SETTINGS)
+    predict(
+        image, network, tmp_path / "p.tif", augment="d4", spread=tmp_path / "t.tif", threads=1, scheduler=cluster,
+        **SETTINGS,
+    )  # fmt: skip
     np.testing.assert_array_equal(read(tmp_path / "p.tif"), read(tmp_path / "alone.tif"))
     np.testing.assert_array_equal(read(tmp_path / "t.tif"), read(tmp_path / "s.tif"))
 
@@ -190,6 +195,62 @@ def test_a_scheduler_that_is_not_there_is_told_and_keeps_what_is_finished(tmp_pa
         models.predict.predict(image, network, tmp_path / "p.tif", scheduler="tcp://127.0.0.1:9", **SETTINGS)
     assert list((tmp_path / "p.tif.rows").rglob("*.npz"))
     assert not (tmp_path / "p.tif").exists()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/cwd"), reason="needs a path that each process sees otherwise")
+def test_workers_that_cannot_read_the_image_are_told(tmp_path, image, network, cluster, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the workers have another folder
+    mine = "/proc/self/cwd/image.tif"
+    with pytest.raises(ClusterError, match=rf"the worker tcp://\S+ cannot read {mine}; workers need the same files"):
+        models.predict.predict(mine, network, tmp_path / "p.tif", scheduler=cluster, **SETTINGS)
+    assert {file.name for file in tmp_path.iterdir()} == {"image.tif"}
+
+
+def test_a_worker_that_came_later_and_lacks_a_file_is_told(image, network):
+    """Also the quality raster, without which it would see through clouds."""
+    from models.predict.search import compute
+
+    search = Search(image=str(image), models=(str(network),), overlap=16, batch=3)
+    quality = image.with_name("image.quality.tif")
+    assert search.files == [str(image), str(network)]
+    quality.write_bytes(b"")
+    files = search.files
+    assert str(quality) in files
+    quality.unlink()
+    with pytest.raises(ClusterError, match=r"the worker on \S+ cannot read .*image\.quality\.tif"):
+        compute(search, files, 0)
+
+
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        ([7], "has another .*image.tif .7 bytes. than this machine"),
+        (ModuleNotFoundError("No module named 'geo'"), "lacks a part of geocrack .No module named 'geo'.; install"),
+    ],
+)
+def test_workers_with_other_files_or_without_the_package_are_told(image, found, told):
+    from geo.cluster import _check_workers
+
+    class Client:
+        def wait_for_workers(self, count, timeout):
+            assert count == 1
+
+        def run(self, function, files, on_error):
+            return {"tcp://10.0.0.7:1": found}
+
+    with pytest.raises(ClusterError, match=f"the worker tcp://10.0.0.7:1 {told}"):
+        _check_workers(Client(), "tcp://10.0.0.1:8786", [str(image)])
+
+
+def test_a_scheduler_without_workers_is_told(tmp_path, image, network, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("geo.cluster.TIMEOUT_S", 1)
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty,
+        pytest.raises(ClusterError, match="has no workers; start some: dask worker tcp://"),
+    ):
+        models.predict.predict(image, network, tmp_path / "p.tif", scheduler=empty.scheduler_address, **SETTINGS)
+    assert {file.name for file in tmp_path.iterdir()} == {"image.tif"}
 
 
 def test_a_scheduler_that_dies_is_told_and_leaves_no_output(tmp_path, image, network):
@@ -223,6 +284,70 @@ def test_a_full_disk_keeps_what_is_finished(tmp_path, image, monkeypatch):
         run(image, Fake(), tmp_path / "p.tif", **SETTINGS)
     assert len(list((tmp_path / "p.tif.rows").rglob("*.npz"))) == 2
     assert not (tmp_path / "p.tif").exists()
+
+
+FULL = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[3])
+from test_predict import Fake
+from geo.errors import OutputError
+from models.predict import predict
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[4]), resource.RLIM_INFINITY))
+try:
+    predict(sys.argv[1], Fake(), sys.argv[2], overlap=16, batch=3, dtype="float32", block_rows=100)
+except OutputError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("limit", "file"), [(1_000, ".npz"), (70_000, "p.tif")])
+def test_a_disk_that_fills_is_one_sentence_and_leaves_no_half_file(tmp_path, image, limit, file):
+    """While finished rows are kept, and while they are joined; a limit on the size of files stands for the disk."""
+    out = tmp_path / "p.tif"
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(image), str(out), os.path.dirname(__file__), str(limit)],
+        capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    assert len(done.stdout.splitlines()) == 1, done.stdout
+    assert file in done.stdout.split(" could not be written")[0]
+    assert not out.exists()
+    assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".part")]
+    for kept in tmp_path.rglob("*.npz"):
+        with np.load(kept) as stored:
+            assert stored["probability"].shape[1] == 150
+
+
+def test_kept_rows_that_are_damaged_are_computed_anew(tmp_path, image):
+    whole, _ = run(image, Fake(), tmp_path / "whole.tif", **SETTINGS)
+    out = tmp_path / "p.tif"
+    with pytest.raises(KeyboardInterrupt):
+        run(image, Fake(), out, progress=broken_after(24), **SETTINGS)
+    first, second, *_ = sorted(out.with_name("p.tif.rows").rglob("*.npz"))
+    first.write_bytes(b"")  # as after a power failure
+    content = bytearray(second.read_bytes())
+    content[200:260] = bytes(60)
+    second.write_bytes(content)
+    with pytest.raises(OutputError, match=r"00001\.npz, which keeps finished rows, is damaged .*run the same command"):
+        run(image, Fake(), out, **SETTINGS)
+    found, _ = run(image, Fake(), out, **SETTINGS)
+    np.testing.assert_array_equal(found, whole)
+
+
+class Blind(Fake):
+    def probability(self, images):
+        return np.full((len(images), 64, 64), np.nan, np.float32)
+
+
+def test_a_slip_in_a_later_command_does_not_cost_what_was_kept(tmp_path, image):
+    out = tmp_path / "p.tif"
+    with pytest.raises(KeyboardInterrupt):
+        run(image, Fake(), out, progress=broken_after(12), **SETTINGS)
+    kept = sorted(out.with_name("p.tif.rows").rglob("*.npz"))
+    with pytest.raises(ModelError, match="gives no number"):
+        run(image, Blind(), out, **{**SETTINGS, "batch": 2})
+    assert kept
+    assert sorted(out.with_name("p.tif.rows").rglob("*.npz")) == kept
 
 
 def test_an_image_without_valid_ground_keeps_nothing(tmp_path):
@@ -266,6 +391,16 @@ def test_windows_suit_all_models_of_an_ensemble():
     assert (together.chip_size, together.reach, together.stride, together.size) == (96, 40, 48, 2)
 
 
+def test_a_model_that_pools_keeps_its_windows_in_company():
+    class Pooling(Fake):
+        global_context = True
+
+    for together in [(Pooling(chip_size=64), Fake(chip_size=96)), (Fake(chip_size=96), Pooling(chip_size=64))]:
+        with pytest.raises(ModelError, match=r"pools over windows of 64 pixels, but .* together need those of 96"):
+            Ensemble(together)
+    assert Windows.of(Ensemble((Fake(chip_size=64), Pooling(chip_size=96)))).size == 96
+
+
 def test_models_of_other_bands_do_not_answer_together(tmp_path):
     path = write(tmp_path / "a.tif", ramp((90, 90)))
     with pytest.raises(
@@ -299,7 +434,7 @@ def test_an_executor_of_ones_own_gives_the_same(tmp_path, image, network):
     search = Search(image=str(image), models=(str(network),), overlap=16, batch=3, block_rows=100)
     with search.opened() as opened, ThreadPoolExecutor(1) as pool:
         count = len(search.windows(opened).blocks(opened.shape[0], 100))
-        single = list(pool.map(lambda k: compute(search, k), range(count)))
+        single = list(pool.map(lambda k: compute(search, search.files, k), range(count)))
     models.predict.predict(image, network, tmp_path / "p.tif", **{**SETTINGS, "dtype": "uint8"})
     np.testing.assert_array_equal(np.concatenate([b.probability for b in single]), read(tmp_path / "p.tif"))
 

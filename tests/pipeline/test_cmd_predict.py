@@ -131,6 +131,29 @@ def test_the_svm_sees_pixels_one_by_one(tmp_path, image):
         np.testing.assert_allclose(dst.read(1), model_file.load(model).probability(values[None])[0], atol=1e-6)
 
 
+def test_black_ground_beyond_a_photograph_is_not_searched(tmp_path, network):
+    pixels = np.random.default_rng(0).integers(2, 255, (3, 200, 210)).astype(np.uint8)
+    pixels[:, :50, :60] = 0
+    pixels[:, 120:140, 120:140] = 0  # a dark roof
+    photograph = tmp_path / "photo.tif"
+    with rasterio.open(
+        photograph, "w", driver="GTiff", count=3, height=200, width=210, dtype="uint8", photometric="RGB",
+        crs="EPSG:32648", transform=PLACE,
+    ) as dst:  # fmt: skip
+        dst.write(pixels)
+    options = ("--model", network, "-o", tmp_path / "p.tif", "--bands", "red,green,nir", "--overwrite")
+    for more, searched in (((), 200 * 210 - 50 * 60), (("--black-px", 0), 200 * 210), (("--black-px", 3001), 42_000)):
+        said = run(photograph, *options, *more).output
+        with rasterio.open(tmp_path / "p.tif") as dst:
+            assert (dst.read(1) != 255).sum() == searched
+        assert ("marks no nodata; black areas at its border, 7.1 % of it" in said) == (searched < 42_000)
+    record = json.loads((tmp_path / "p.tif.provenance.json").read_text())
+    assert record["settings"]["black_px"] == 3001
+    run(photograph, *options)
+    record = json.loads((tmp_path / "p.tif.provenance.json").read_text())
+    assert record["results"]["black_border_share"] == pytest.approx(50 * 60 / 42_000)
+
+
 def test_an_area_of_any_layer_confines_the_search(tmp_path, image, network):
     box = shapely.transform(shapely.box(20, 30, 90, 110), lambda p: np.column_stack(PLACE @ (p[:, 0], p[:, 1])))
     frame = gpd.GeoDataFrame(geometry=[box], crs="EPSG:32648").to_crs("EPSG:4326")
