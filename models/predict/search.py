@@ -220,9 +220,14 @@ def _joined(encoding: Encoding, number: int, strips: list[Strip]) -> Block:
     tally = Tally()
     for strip in strips:
         tally.join(strip.tally)
-    spreads = [encoding.encode(s.spread, s.wanted) for s in strips if s.spread is not None]
+
+    def encoded(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        # the first windows may begin so far before the image that they finish no row of it
+        return encoding.encode(values, wanted) if values.size else np.empty(values.shape, encoding.dtype)
+
+    spreads = [encoded(s.spread, s.wanted) for s in strips if s.spread is not None]
     spread = np.concatenate(spreads) if spreads else None
-    probability = np.concatenate([encoding.encode(s.probability, s.wanted) for s in strips])
+    probability = np.concatenate([encoded(s.probability, s.wanted) for s in strips])
     return Block(number, strips[0].top, probability, spread, tally)
 
 

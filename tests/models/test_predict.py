@@ -85,6 +85,17 @@ def test_a_ramp_is_reproduced_without_seams_at_any_size(tmp_path, shape, overlap
     np.testing.assert_allclose(found, truth, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("lag", [0, 1, 15, 16, 17, 31])
+def test_a_ramp_is_reproduced_wherever_the_first_window_begins(tmp_path, lag, dtype):
+    truth = ramp((70, 41))
+    path = write(tmp_path / "a.tif", truth, transform=Affine(2, 0, 640 + 2 * lag, 0, -2, 640 - 2 * lag))
+    found, _ = run(path, Fake(), tmp_path / "p.tif", overlap=32, block_rows=32, dtype=dtype)
+    np.testing.assert_allclose(
+        found * (0.004 if dtype == "uint8" else 1), truth, atol=0.0021 if dtype == "uint8" else 1e-6
+    )
+
+
 def test_a_constant_stays_what_it_is(tmp_path):
     model = Fake(function=lambda x: np.full((len(x), *x.shape[2:]), 0.3, np.float32))
     found, told = run(write(tmp_path / "a.tif", ramp((150, 211))), model, tmp_path / "p.tif")
