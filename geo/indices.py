@@ -38,4 +38,4 @@ def brightness(bands: Mapping[str, np.ndarray]) -> np.ndarray:
         One of ``VISIBLE`` at least.
     """
     visible = [bands[name] for name in VISIBLE if name in bands]
-    return np.mean(visible, axis=0, dtype=np.float64)
+    return np.stack(visible).mean(axis=0, dtype=np.float64)

@@ -58,6 +58,8 @@ warnings.filterwarnings("ignore", category=NotGeoreferencedWarning)
 COLOURS = {"red": ColorInterp.red, "green": ColorInterp.green, "blue": ColorInterp.blue}
 #: Ways to compress, with the level that is worth its time.
 COMPRESSIONS = {"zstd": 1, "deflate": 6, "none": 0}
+#: Bytes of a pixel, all bands, up to which a row of blocks of a whole scene fits into GDAL's cache.
+_PIXEL_BYTES = 8
 _GDAL_ERRORS = (RasterioError, CPLE_BaseError)
 
 
@@ -327,7 +329,7 @@ class GeoTiffWriter:
                 tiled=True,
                 blockxsize=_block(width),
                 blockysize=_block(height),
-                interleave="pixel" if self._geobox.crs else "band",
+                interleave=self._interleave,
                 photometric="MINISBLACK",  # or GDAL takes four bands of bytes for RGB with alpha
                 alpha="NO",
                 bigtiff="IF_SAFER",
@@ -348,6 +350,16 @@ class GeoTiffWriter:
             self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
+
+    @property
+    def _interleave(self) -> str:
+        """Order of the bands in the file that is written first.
+
+        The COG driver reads band after band: blocks that hold many bands are read again for each of them as soon as
+        one row of blocks is larger than GDAL's cache.
+        """
+        many = self._cog and len(self._bands) * np.dtype(self.encoding.dtype).itemsize > _PIXEL_BYTES
+        return "pixel" if self._geobox.crs and not many else "band"
 
     def _compression(self, name: str) -> dict[str, Any]:
         """Creation options of plain tiles."""

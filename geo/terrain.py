@@ -78,6 +78,9 @@ class Terrain:
         x, y = t.a * column + t.b * row + t.c, t.d * column + t.e * row + t.f
         z = self._dem.heights(x, y, self._crs)
         east, north = self._slopes(z)
+        if step == 1:  # nodes are pixels; an interpolation would let voids grow, for 0 times NaN is NaN
+            inner = np.s_[_MARGIN : _MARGIN + window.height, _MARGIN : _MARGIN + window.width]
+            return Relief(z[inner], east[inner], north[inner])
         rows = (np.arange(window.row_off, window.row_off + window.height) + 0.5) / step - 0.5 - first_row
         columns = (np.arange(window.col_off, window.col_off + window.width) + 0.5) / step - 0.5 - first_col
         x, y = (a.astype(np.float32) for a in np.meshgrid(columns, rows))
@@ -98,7 +101,7 @@ class Terrain:
         return along * np.float32(t.a) + down * np.float32(t.d), along * np.float32(t.b) + down * np.float32(t.e)
 
 
-def open_terrain(path: str | os.PathLike, grid: GeoBox, stack: ExitStack) -> Terrain:
+def open_terrain(path: str | os.PathLike, grid: GeoBox, stack: ExitStack, *, zero: str = "auto") -> Terrain:
     """Open a DEM on a grid.
 
     Parameters
@@ -109,6 +112,8 @@ def open_terrain(path: str | os.PathLike, grid: GeoBox, stack: ExitStack) -> Ter
         In metres.
     stack : ExitStack
         Closes what is opened here.
+    zero : str
+        Whether 0 in the DEM is a ``"height"`` or a ``"void"``; ``"auto"`` decides by the ground beside it.
 
     Raises
     ------
@@ -123,7 +128,7 @@ def open_terrain(path: str | os.PathLike, grid: GeoBox, stack: ExitStack) -> Ter
         raise ValueError("the grid has no CRS")
     crs = pyproj.CRS.from_user_input(grid.crs)
     # heights stay as they are: only their differences count
-    dem = stack.enter_context(open_dem(path, geoid="none"))
+    dem = stack.enter_context(open_dem(path, geoid="none", zero=zero))
     if not _meets(dem, grid, crs):
         raise GridError(
             f"the DEM {path} lies elsewhere: its extent is {_extent(dem.src.bounds)} in {crs_name(dem.crs)}, the grid "

@@ -19,6 +19,7 @@ COMMANDS = {
     "ortho": "Orthorectify an image with its RPC and a DEM.",
     "coregister": "Register an ortho to one of another date.",
     "fuse": "Register MSS to PAN and pan-sharpen.",
+    "stack": "Add terrain, indices or another date to an image as bands.",
     "tile": "Cut an image and its labels into chips with a spatial split.",
     "chips": "Import folders of images and masks as chips.",
     "train": "Train a model from a recipe on chips.",
