@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -156,7 +157,9 @@ def report(judged: Judged, draws: Draws | None = None) -> dict[str, Any]:
     -------
     dict
         ``metrics.summary`` and ``interval`` (of ``pooled`` and ``per_image``), ``tolerant`` (precision, recall and F1
-        with the interval of F1, of outlines, centre lines and pixels within ``tolerance_px``) and ``resampling``.
+        with the interval of F1, of outlines, centre lines and pixels within ``tolerance_px``), ``without_landslide``
+        (``images`` that show none, how many of them have a ``false_alarm``, and the ``share`` of their pixels that is
+        one) and ``resampling``.
     """
     draws = draws or Draws()
     blocks = judged.blocks
@@ -169,8 +172,16 @@ def report(judged: Judged, draws: Draws | None = None) -> dict[str, Any]:
         "interval": intervals(judged.counted, blocks=blocks, draws=draws),
         "tolerance_px": judged.tolerance_px,
         "tolerant": tolerant,
+        "without_landslide": _false_alarms(judged.counted),
         "resampling": draws.facts(len(np.unique(blocks))),
     }
+
+
+def _false_alarms(counted: np.ndarray) -> dict[str, Any]:
+    """Count what is found on images without landslide."""
+    none = counted[(counted[:, 0] + counted[:, 2] == 0) & (counted.sum(axis=1) > 0)]
+    share = float(none[:, 1].sum() / none.sum()) if len(none) else math.nan
+    return {"images": len(none), "false_alarm": int((none[:, 1] > 0).sum()), **metrics.plain({"share": share})}
 
 
 def _tolerant_f1(sums: np.ndarray) -> np.ndarray:

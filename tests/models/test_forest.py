@@ -50,6 +50,7 @@ def test_pieces_and_threads_do_not_matter(monkeypatch):
     pixels = torch.randn(5000, 4)
     whole = model.votes(pixels)
     monkeypatch.setattr(forest, "_PART", 77)
+    monkeypatch.setattr(forest, "_TOGETHER", 10)
     assert torch.equal(model.votes(pixels), whole)
 
 

@@ -175,6 +175,15 @@ def test_masks_of_other_values(tmp_path, folders, values, message):
     assert not (tmp_path / "chips").exists()
 
 
+def test_an_alpha_band_beside_a_mask_is_passed_over(tmp_path, folders):
+    images, masks = folders
+    plain = mask()
+    assert cv2.imwrite(str(masks / "a00.png"), np.dstack([plain, plain, plain, np.full_like(plain, 255)]))
+    run(images, masks, "-o", tmp_path / "chips")
+    (record,) = (r for r in open_chips([tmp_path / "chips"]).records if r.id == "a00")
+    np.testing.assert_array_equal(read_chip(record)[1] == 1, plain > 0)
+
+
 def test_masks_of_another_shape_or_in_colours(tmp_path, folders):
     images, masks = folders
     save(masks / "a00.png", mask((41, 50)))

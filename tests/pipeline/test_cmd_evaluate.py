@@ -88,6 +88,29 @@ def test_pictures_that_were_trained_on_are_refused(made, tmp_path):
     assert run(made / "model.pt", "--chips", made / "chips", "--split", "val", "-o", tmp_path / "v.json").exit_code == 0
 
 
+def test_false_alarms_on_images_without_landslide(made, tmp_path):
+    """Chips 20 to 23 show none; two of them hold a bright patch that looks like one."""
+
+    def bare(number, image, label):
+        if number < 20:
+            return image, label
+        plain = np.empty_like(image)
+        plain[:] = np.nanmedian(image[:, label == 0], axis=1)[:, None, None]
+        if number % 2:
+            plain[:, 10:20, 30:40] = np.nanmedian(image[:, label == 1], axis=1)[:, None, None]
+        plain += 2e-3 * np.random.default_rng(number).random(image.shape, np.float32)
+        return plain, np.zeros_like(label)
+
+    chips = write_chips(tmp_path / "chips", ["train"] * 20 + ["test"] * 4, change=bare)
+    result = run(made / "model.pt", "--chips", chips, "-o", tmp_path / "s.json")
+    assert result.exception is None, result.output
+    found = json.loads((tmp_path / "s.json").read_text())
+    share = pytest.approx(200 / 4 / 64**2, abs=1e-5)
+    assert found["without_landslide"] == {"images": 4, "false_alarm": 2, "share": share}
+    assert found["pooled"]["f1"] == 0
+    assert found["pooled"]["recall"] is None
+
+
 def test_turned_copies_across_splits_are_refused_by_training(tmp_path):
     from made_chips import chip
 
