@@ -92,6 +92,15 @@ class CrackMask:
             self._level = max(wanted * np.iinfo(dtype).max, 1e-6)  # 0 is no crack, whatever the threshold
             if found <= {0, int(np.iinfo(dtype).max)}:
                 self.threshold = None
+            elif not many and max(found, default=0) < self._level:
+                log.warning(
+                    "%s holds values up to %d, which is %.2f of the largest %s: no pixel reaches the threshold %.2f",
+                    src.name,
+                    max(found),
+                    max(found) / np.iinfo(dtype).max,
+                    dtype,
+                    wanted,
+                )
         elif found <= {0, _UNKNOWN}:
             self._level, self.threshold = 1, None
         else:

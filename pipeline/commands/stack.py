@@ -64,10 +64,11 @@ def command(
     from geo.stack import stack
     from pipeline.provenance import track
 
-    inputs = [image, dem, before]
+    beside = [quality_path(path) for path in (image, before) if path is not None]
+    inputs = [image, dem, before, *(path for path in beside if path.exists())]
     for path in (output, quality_path(output)):
         check_free(path, overwrite=overwrite)
-        check_apart(path, [*inputs, quality_path(image), None if before is None else quality_path(before)])
+        check_apart(path, [*inputs, *beside])
     settings = {"add": add, "bands": bands, "relief_m": relief_m, "dem_zero": dem_zero, "resampling": resampling}
     with track("stack", output, inputs=inputs, settings=settings) as record:
         made = stack(

@@ -373,6 +373,15 @@ def test_what_is_no_mask_is_refused(tmp_path, values, said):
         measure_cracks(save(tmp_path / "a.tif", values))
 
 
+def test_faint_values_are_told(tmp_path, caplog):
+    mask = drawn([strip(turned(LINE, 10), 4)]).astype(np.uint8) * 5
+    with caplog.at_level("WARNING"):
+        assert len(measure_cracks(save(tmp_path / "a.tif", mask)).cracks) == 0
+    assert (
+        "holds values up to 5, which is 0.02 of the largest uint8: no pixel reaches the threshold 0.50" in caplog.text
+    )
+
+
 def test_an_inverted_mask_is_told(tmp_path, caplog):
     mask = ~drawn([strip(turned(LINE, 10), 4)])
     with caplog.at_level("WARNING"):
