@@ -185,9 +185,11 @@ def run(
                 overwrite=True,
                 progress=progress,
             )
-        except GeocrackError as error:
-            log.warning("%s is not run: %s", cell.words, error)
-            _write(cell.folder / "failed.json", {"reason": str(error)})
+        except (GeocrackError, torch.OutOfMemoryError) as error:
+            short = "the GPU's memory is too small; give a smaller batch or size, or more devices"
+            reason = str(error) if isinstance(error, GeocrackError) else short
+            log.warning("%s is not run: %s", cell.words, reason)
+            _write(cell.folder / "failed.json", {"reason": reason})
             yield cell
             continue
         if "test" not in found:

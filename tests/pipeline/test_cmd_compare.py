@@ -9,6 +9,7 @@ from pathlib import Path
 
 import cv2
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 
@@ -200,6 +201,23 @@ def test_a_row_that_cannot_be_trained_says_why_and_others_go_on(experiment, made
     assert "| Weights | not run: " in text
     assert "nothing" in text
     assert "| SVM |  |" in text
+
+
+def test_a_network_too_large_for_the_gpu_is_passed_over(experiment, tmp_path, monkeypatch):
+    real = cells_module.train
+
+    def train(recipe, *rest, **how):
+        if recipe.network.name == "linknet":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return real(recipe, *rest, **how)
+
+    monkeypatch.setattr(cells_module, "train", train)
+    result = run(experiment(), "-o", tmp_path / "results")
+    assert result.exception is None, result.output
+    assert (
+        "small; not run: the GPU's memory is too small; give a smaller batch"
+        in (tmp_path / "results/table.md").read_text()
+    )
 
 
 @pytest.mark.parametrize(
