@@ -16,7 +16,7 @@ inventory: $(READY) ## set up what is missing, then run the embedded default fro
 	snakemake --cores $(CORES) inventory
 
 test: $(READY) ## set up what is missing, then run all tests
-	python -m pytest
+	OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: $(READY) ## format, lint and types
 	ruff format --check .
