@@ -10,6 +10,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from geo.borders import Borders
+from geo.encoding import Encoding
 from geo.errors import ModelError
 from geo.image import Image
 from geo.labels import Area
@@ -17,6 +18,11 @@ from geo.windows import blend_weights, clip, slices
 from models.chips import BandStatistics
 from models.predict.grid import Windows, mirrored, weight_sums
 from models.predict.members import Ensemble
+
+#: One pixel in so many of a row is enough to learn how bands are distributed, and how far windows differ.
+_THIN = 8
+#: Columns that are finished together, a multiple of that.
+_PIECE = 2048
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Tally:
     total : float
         Sum of their probability.
     shared : int
-        Wanted pixels in more than one window.
+        Wanted pixels in more than one window, of every eighth column.
     apart : float
         Sum over these of the variance between what their windows say, weighted as they are blended.
     statistics : BandStatistics
@@ -89,7 +95,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Strip:
-    """Rows of the whole width that no window adds to any more.
+    """Rows of the whole width that no window adds to any more, as they lie on disk.
 
     Attributes
     ----------
@@ -97,9 +103,10 @@ class Strip:
         Number of the row of windows that finished it.
     top : int
         First row of pixels.
-    probability : ndarray of float32, shape (height, width)
-    spread : ndarray of float32, shape (height, width), or None
-    wanted : ndarray of bool, shape (height, width)
+    probability : ndarray, shape (height, width)
+        Encoded; there may be no row in it, where the first windows begin far before the image.
+    spread : ndarray, shape (height, width), or None
+        Encoded likewise.
     tally : Tally
     """
 
@@ -107,7 +114,6 @@ class Strip:
     top: int
     probability: np.ndarray
     spread: np.ndarray | None
-    wanted: np.ndarray
     tally: Tally
 
 
@@ -146,6 +152,8 @@ def blend(
     windows: Windows,
     shape: tuple[int, int],
     rows: range,
+    *,
+    encoding: Encoding,
     threshold: float,
 ) -> Generator[Strip]:
     """Run the models on batches and give rows as soon as no window adds to them any more.
@@ -164,6 +172,8 @@ def blend(
         Of the image.
     rows : range
         Rows of windows to finish.
+    encoding : Encoding
+        Of the strips.
     threshold : float
         Only for the tally.
 
@@ -171,46 +181,15 @@ def blend(
     ------
     Strip
     """
-    height, width = shape
-    size, step = windows.size, windows.step
-    weights = blend_weights(size, windows.overlap)
-    ramp = np.sqrt(np.diagonal(weights).astype(np.float64))  # the weights are its product with itself
-    starts, columns_ = windows.rows(height), windows.columns(width)
-    down, across = weight_sums(starts, height, ramp), weight_sums(columns_, width, ramp)
-    often_down, often_across = (weight_sums(s, n, np.ones(size)) > 1 for s, n in ((starts, height), (columns_, width)))
-    # planes: the probability, its square, and the spread of several answers
-    sums = np.zeros((2 if ensemble.size == 1 else 3, size, width), dtype=np.float32)
-    wanted = np.zeros((size, width), dtype=bool)
+    sums = _Sums(ensemble, windows, shape)
     tally = Tally()
-
-    def finished(row: int) -> Strip:
-        nonlocal tally
-        top, bottom = windows.finished(range(row, row + 1), height)
-        part = slice(top - starts[row], bottom - starts[row])
-        blended = (sums[:, part] / np.outer(down[top:bottom], across)).astype(np.float32)
-        good = wanted[part].copy()
-        values = blended[0][good]
-        if not np.isfinite(values).all():
-            raise ModelError("the model gives no number for some valid pixels; train it again")
-        tally.pixels += values.size
-        tally.total += float(values.sum(dtype=np.float64))
-        tally.above += int((values >= threshold).sum())
-        shared = good & np.logical_or.outer(often_down[top:bottom], often_across)
-        tally.shared += int(shared.sum())
-        variance = np.maximum(blended[1][shared] - blended[0][shared] ** 2, 0)
-        tally.apart += float(variance.sum(dtype=np.float64))
-        strip = Strip(row, top, blended[0], blended[2] if len(blended) > 2 else None, good, tally)
-        tally = Tally()
-        return strip
-
     current: int | None = None
     for (row, columns), tiles in batches:
         if current is not None and row != current:
             if current in rows:
-                yield finished(current)
-            for band in (*sums, wanted):
-                band[: size - step] = band[step:]
-                band[size - step :] = 0
+                yield sums.finished(current, encoding, threshold, tally)
+                tally = Tally()
+            sums.advance()
         current = row
         there = [tile for tile in tiles if tile is not None]
         own = row in rows
@@ -219,18 +198,82 @@ def blend(
             tally.skipped += len(columns) - len(there)
         if not there:
             continue
-        mean, spread = ensemble.answer(np.stack([tile.values for tile in there]))
-        planes = [mean, mean**2] + ([] if spread is None else [spread])
-        for number, tile in enumerate(there):
-            frame = Window(tile.window.col_off, 0, size, size)
-            inside = clip(frame, (size, width))
-            at, part = slices(inside), slices(inside, frame)
-            for total, plane in zip(sums, planes, strict=True):
-                total[at] += (plane[number] * weights)[part]
-            wanted[at] |= tile.wanted[part]
-            if own:
-                first = windows.overlap // 2  # each pixel once, not once in each of its windows
-                thin = (slice(first, first + step, 8),) * 2
+        sums.add(there, *ensemble.answer(np.stack([tile.values for tile in there])))
+        if own:
+            first = windows.overlap // 2  # each pixel once, not once in each of its windows
+            thin = (slice(first, first + windows.step, _THIN),) * 2
+            for tile in there:
                 tally.statistics.add(tile.values[(slice(None), *thin)], tile.wanted[thin])
     if current is not None and current in rows:
-        yield finished(current)
+        yield sums.finished(current, encoding, threshold, tally)
+
+
+class _Sums:
+    """Weighted sums over the rows of pixels that windows still add to, as wide as the image.
+
+    How far windows differ is found on every eighth column: a second sum of that many pixels would cost memory that
+    grows with the width of the scene.
+    """
+
+    def __init__(self, ensemble: Ensemble, windows: Windows, shape: tuple[int, int]):
+        self._windows, self._shape = windows, shape
+        size, (height, width) = windows.size, shape
+        self._weights = blend_weights(size, windows.overlap)
+        ramp = np.sqrt(np.diagonal(self._weights).astype(np.float64))  # the weights are its product with itself
+        self._starts, columns = windows.rows(height), windows.columns(width)
+        self._down, self._across = weight_sums(self._starts, height, ramp), weight_sums(columns, width, ramp)
+        ones = np.ones(size)
+        self._shared_down = weight_sums(self._starts, height, ones) > 1
+        self._shared_across = (weight_sums(columns, width, ones) > 1)[::_THIN]
+        self._sums = np.zeros((1 if ensemble.size == 1 else 2, size, width), dtype=np.float32)
+        self._squares = np.zeros((size, -(-width // _THIN)), dtype=np.float32)
+        self._wanted = np.zeros((size, width), dtype=bool)
+
+    def advance(self) -> None:
+        """Go down to the next row of windows."""
+        stay = self._windows.size - self._windows.step
+        for plane in (*self._sums, self._squares, self._wanted):
+            plane[:stay] = plane[self._windows.step :]
+            plane[stay:] = 0
+
+    def add(self, tiles: Sequence[Tile], mean: np.ndarray, spread: np.ndarray | None) -> None:
+        """Add what the models say of some windows of this row."""
+        size, width = self._windows.size, self._shape[1]
+        for number, tile in enumerate(tiles):
+            left = tile.window.col_off
+            frame = Window(left, 0, size, size)
+            inside = clip(frame, (size, width))
+            at, part = slices(inside), slices(inside, frame)
+            for total, answer in zip(self._sums, (mean, spread), strict=False):
+                assert answer is not None
+                total[at] += (answer[number] * self._weights)[part]
+            self._wanted[at] |= tile.wanted[part]
+            first, last = -(-max(0, left) // _THIN), -(-min(width, left + size) // _THIN)
+            thin = np.s_[:, first * _THIN - left : last * _THIN - left : _THIN]
+            self._squares[:, first:last] += mean[number][thin] ** 2 * self._weights[thin]
+
+    def finished(self, row: int, encoding: Encoding, threshold: float, tally: Tally) -> Strip:
+        """Take the rows that no later window adds to; what they hold is added to the tally."""
+        height, width = self._shape
+        top, bottom = self._windows.finished(range(row, row + 1), height)
+        rows = slice(top - self._starts[row], bottom - self._starts[row])
+        stored = [np.empty((bottom - top, width), encoding.dtype) for _ in self._sums]
+        for left in range(0, width if bottom > top else 0, _PIECE):  # pieces keep what is held in passing small
+            columns = slice(left, min(left + _PIECE, width))
+            norm = np.outer(self._down[top:bottom], self._across[columns])
+            good = np.ascontiguousarray(self._wanted[rows, columns])
+            blended = [(plane[rows, columns] / norm).astype(np.float32) for plane in self._sums]
+            values = blended[0][good]
+            if not np.isfinite(values).all():
+                raise ModelError("the model gives no number for some valid pixels; train it again")
+            tally.pixels += values.size
+            tally.total += float(values.sum(dtype=np.float64))
+            tally.above += int((values >= threshold).sum())
+            thin = slice(left // _THIN, -(-columns.stop // _THIN))
+            shared = good[:, ::_THIN] & np.logical_or.outer(self._shared_down[top:bottom], self._shared_across[thin])
+            variance = self._squares[rows, thin] / norm[:, ::_THIN] - blended[0][:, ::_THIN] ** 2
+            tally.shared += int(shared.sum())
+            tally.apart += float(np.maximum(variance[shared], 0).sum())
+            for whole, piece in zip(stored, blended, strict=True):
+                whole[:, columns] = encoding.encode(piece, good)
+        return Strip(row, top, stored[0], stored[1] if len(stored) > 1 else None, tally)

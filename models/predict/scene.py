@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -219,7 +219,7 @@ def _share(blocks: int, part: tuple[int, int] | None) -> range:
 def _keep(
     search: Search, image: Image, missing: list[int], kept: Kept, executor: Executor | None, progress: Progress
 ) -> None:
-    """Compute blocks and keep each as soon as it is finished."""
+    """Compute blocks and keep each as soon as it is finished, one at a time while the next is computed."""
 
     def computed() -> Generator[Block]:
         if executor is not None:
@@ -229,9 +229,12 @@ def _keep(
         for run in runs(missing):
             yield from blocks(search, image, run, lambda batches, total: progress(batches, "Predicting", total))
 
-    with closing(computed()) as found, closing(stream(kept.put, found, workers=1)) as stored:
-        for _ in stored:
-            pass
+    with closing(computed()) as found, ThreadPoolExecutor(1) as writer:
+        stored = writer.submit(int)
+        for block in found:
+            stored.result()
+            stored = writer.submit(kept.put, block)
+        stored.result()
 
 
 def _write(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -210,24 +209,21 @@ def blocks(
     with ExitStack() as stack:
         tiles = stack.enter_context(closing(stream(read, jobs, workers=1)))
         watched = progress(tiles, len(jobs))
-        strips = blend(watched, ensemble, windows, image.shape, rows, search.threshold)
+        strips = blend(
+            watched, ensemble, windows, image.shape, rows, encoding=search.encoding, threshold=search.threshold
+        )
         stack.enter_context(closing(strips))
         for number in numbers:
-            yield _joined(search.encoding, number, [next(strips) for _ in plan[number]])
+            yield _joined(number, [next(strips) for _ in plan[number]])
 
 
-def _joined(encoding: Encoding, number: int, strips: list[Strip]) -> Block:
+def _joined(number: int, strips: list[Strip]) -> Block:
     tally = Tally()
     for strip in strips:
         tally.join(strip.tally)
-
-    def encoded(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        # the first windows may begin so far before the image that they finish no row of it
-        return encoding.encode(values, wanted) if values.size else np.empty(values.shape, encoding.dtype)
-
-    spreads = [encoded(s.spread, s.wanted) for s in strips if s.spread is not None]
+    spreads = [s.spread for s in strips if s.spread is not None]
     spread = np.concatenate(spreads) if spreads else None
-    probability = np.concatenate([encoded(s.probability, s.wanted) for s in strips])
+    probability = np.concatenate([s.probability for s in strips])
     return Block(number, strips[0].top, probability, spread, tally)
 
 
@@ -284,10 +280,8 @@ class Kept:
         if block.spread is not None:
             arrays["spread"] = block.spread
         told = np.frombuffer(json.dumps({"top": block.top, "tally": block.tally.plain()}).encode(), np.uint8)
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, told=told, **arrays)
         with atomic(self._file(block.number), overwrite=True) as part:
-            part.write_bytes(buffer.getbuffer())
+            np.savez_compressed(part, told=told, **arrays)
 
     def get(self, number: int) -> Block:
         """Read a block.
