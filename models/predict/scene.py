@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -230,11 +230,13 @@ def _keep(
             yield from blocks(search, image, run, lambda batches, total: progress(batches, "Predicting", total))
 
     with closing(computed()) as found, ThreadPoolExecutor(1) as writer:
-        stored = writer.submit(int)
+        stored: Future[None] | None = None
         for block in found:
-            stored.result()
+            if stored is not None:
+                stored.result()
             stored = writer.submit(kept.put, block)
-        stored.result()
+        if stored is not None:
+            stored.result()
 
 
 def _write(
