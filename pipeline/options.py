@@ -107,7 +107,8 @@ def setting(section: type[BaseModel], field: str, flag: str | None = None) -> Ca
     elif typing.get_origin(kind) is tuple:
         extra |= {"type": members[0], "nargs": len(members)}
     elif typing.get_origin(kind) is list:
-        extra |= {"type": members[0], "multiple": True}
+        member = typing.get_args(members[0])[0] if typing.get_origin(members[0]) is Annotated else members[0]
+        extra |= {"type": PATH if member is Path else member, "multiple": True}
     elif kind is bool:
         flag, extra = f"{flag}/--no-{flag[2:]}", {}
     if extra.get("type") not in (PATH, str, int, float, None) and not isinstance(extra["type"], click.Choice):
@@ -120,7 +121,7 @@ def _checked(info: FieldInfo) -> Callable:
 
     def check(_ctx: click.Context, _param: click.Parameter, value: Any) -> Any:
         if value is None or value == ():
-            return None
+            return [] if info.default == [] else None
         literal = {str(m): m for m in _literals(info.annotation)}
         value = literal.get(value, value) if isinstance(value, str) else value
         try:

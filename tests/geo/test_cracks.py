@@ -98,7 +98,7 @@ def test_length_and_width_are_known_at_any_angle(folder, kind, width, angle, off
     # a strip along the pixels' rows or diagonals gains or loses a whole one: what was drawn has this width
     really = mask.sum() / (length(xy) + width * np.pi / 4)
     for name in ("width_mean_px", "width_median_px"):
-        assert row[name] == pytest.approx(really, abs=0.3)
+        assert row[name] == pytest.approx(really, abs=0.5)
         assert row[name] == pytest.approx(width, abs=0.5 + abs(really - width))
     assert row["width_max_px"] < really + 1
     assert row["free_ends"] == 2

@@ -71,7 +71,7 @@ def test_everything_at_once(scene, caplog):
         "--split", "--grow-threshold", 0.4, "--simplify-m", 3, "--smooth", 1, "--position-error-m", 4,
         "--also", "geoparquet,flatgeobuf,geojson,shapefile", "--project", "--stac",
     )  # fmt: skip
-    suffixes = [".gpkg", ".gpkg.provenance.json", ".qgz", ".stac", *SUFFIXES.values()]
+    suffixes = [".gpkg", ".gpkg.provenance.json", ".qgz", ".review", ".stac", *SUFFIXES.values()]
     assert {f.name for f in out.iterdir()} == {f"i{suffix}" for suffix in suffixes}
     (it,) = pyogrio.read_dataframe(out / "i.gpkg", layer="landslides").itertuples()
     assert it.area_m2 == 30 * 40 * 4  # grown down to 0.4
