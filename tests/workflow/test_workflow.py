@@ -177,4 +177,3 @@ def test_a_cluster_gets_each_scene_and_part_as_a_job(workplace):
     pytest.importorskip("snakemake_executor_plugin_slurm")
     done = workplace.snakemake("-n", "inventory", "--profile", "profiles/slurm", "--config", "prediction={parts: 4}")
     assert jobs(done)["predict_part"] == 4 * 6
-    assert "threads: 8" in done.stdout + done.stderr
