@@ -501,7 +501,7 @@ rule report_run:
         f"{P.benchmarks}/report.tsv"
     conda:
         "environment.yml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=1500,
     params:

@@ -231,7 +231,7 @@ class _Work:
         seeds = probability >= least  # NaN is not
         landslide = seeds if self._low is None else probability >= np.float32(self._low - _ROUNDING)
         found = measure(landslide, probability, view, sources=views, seeds=None if self._low is None else seeds)
-        reason = self.unseen.reason(window, view, landslide)
+        reason = self.unseen.reason(window, view)
         seen = [measure((view == number) & (reason == SEARCHED)) for number in range(views)]
         return found, seen, {code: measure(reason == code) for code in self.unseen.reasons}
 

@@ -12,6 +12,7 @@ import numpy as np
 import yaml
 from markupsafe import Markup
 
+from geo.stream import stream
 from pipeline import __version__
 from pipeline.report import charts, fusion, maps, numbers, tables, views
 from pipeline.report.inventory import Inventory
@@ -62,7 +63,8 @@ def content(run: RunResults) -> Content:
     album = views.Album()
     inventory = Inventory(run)
     main_map = views.main_map(run, inventory, album)
-    scenes = [views.scene_view(run, scene, album) for scene in reversed(run.scenes)]
+    drawn = stream(lambda scene: views.scene_view(run, scene, album), reversed(run.scenes), workers=2)
+    scenes = [view for _, view in drawn]
     scores = tables.scores(run)
     return Content(
         run=run,

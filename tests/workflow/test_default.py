@@ -105,7 +105,7 @@ def test_inventory_is_one_layer_without_overlaps(default, scores):
     assert polygons.area.sum() == pytest.approx(polygons.geometry.union_all().area, rel=1e-6)
     searched = gpd.read_file(file, layer="searched")
     one = scores[SCENES[-1], "svm"]["searched_km2"]
-    assert one <= searched.area_km2.sum() < 1.1 * one, "three dates over the same ground count once"
+    assert one * 0.99999 <= searched.area_km2.sum() < 1.1 * one, "three dates over the same ground count once"
 
 
 @pytest.mark.skipif(shutil.which("qgis") is None, reason="QGIS is not installed")

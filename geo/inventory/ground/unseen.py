@@ -2,8 +2,9 @@
 
 Ground without a probability was not searched: it has no data, was hidden by cloud or shadow, or nobody asked for
 it. Ground that is saturated, or that the orthorectification had to pull out of a few pixels, has a probability
-that means little: a landslide found there is one, but that none was found says nothing. So such ground counts as
-searched only where a landslide is.
+that means little: a landslide found there is kept, but that none was found says nothing, so such ground does not
+count as searched. What counts does not depend on what was found: otherwise each model would be scored on other
+ground, and where it errs only the one kind of error would count.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class Unseen:
             codes.append(STEEP)
         return codes
 
-    def reason(self, window: Window, view: np.ndarray, landslide: np.ndarray) -> np.ndarray:
+    def reason(self, window: Window, view: np.ndarray) -> np.ndarray:
         """Give each pixel of a window the code of its reason.
 
         Parameters
@@ -55,8 +56,6 @@ class Unseen:
         window : Window
         view : ndarray of int, shape (height, width)
             Number of the view that decides; -1 where none does.
-        landslide : ndarray of bool, shape (height, width)
-            Ground that was found to be landslide counts as searched.
 
         Returns
         -------
@@ -64,18 +63,18 @@ class Unseen:
             ``SEARCHED``, or 1 + the index in ``REASONS``.
         """
         code = np.where(view < 0, NODATA, SEARCHED).astype(np.uint8)
-        self._by_quality(window, view, landslide, code)
+        self._by_quality(window, view, code)
         if self._evidence.terrain is not None:
-            self._by_stretch(window, view, landslide, code)
+            self._by_stretch(window, view, code)
         return code
 
-    def _by_quality(self, window: Window, view: np.ndarray, landslide: np.ndarray, code: np.ndarray) -> None:
+    def _by_quality(self, window: Window, view: np.ndarray, code: np.ndarray) -> None:
         open_ = view < 0  # no reason better than "nodata" yet
         for number in self._mosaic.order:
             image = self._evidence.images.get(number)
             if image is None:
                 continue
-            decides = (view == number) & ~landslide
+            decides = view == number
             if not (open_.any() or decides.any()):
                 continue
             flags = image.flags(window)
@@ -86,7 +85,7 @@ class Unseen:
             code[told & (flags & int(Quality.CLOUD) > 0)] = CLOUD
             open_ &= ~told
 
-    def _by_stretch(self, window: Window, view: np.ndarray, landslide: np.ndarray, code: np.ndarray) -> None:
+    def _by_stretch(self, window: Window, view: np.ndarray, code: np.ndarray) -> None:
         zeniths = [v.view_zenith for v in self._mosaic.views]
         terrain = self._evidence.terrain
         if terrain is None or not any(zeniths):
@@ -95,7 +94,7 @@ class Unseen:
         for number, told in enumerate(self._mosaic.views):
             if told.view_zenith:
                 wide = stretch(relief.east, relief.north, told.view_zenith, told.view_azimuth) > self._stretch
-                code[(view == number) & ~landslide & wide & (code == SEARCHED)] = STEEP
+                code[(view == number) & wide & (code == SEARCHED)] = STEEP
 
 
 def stretch(east: np.ndarray, north: np.ndarray, zenith: float, azimuth: float | None) -> np.ndarray:
