@@ -17,7 +17,7 @@ from geo.encoding import Encoding
 from geo.errors import GeocrackError
 from geo.masks import QUALITY, Quality, quality_path
 from geo.raster import GeoTiffWriter
-from geo.stream import OncePerProcess, cpus, give_back_memory, stream
+from geo.stream import OncePerProcess, cpus, give_back_memory, keep_memory, stream
 from geo.windows import blocks
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def write_windows(
     quality = quality_path(output)
     height, width = grid.shape
     good = 0
+    keep_memory()
     with (
         together(Path(output), quality),
         GeoTiffWriter(

@@ -9,6 +9,7 @@ import platform
 import resource
 import shlex
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,14 +75,15 @@ def track(
     from geo.atomic import atomic, check_apart
 
     check_apart(output, inputs)
+    hashes = _Hashes([os.fspath(p) for p in inputs if p is not None])
     start = time.monotonic()
     record: dict[str, Any] = {"step": step, "product": Path(output).name, "results": {}}
     yield record
-    seconds = time.monotonic() - start  # the work's, without hashing what it read
+    seconds = time.monotonic() - start
     peak_memory = _peak_memory()
     record |= {
         "command": shlex.join(["geocrack", *sys.argv[1:]]),
-        "inputs": [{"path": os.fspath(p), "sha256": sha256(p)} for p in inputs if p is not None],
+        "inputs": hashes.told(),
         "settings": dict(settings),
         "versions": {"geocrack": __version__, "python": platform.python_version(), **_versions()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -90,6 +92,30 @@ def track(
     }
     with atomic(provenance_path(output), overwrite=True) as part:
         part.write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+class _Hashes:
+    """Hashes of files, made beside the work; a work that fails does not wait for them."""
+
+    def __init__(self, paths: Sequence[str]):
+        self._paths, self._found = paths, [""] * len(paths)
+        self._failure: OSError | None = None
+        self._thread = threading.Thread(target=self._hash, daemon=True)
+        self._thread.start()
+
+    def _hash(self) -> None:
+        try:
+            for number, path in enumerate(self._paths):
+                self._found[number] = sha256(path)
+        except OSError as error:
+            self._failure = error
+
+    def told(self) -> list[dict[str, str]]:
+        """Wait for them, and give paths and hashes."""
+        self._thread.join()
+        if self._failure is not None:
+            raise self._failure
+        return [{"path": p, "sha256": h} for p, h in zip(self._paths, self._found, strict=True)]
 
 
 def _peak_memory() -> int:

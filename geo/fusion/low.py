@@ -14,6 +14,8 @@ from geo.ortho.warp import KERNELS, resample
 
 #: MSS pixels that cubic interpolation looks at on each side, and that stand in for nodata beside them.
 _CUBIC = 2 * (KERNELS["cubic"][1] + 1) + 1
+#: Weight that good PAN pixels must have in the mean that stands for a pixel of MSS; a quarter is left at a corner.
+_KNOWN = 0.2
 #: MSS pixels up to which positions are rounded, so that they differ from an affine by no more.
 _ROUNDING = 0.02
 
@@ -57,13 +59,39 @@ def pyramid(around: Around) -> np.ndarray:
     This is a level of the generalised Laplacian pyramid. Whatever sampling and interpolation do to MSS they do to
     this image too, so that it does not enter the detail.
     """
-    blurred = mtf.lowpass(around.pan, around.pan_valid, around.sigma)
+    coarse, known = _coarse(around)
+    low, good = resample(coarse[None], known, around.col, around.row, "cubic")
+    pan_low, valid = low[0], around.inner(around.pan_valid)
+    if not good.all():  # at the scene's edges there is nothing to interpolate between: the blurred image stands in
+        missing = valid & ~good
+        at = _box(missing)
+        pan_low[at] = np.where(missing[at], _gaussian_at(around, at), pan_low[at])
+    return pan_low if valid.all() else np.where(valid, pan_low, np.float32(np.nan))
+
+
+def _box(some: np.ndarray) -> tuple[slice, slice]:
+    """Smallest part of an array that holds all that is true."""
+    rows, cols = (np.flatnonzero(some.any(axis=axis)) for axis in (1, 0))
+    return (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)) if len(rows) else (slice(0), slice(0))
+
+
+def _gaussian_at(around: Around, at: tuple[slice, slice]) -> np.ndarray:
+    """Give what ``gaussian`` gives in a part of the window, without the rest."""
+    margin, reach = around.margin, mtf.reach_px(around.sigma)
+    wide = tuple(slice(s.start + margin - reach, s.stop + margin + reach) for s in at)
+    inner = tuple(slice(reach, reach + s.stop - s.start) for s in at)
+    blurred: np.ndarray = mtf.lowpass(around.pan[wide], around.pan_valid[wide], around.sigma)[inner]
+    return blurred
+
+
+def _coarse(around: Around) -> tuple[np.ndarray, np.ndarray]:
+    """PAN as MSS would have seen it, on MSS's grid, and where it is known."""
     col, row = _centres(around)
+    if col.shape[0] == row.shape[1] == 1:
+        return mtf.degrade(around.pan, around.pan_valid, col[0], row[:, 0], around.sigma, least=_KNOWN)
+    blurred = mtf.lowpass(around.pan, around.pan_valid, around.sigma)
     coarse, known = resample(blurred[None], around.pan_valid, col, row, "cubic")
-    low, good = resample(coarse, known, around.col, around.row, "cubic")
-    # at the scene's edges, where there is nothing to interpolate between, the blurred image stands in
-    pan_low = np.where(good, low[0], around.inner(blurred))
-    return np.where(around.inner(around.pan_valid), pan_low, np.float32(np.nan))
+    return coarse[0], known
 
 
 def _centres(around: Around) -> tuple[np.ndarray, np.ndarray]:

@@ -72,7 +72,13 @@ def _blur(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def degrade(
-    values: np.ndarray, valid: np.ndarray, col: np.ndarray, row: np.ndarray, sigma: float
+    values: np.ndarray,
+    valid: np.ndarray,
+    col: np.ndarray,
+    row: np.ndarray,
+    sigma: float,
+    *,
+    least: float = 1 - TOLERANCE,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Blur an image and sample it on a coarser grid, in one step and at any positions.
 
@@ -84,13 +90,15 @@ def degrade(
         Where the columns and rows of the coarser grid lie, in GDAL pixel coordinates.
     sigma : float
         Standard deviation in pixels of ``values``.
+    least : float
+        Weight that good pixels must have together; they count as if they had all of it.
 
     Returns
     -------
     values : ndarray of float32, shape (rows, cols)
         NaN where not good.
     good : ndarray of bool
-        False where nodata or the outside has a weight over ``TOLERANCE``.
+        False where good pixels have less weight.
     """
     shape = len(row), len(col)
     total, weight = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -103,7 +111,7 @@ def degrade(
         total,
         weight,
     )
-    good = weight >= 1 - TOLERANCE
+    good = weight >= least
     if good.all():
         return total / weight, good
     return np.where(good, total / np.where(good, weight, 1), np.float32(np.nan)), good
