@@ -103,7 +103,8 @@ def band_response(
         name = sensor if satellite == sensor else f"{satellite} {sensor}"
         raise ProductError(
             f"the spectral response of {band} of {name} is not known, nor are its limits; 6S needs one of them: "
-            f"choose dos1 or cost (published are blue, green, red and nir of {', '.join(known)})"
+            "give wavelengths_um for an image pair of your own, or choose dos1 or cost "
+            f"(published are blue, green, red and nir of {', '.join(known)})"
         )
     low, high = (1000 * limit for limit in limits_um)
     return flat_response(low, high), f"box {low:g}-{high:g} nm (no published response)"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import os
 import re
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from geo.errors import ConfigError
 from geo.settings import Section, explain, read_yaml
@@ -30,18 +31,28 @@ def _expanded(path: Path) -> Path:
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 
 
+def _as_text(time: Any) -> Any:
+    """Write a time that YAML has read without quotes as it was written."""
+    return time.isoformat() if isinstance(time, datetime) else time
+
+
 class Generic(Section):
     """An image pair that is no known product: any raster with RPC or a geotransform."""
 
     mss: FilePath = Field(description="Multispectral raster with RPC or a geotransform.")
     pan: FilePath | None = Field(None, description="Panchromatic raster; without one nothing is fused.")
     bands: list[str] = Field(["blue", "green", "red", "nir"], description="Names of the MSS bands, in file order.")
-    acquired: str | None = Field(None, description="Time of the image, ISO 8601 with zone.")
+    acquired: Annotated[str | None, BeforeValidator(_as_text)] = Field(
+        None, description="Time of the image, ISO 8601 with zone."
+    )
     sensor: str = Field("generic", description="Name for the inventory's attribute.")
     bit_depth: int | None = Field(None, description="Bits of a digital number; the highest value is saturated.")
     gain: list[float] | None = Field(None, description="Gain of each band, MSS bands then PAN, W m-2 sr-1 um-1 per DN.")
     bias: list[float] | None = Field(None, description="Bias of each band, MSS bands then PAN, W m-2 sr-1 um-1.")
     esun: list[float] | None = Field(None, description="Solar irradiance, MSS bands then PAN, W m-2 um-1.")
+    wavelengths_um: list[tuple[float, float]] | None = Field(
+        None, description="Where each band begins and ends, um, MSS bands then PAN; 6S needs it."
+    )
     sun_zenith: float | None = Field(None, description="Sun's zenith angle in degrees; computed where absent.")
     scale: float = Field(1e-4, gt=0, description="Factor from DN to reflectance where no gain is given.")
 

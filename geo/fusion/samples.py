@@ -18,7 +18,7 @@ from geo.fusion.pair import Pair, spread_windows
 from geo.fusion.statistics import Statistics
 from geo.fusion.wald import degrade
 from geo.fusion.window import Around, aligned
-from geo.masks import seen
+from geo.masks import measured
 from geo.ortho.dem import apply
 from geo.ortho.warp import reach
 from geo.stream import stream
@@ -192,7 +192,7 @@ def sample(pair: Pair, window: Window, *, margin: int) -> Sample:
         sigma=pair.sigma,
     )
     pan_low, mss, good = pair.patches(window)
-    shown = around.inner(pan_valid & seen(pan_flags))
+    shown = around.inner(pan_valid & measured(pan_flags))
     return Sample(around, rim, shown, mss, pan_low, good, col, row)
 
 

@@ -23,8 +23,8 @@ from geo.sensors.scene import Image, Scene, data_bands
 class GenericProduct:
     """What the user says of a pair of images; the fields are those of the configuration's section of this name.
 
-    ``gain``, ``bias`` and ``esun`` hold a value for each MSS band and then one for PAN. Without a gain the
-    images are taken as reflectance, ``DN * scale``, or by the scale and offset tags where they have any.
+    ``gain``, ``bias``, ``esun`` and ``wavelengths_um`` hold a value for each MSS band and then one for PAN. Without a
+    gain the images are taken as reflectance, ``DN * scale``, or by the scale and offset tags where they have any.
     """
 
     mss: str | os.PathLike
@@ -36,6 +36,7 @@ class GenericProduct:
     gain: Sequence[float] | None = None
     bias: Sequence[float] | None = None
     esun: Sequence[float] | None = None
+    wavelengths_um: Sequence[tuple[float, float]] | None = None
     sun_zenith: float | None = None
     scale: float = 1e-4
 
@@ -100,6 +101,14 @@ def _check(product: GenericProduct, bands: tuple[str, ...]) -> None:
             wrong.append(f"{name} has {len(values)} values, expected {len(order)} ({', '.join(order)})")
         elif values is not None and not all(math.isfinite(v) and (v > 0 or name == "bias") for v in values):
             wrong.append(f"{name} is {list(values)}, expected {'finite' if name == 'bias' else 'positive'} numbers")
+    limits = product.wavelengths_um
+    if limits is not None and len(limits) != len(order):
+        wrong.append(f"wavelengths_um has {len(limits)} pairs, expected {len(order)} ({', '.join(order)})")
+    elif limits is not None and not all(0.2 <= low < high <= 20 for low, high in limits):
+        wrong.append(
+            f"wavelengths_um is {[list(pair) for pair in limits]}, expected the shorter and the longer limit of each "
+            "band in micrometres, such as [0.45, 0.52]"
+        )
     if product.gain is None:
         wrong += [f"{name} is given without gain" for name in ("bias", "esun") if getattr(product, name) is not None]
     else:
@@ -153,6 +162,7 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
             bias=tuple(float(v) for v in product.bias[part]) if product.bias is not None else (0.0,) * len(gain),
             esun=tuple(float(v) for v in product.esun[part]),
             calibration_source="given",
+            wavelengths_um=None if product.wavelengths_um is None else tuple(product.wavelengths_um[part]),
         )
     if scales != {(1.0, 0.0)}:
         if len(scales) > 1:

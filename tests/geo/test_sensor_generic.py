@@ -159,3 +159,15 @@ def test_real_pleiades_pair():
     theirs = rpb.read(folder / "PHR1B_ventoux_PAN_left.RPB").to_dict()
     for term, value in scene.images["pan"].rpcs.to_dict().items():
         np.testing.assert_allclose(value, theirs[term], rtol=1e-12, err_msg=term)
+
+
+def test_limits_of_bands_are_dealt_to_mss_and_pan(mss, pan):
+    limits = [(0.45, 0.52), (0.52, 0.59), (0.63, 0.69), (0.77, 0.89), (0.45, 0.9)]
+    given = {"gain": [0.2] * 5, "esun": [1900] * 5, "acquired": "2015-08-05T03:50:02Z"}
+    scene = scene_of(GenericProduct(mss, pan, wavelengths_um=limits, **given))
+    assert scene.images["mss"].wavelengths_um == tuple(limits[:4])
+    assert scene.images["pan"].wavelengths_um == (limits[4],)
+    with pytest.raises(ProductError, match=r"wavelengths_um has 4 pairs, expected 5 \(blue, green, red, nir, pan\)"):
+        scene_of(GenericProduct(mss, pan, wavelengths_um=limits[:4], **given))
+    with pytest.raises(ProductError, match="expected the shorter and the longer limit of each band in micrometres"):
+        scene_of(GenericProduct(mss, pan, wavelengths_um=[*limits[:4], (450, 900)], **given))

@@ -213,3 +213,13 @@ def test_the_schema_is_printed():
         [sys.executable, "-W", "error", "-m", "pipeline.config"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["properties"]["tiling"]["$ref"] == "#/$defs/Tiling"
+
+
+def test_a_time_without_quotes_is_read_as_written(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "run: own\nscenes:\n  - name: a\n    product: {mss: a.tif, pan: p.tif, acquired: 2015-08-05T03:50:02+08:00}\n"
+        "training: {model: m.pt}\northo: {dem: d.tif}\n"
+    )
+    product = config.load(path).scenes[0].product
+    assert product.acquired == "2015-08-05T03:50:02+08:00"
