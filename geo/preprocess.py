@@ -214,18 +214,24 @@ def preprocess(
         compress=compress,
         progress=lambda windows, total: progress(windows, "fuse", total),
     )
+    for image in (pan, mss):  # who looks at the product now looks elsewhere than where the fusion ended
+        if isinstance(image, Cached):
+            image.forget()
+    give_back_memory()
     return Preprocessed(fused, registration, made)
 
 
 def _registered(pan: Source, mss: Source, settings: Settings, threads: int | None) -> Registration:
     """Measure the displacement; what tie points were measured on is forgotten afterwards."""
-    if isinstance(pan, Cached):  # tie points are small, and lie far apart
-        pan = Cached(pan.source, size=256, megabytes=_TIE_POINTS_MB)
     try:
-        return register(pan, mss, gain=settings.gain, threads=threads)
+        return register(scattered(pan, _TIE_POINTS_MB), mss, gain=settings.gain, threads=threads)
     finally:
-        del pan
         give_back_memory()
+
+
+def scattered(image: Source, megabytes: int = 64) -> Source:
+    """See an image of ``Orthos`` as small windows that lie far apart are read best: less is made around each."""
+    return Cached(image.source, size=256, megabytes=megabytes) if isinstance(image, Cached) else image
 
 
 def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | None, progress: Progress) -> Orthos:

@@ -91,9 +91,20 @@ def open_dataset(path: str | os.PathLike) -> rasterio.DatasetReader:
     if file.is_file() and file.stat().st_size == 0:
         raise RasterError(f"{file} is empty (0 bytes); expected a raster: copy or download it again")
     try:
-        return rasterio.open(file)
+        opened = rasterio.open(file)
     except RasterioError as error:
         raise RasterError(f"{file} cannot be read as a raster ({_first(error)}); expected a GeoTIFF") from error
+    if opened.driver == "PNG" and file.is_file():
+        _check_whole_png(file)
+    return opened
+
+
+def _check_whole_png(path: Path) -> None:
+    """Raise where a PNG ends too early: GDAL reads what is missing as black and says nothing."""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, path.stat().st_size - 4096))
+        if b"IEND" not in stream.read():
+            raise RasterError(f"{path} is truncated or damaged (its end is missing); copy or download it again")
 
 
 @contextmanager

@@ -208,6 +208,11 @@ class Cached:
         valid = (flags & np.uint8(Quality.NODATA)) == 0
         return physical(stored, valid, *([number] * len(stored) for number in self._scaling)), valid, flags
 
+    def forget(self) -> None:
+        """Let go of all that is kept."""
+        with self._lock:
+            self._blocks.clear()
+
     @property
     def _scaling(self) -> tuple[float, float]:
         return self.encoding.scale, self.encoding.offset

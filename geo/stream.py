@@ -20,9 +20,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
-#: Parameters of GNU's mallopt, and the size from which arrays still go back at once.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_KEPT_BYTES = 256 * 2**20
+#: Parameters of GNU's mallopt, the size from which arrays still go back at once, and heaps that threads share.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
+_KEPT_BYTES, _HEAPS = 64 * 2**20, 2
 
 
 def cpus(wanted: int | None = None) -> int:
@@ -92,12 +92,14 @@ def keep_memory() -> None:
     """Let what a window frees be taken by the next one, instead of going back to the system each time.
 
     By default GNU's C library returns large arrays at once, and the system then clears the same pages again for every
-    window: half of its time in a fusion. ``give_back_memory`` returns them when the work is done.
+    window: half of its time in a fusion. Threads share few heaps, so that what is kept does not grow with their
+    number. ``give_back_memory`` returns it when the work is done.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
         library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
+        library.mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 def give_back_memory() -> None:

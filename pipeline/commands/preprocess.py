@@ -76,7 +76,7 @@ def command(
     from geo.fusion import method as known_method
     from geo.fusion.check import check
     from geo.masks import quality_path
-    from geo.preprocess import preprocess
+    from geo.preprocess import preprocess, scattered
     from geo.sensors import open_product
     from pipeline.fusion_evaluation import check_path
     from pipeline.provenance import track
@@ -122,7 +122,7 @@ def command(
             write_residual_map(made.registration, points, overwrite=overwrite)
         summary = made.registration.summary() if made.registration else NOT_ASKED
         part.write_text(json.dumps(summary, indent=2) + "\n")
-        pan, mss = made.orthos.images["pan"], made.orthos.images["mss"]
+        pan, mss = (scattered(made.orthos.images[key]) for key in ("pan", "mss"))
         found = None
         if look:
             found = check(output, mss, pan, made.registration, gain=given["mtf_gain"], threads=threads)

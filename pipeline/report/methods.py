@@ -23,8 +23,9 @@ def methods(run: RunResults) -> list[str]:
     settings = run.settings
     said = [_scenes(run)]
     if any(scene.facts for scene in run.scenes):
-        said.append("Digital numbers were calibrated to top-of-atmosphere reflectance.")
-    said += [_geometry(settings), _fusion(run), _training(run), _polygons(settings)]
+        said.append(_calibration(settings))
+    said += [_geometry(settings), _fusion(run), _training(run), _reviews(settings), _prediction(settings)]
+    said.append(_polygons(settings))
     return [sentence for sentence in said if sentence]
 
 
@@ -38,6 +39,17 @@ def _scenes(run: RunResults) -> str:
     return (
         f"{_word(count).capitalize()} scene{'s' * (count != 1)}{kind} ({days}) {'were' if count != 1 else 'was'} used."
     )
+
+
+def _calibration(settings: dict[str, Any]) -> str:
+    section = settings.get("reflectance") or {}
+    level = {
+        "dos1": "surface reflectance by dark-object subtraction (DOS1)",
+        "cost": "surface reflectance by dark-object subtraction with the COST transmittance",
+        "6s": f"surface reflectance by 6S (aerosol optical thickness {section.get('aot', 0):g} at 550 nm)",
+    }.get(section.get("level", "toa"), "top-of-atmosphere reflectance")
+    clouds = "; clouds and their shadows were masked" if section.get("clouds") else ""
+    return f"Digital numbers were calibrated to {level}{clouds}."
 
 
 def _geometry(settings: dict[str, Any]) -> str:
@@ -78,6 +90,21 @@ def _training(run: RunResults) -> str:
     )
 
 
+def _reviews(settings: dict[str, Any]) -> str:
+    files = sum(len(scene.get("reviews") or ()) for scene in settings.get("scenes") or ())
+    if not files:
+        return ""
+    return (
+        f"What persons judged in {_word(files)} review{'s' * (files != 1)} of earlier inventories was trained on too, "
+        "so scores flatter where the scored ground was reviewed."
+    )
+
+
+def _prediction(settings: dict[str, Any]) -> str:
+    looks = (settings.get("prediction") or {}).get("augment") == "d4"
+    return "Probabilities are means of eight looks at each window, turned and mirrored." if looks else ""
+
+
 def _polygons(settings: dict[str, Any]) -> str:
     section = settings.get("vectorization")
     if not section:
@@ -85,9 +112,13 @@ def _polygons(settings: dict[str, Any]) -> str:
     threshold = "the model's own threshold" if section.get("threshold") is None else f"{section['threshold']:g}"
     views = {"newest": "the newest valid view", "nadir": "the view nearest to nadir"}
     view = views.get(section["prefer"], "one view")
+    low = section.get("grow_threshold")
+    grown = f", grown down to {low:g}" if low is not None else ""
+    cut = ", merged scars were cut apart along divides" if section.get("split") else ""
     return (
-        f"Ground with a probability of at least {threshold} became polygons ({section['connectivity']}-connected), "
-        f"those under {section['min_area_m2']:g} m² were left out, and where scenes overlap {view} decided."
+        f"Ground with a probability of at least {threshold}{grown} became polygons "
+        f"({section['connectivity']}-connected){cut}, those under {section['min_area_m2']:g} m² were left out, "
+        f"and where scenes overlap {view} decided."
     )
 
 

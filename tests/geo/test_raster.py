@@ -371,3 +371,16 @@ def test_the_compiled_encoding_is_numpy_s(values, valid, encoding):
     back = encoding.decode(encoding.encode(values, valid), valid)
     if encoding.nodata is not None:
         np.testing.assert_array_equal(np.isnan(back[0]), ~good.all(axis=0))
+
+
+def test_a_truncated_png_is_refused_when_it_is_opened(tmp_path):
+    # GDAL would read its lower part as black
+    path = tmp_path / "cut.png"
+    values = np.random.default_rng(0).integers(0, 255, (3, 64, 64), "uint8")
+    with rasterio.open(path, "w", driver="PNG", width=64, height=64, count=3, dtype="uint8") as dst:
+        dst.write(values)
+    with open_raster(path) as src:
+        assert (src.read() == values).all()
+    path.write_bytes(path.read_bytes()[:-2000])
+    with pytest.raises(RasterError, match=r"cut\.png is truncated .*its end is missing"), open_raster(path):
+        pass
