@@ -166,7 +166,8 @@ def normalise(images: torch.Tensor, mean: Sequence[float], std: Sequence[float])
     """
     centre = torch.tensor(mean, dtype=images.dtype)[:, None, None]
     spread = torch.tensor(std, dtype=images.dtype)[:, None, None]
-    return torch.nan_to_num((images - centre) / spread, nan=0.0, posinf=0.0, neginf=0.0)
+    # in place: fresh memory for each step took a tenth of the time of a light network
+    return (images - centre).div_(spread).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def save(
