@@ -108,7 +108,10 @@ def setting(section: type[BaseModel], field: str, flag: str | None = None) -> Ca
         extra |= {"type": members[0], "nargs": len(members)}
     elif typing.get_origin(kind) is list:
         member = typing.get_args(members[0])[0] if typing.get_origin(members[0]) is Annotated else members[0]
-        extra |= {"type": PATH if member is Path else member, "multiple": True}
+        if typing.get_origin(member) is tuple:
+            extra |= {"type": typing.get_args(member)[0], "nargs": len(typing.get_args(member)), "multiple": True}
+        else:
+            extra |= {"type": PATH if member is Path else member, "multiple": True}
     elif kind is bool:
         flag, extra = f"{flag}/--no-{flag[2:]}", {}
     if extra.get("type") not in (PATH, str, int, float, None) and not isinstance(extra["type"], click.Choice):

@@ -235,6 +235,7 @@ def _keep(
             if stored is not None:
                 stored.result()
             stored = writer.submit(kept.put, block)
+            del block  # or it would be held until the next one is there
         if stored is not None:
             stored.result()
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -214,17 +215,21 @@ def blocks(
         )
         stack.enter_context(closing(strips))
         for number in numbers:
-            yield _joined(number, [next(strips) for _ in plan[number]])
+            top, bottom = windows.finished(plan[number], image.shape[0])
+            yield _joined(number, top, bottom, islice(strips, len(plan[number])))
 
 
-def _joined(number: int, strips: list[Strip]) -> Block:
+def _joined(number: int, top: int, bottom: int, strips: Iterable[Strip]) -> Block:
+    """Lay strips into one block as they come, so that none is held twice."""
     tally = Tally()
+    layers: list[np.ndarray] = []
     for strip in strips:
         tally.join(strip.tally)
-    spreads = [s.spread for s in strips if s.spread is not None]
-    spread = np.concatenate(spreads) if spreads else None
-    probability = np.concatenate([s.probability for s in strips])
-    return Block(number, strips[0].top, probability, spread, tally)
+        found = [strip.probability] if strip.spread is None else [strip.probability, strip.spread]
+        layers = layers or [np.empty((bottom - top, rows.shape[1]), rows.dtype) for rows in found]
+        for layer, rows in zip(layers, found, strict=True):
+            layer[strip.top - top : strip.top - top + len(rows)] = rows
+    return Block(number, top, layers[0], layers[1] if len(layers) > 1 else None, tally)
 
 
 @lru_cache(maxsize=4)
