@@ -29,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 CRS, LEFT, TOP = "EPSG:32648", 400_000.0, 3_400_000.0
 #: Brightest band under which a pixel is taken for empty; JPEG leaves traces there.
 BLACK = 12
+#: Side of the blocks that intervals are made of: the scene is 213 m wide, and needs ten of them or more.
+BLOCK_M = 25
 
 
 def averaged(path: Path, factor: int, band: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -88,7 +90,7 @@ def main(data: Path, model: Path, gsd: float, resolution: float, output: Path) -
     geocrack("predict", image, "--model", model, "-o", output / "probability.tif")
     geocrack("vectorize", output / "probability.tif", "-o", output / "inventory.gpkg", "--min-area-m2", 10)
     options = ["--truth", mask, "--image", image, "--probability", output / "probability.tif"]
-    geocrack("score", output / "inventory.gpkg", *options, "-o", output / "metrics.json")
+    geocrack("score", output / "inventory.gpkg", *options, "--block-m", BLOCK_M, "-o", output / "metrics.json")
     found = json.loads((output / "metrics.json").read_text())
     click.echo(json.dumps({"pixel_m": pixel, "pixels": found["pixels"], "objects": found["objects"]}, indent=2))
 

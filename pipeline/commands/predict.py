@@ -12,6 +12,9 @@ from pipeline import config, options
 
 log = logging.getLogger(__name__)
 
+#: Windows that differ by more say that the model is not sure of its ground: 0.008 where it is like the training's.
+UNSURE_APART = 0.04
+
 
 @click.command("predict")
 @click.argument("image", type=options.PATH)
@@ -141,6 +144,13 @@ def command(
             found["overlap_px"],
             apart,
         )
+        if apart > UNSURE_APART:
+            log.warning(
+                "%s: what the model says of a pixel hangs on the window it is seen in (%.2f rms): the ground is unlike "
+                "that of its training, or windows are too small; train on ground like this, or try a larger --overlap",
+                image,
+                apart,
+            )
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

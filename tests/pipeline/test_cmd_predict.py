@@ -96,6 +96,15 @@ def test_the_probability_carries_scene_and_model(tmp_path, image, network):
     assert record["settings"]["overlap"] == 32
 
 
+def test_windows_that_contradict_each_other_are_told(tmp_path, image, network, monkeypatch):
+    output = tmp_path / "p.tif"
+    for limit, told in ((1.0, False), (0.0, True)):
+        monkeypatch.setattr("pipeline.commands.predict.UNSURE_APART", limit)
+        result = run(image, "--model", network, "-o", output, "--overlap", 32, "--threads", 1, "--overwrite")
+        assert ("hangs on the window it is seen in" in result.output) == told
+        assert "fused.tif" in result.output or not told
+
+
 def test_a_window_is_what_the_network_says_of_it(tmp_path, image, network):
     run(image, "--model", network, "-o", tmp_path / "p.tif", "--overlap", 0, "--dtype", "float32")
     with rasterio.open(tmp_path / "p.tif") as dst, rasterio.open(image) as src:
