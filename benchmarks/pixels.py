@@ -36,7 +36,9 @@ def measured(recipe: str, changes: Sequence[str], folder: Path, side: int) -> di
     from models.evaluation import evaluate
 
     settings = recipes.load(recipe, changes)
-    data = gather(settings, [folder])  # type: ignore[arg-type] - a pixel recipe
+    if not isinstance(settings, recipes.PixelClassifier):
+        raise click.ClickException(f"{recipe} is no recipe of a pixel classifier")
+    data = gather(settings, [folder])
     chooses, scored = ([r for i, r in enumerate(data.val.records) if i % 2 == part] for part in (0, 1))
     both = []
     for records in (chooses, scored):
@@ -44,9 +46,9 @@ def measured(recipe: str, changes: Sequence[str], folder: Path, side: int) -> di
         part.__dict__.update(data.val.__dict__, records=records, _kept={})
         both.append(part)
     data = replace(data, val=both[0])
-    fit = forest.fit if settings.network.name == "forest" else svm.fit  # type: ignore[union-attr]
+    fit = forest.fit if settings.network.name == "forest" else svm.fit
     start = time.perf_counter()
-    module, _ = fit(settings, data, seed=0)  # type: ignore[arg-type]
+    module, _ = fit(settings, data, seed=0)
     seconds = time.perf_counter() - start
     place = torch.device("cpu")
     threshold, _ = metrics.best_threshold(

@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from geo.errors import ModelError, unknown_name
+from geo.indices import DIFFERENCES
 
 #: Weights of the bands above and below the line.
 INDICES: dict[str, tuple[dict[str, float], dict[str, float]]] = {
-    "ndvi": ({"nir": 1, "red": -1}, {"nir": 1, "red": 1}),
-    "ndwi": ({"green": 1, "nir": -1}, {"green": 1, "nir": 1}),
+    **{name: ({a: 1, b: -1}, {a: 1, b: 1}) for name, (a, b) in DIFFERENCES.items()},
     "bare": ({"red": 1, "blue": -1}, {"red": 1, "blue": 1}),  # bare ground is redder than plants and water
     "excess-green": ({"green": 2, "red": -1, "blue": -1}, {"red": 1, "green": 1, "blue": 1}),
     "green-red": ({"green": 1, "red": -1}, {"green": 1, "red": 1}),

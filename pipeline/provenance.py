@@ -99,7 +99,7 @@ class _Hashes:
 
     def __init__(self, paths: Sequence[str]):
         self._paths, self._found = paths, [""] * len(paths)
-        self._failure: OSError | None = None
+        self._failure: Exception | None = None
         self._thread = threading.Thread(target=self._hash, daemon=True)
         self._thread.start()
 
@@ -107,7 +107,7 @@ class _Hashes:
         try:
             for number, path in enumerate(self._paths):
                 self._found[number] = sha256(path)
-        except OSError as error:
+        except Exception as error:  # told where the hashes are asked for, whatever it is
             self._failure = error
 
     def told(self) -> list[dict[str, str]]:

@@ -96,3 +96,16 @@ def test_no_command_replaces_what_it_reads(tmp_path):
     ):
         pytest.fail("the work began")
     assert dem.read_text() == "heights"
+
+
+def test_a_hash_that_fails_for_whatever_reason_is_no_empty_one(tmp_path, monkeypatch):
+    source, product = tmp_path / "in.bin", tmp_path / "out.bin"
+    source.write_bytes(b"abc")
+
+    def fails(path):
+        raise ValueError("odd")
+
+    monkeypatch.setattr("pipeline.provenance.sha256", fails)
+    with pytest.raises(ValueError, match="odd"), track("step", product, inputs=[source], settings={}):
+        product.write_bytes(b"x")
+    assert not provenance_path(product).exists()
