@@ -221,14 +221,17 @@ def blocks(
 
 def _joined(number: int, top: int, bottom: int, strips: Iterable[Strip]) -> Block:
     """Lay strips into one block as they come, so that none is held twice."""
-    tally = Tally()
+    tally, filled = Tally(), 0
     layers: list[np.ndarray] = []
     for strip in strips:
+        filled += len(strip.probability)
         tally.join(strip.tally)
         found = [strip.probability] if strip.spread is None else [strip.probability, strip.spread]
         layers = layers or [np.empty((bottom - top, rows.shape[1]), rows.dtype) for rows in found]
         for layer, rows in zip(layers, found, strict=True):
             layer[strip.top - top : strip.top - top + len(rows)] = rows
+    if filled != bottom - top:  # or rows would hold whatever lay in memory
+        raise RuntimeError(f"block {number} got {filled} rows, expected {bottom - top}")
     return Block(number, top, layers[0], layers[1] if len(layers) > 1 else None, tally)
 
 

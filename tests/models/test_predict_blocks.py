@@ -451,3 +451,17 @@ def test_turning_a_window_is_spared_where_each_pixel_stands_alone(tmp_path):
     np.testing.assert_allclose(found, (ramp((90, 90)) + 0.2) / 2, atol=1e-6)
     assert told["answers"] == 16
     assert counts == 1
+
+
+def test_a_block_that_lacks_rows_is_never_kept():
+    from models.predict.rows import Strip, Tally
+    from models.predict.search import _joined
+
+    strips = [
+        Strip(0, 10, np.ones((4, 6), np.uint8), None, Tally()),
+        Strip(1, 14, np.full((3, 6), 2, np.uint8), None, Tally()),
+    ]
+    block = _joined(0, 10, 17, iter(strips))
+    assert block.probability[:, 0].tolist() == [1] * 4 + [2] * 3
+    with pytest.raises(RuntimeError, match="got 4 rows, expected 7"):
+        _joined(0, 10, 17, iter(strips[:1]))
