@@ -70,6 +70,10 @@ class LinkNet(Encoding):
     pool : int
         The network looks at means of ``pool`` x ``pool`` pixels and its logits are interpolated back: a step
         costs ``pool**2`` times less and sees as much more ground, borders are as much coarser (1: as printed).
+    normalised_skips : bool
+        Normalise the encoder's maps before they are added. The paper's ResNets need it not; the ImageNet maps of
+        encoders that end a stage without an activation (EfficientNet, MobileNetV2) are ten times larger than the
+        decoder's, which else needs hundreds of steps to be heard beside them.
     attention : {"none", "scse"}
         Concurrent spatial and channel squeeze and excitation after each decoder block (Roy, Navab and Wachinger
         2018); none as printed.
@@ -83,6 +87,7 @@ class LinkNet(Encoding):
         half_skip: bool = False,
         narrowest: Annotated[int, Field(ge=1)] = 1,
         pool: Annotated[int, Field(ge=1)] = 1,
+        normalised_skips: bool = False,
         attention: Literal["none", "scse"] = "none",
     ) -> None:
         super().__init__()
@@ -95,6 +100,8 @@ class LinkNet(Encoding):
         self.decoder = nn.ModuleList(DecoderBlock(a, b, narrowest) for a, b in pairwise(channels))
         self.attention = nn.ModuleList(_attention(attention, width) for width in channels[1:])
         self.half_skip = half_skip
+        added = channels[1:] if half_skip else channels[1:-1]
+        self.skips = nn.ModuleList(nn.BatchNorm2d(width) if normalised_skips else nn.Identity() for width in added)
         self.last = nn.Sequential(
             nn.ConvTranspose2d(channels[-1], 32, 4, stride=2, padding=1),
             nn.ReLU(inplace=True),
@@ -107,12 +114,12 @@ class LinkNet(Encoding):
         if self.pool > 1:
             images = functional.avg_pool2d(images, self.pool)
         _, half, *maps = self.encoder(images)
-        skips = [*maps[-2::-1], half if self.half_skip else None]
+        added = [*maps[-2::-1], half][: len(self.skips)]
         decoded = maps[-1]
-        for block, attention, skip in zip(self.decoder, self.attention, skips, strict=True):
+        for number, (block, attention) in enumerate(zip(self.decoder, self.attention, strict=True)):
             decoded = attention(block(decoded))
-            if skip is not None:
-                decoded = decoded + skip
+            if number < len(added):
+                decoded = decoded + self.skips[number](added[number])
         logits = self.last(decoded)
         if self.pool > 1:
             logits = functional.interpolate(logits, scale_factor=self.pool, mode="bilinear", align_corners=False)

@@ -107,3 +107,20 @@ def test_pool_sees_means_and_gives_logits_of_the_full_size():
         expected = torch.nn.functional.interpolate(plain(means), scale_factor=2, mode="bilinear")
         assert torch.allclose(pooled(image), expected, atol=1e-5)
     assert (pooled.stride, pooled.reach) == (64, 128)
+
+
+@pytest.mark.parametrize("normalised", [True, False])
+def test_normalised_skips_make_the_size_of_the_encoders_maps_irrelevant(normalised):
+    """ImageNet maps of EfficientNet are ten times the decoder's: without normalisation they drown it."""
+    torch.manual_seed(0)
+    network = models.build(
+        "linknet", bands=3, encoder="tu-tf_efficientnet_lite0", half_skip=True, narrowest=16, normalised_skips=normalised
+    ).train()
+    encode, size = network.encoder.forward, 1.0
+    network.encoder.forward = lambda images: [size * level for level in encode(images)]
+    image = torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        once = network(image)
+        size = 10.0
+        louder = network(image)
+    assert torch.allclose(once, louder, atol=1e-3) == normalised
