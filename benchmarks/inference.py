@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,10 +21,11 @@ from pathlib import Path
 
 import click
 import numpy as np
-import psutil
+import watched
 from affine import Affine
 
-WINDOW, OVERLAP, BATCH = 256, 64, 8
+#: Windows as `geocrack predict` lays them for this network, and how many go through it together.
+WINDOW, OVERLAP, BATCH = 512, 128, 2
 BANDS = ("blue", "green", "red", "nir")
 
 
@@ -81,7 +80,7 @@ def ours(image: Path, model: Path, output: Path, backend: str = "torch") -> dict
     loaded = _loaded(path, backend, None)  # type: ignore[arg-type] - kept for the run
     loaded.probability(np.zeros((BATCH, len(BANDS), WINDOW, WINDOW), np.float32))
     start = time.perf_counter()
-    predict(image, path, output, overlap=OVERLAP, batch=BATCH, window=WINDOW, backend=backend, overwrite=True)  # type: ignore[arg-type]
+    predict(image, path, output, overlap=OVERLAP, batch=8, window=WINDOW, backend=backend, overwrite=True)  # type: ignore[arg-type]
     return {"seconds": time.perf_counter() - start}
 
 
@@ -200,42 +199,17 @@ def scene(folder: Path, height: int, width: int) -> Path:
 
 def random_model(folder: Path) -> Path:
     """Write a LinkNet on EfficientNet-Lite0 with random weights."""
-    import torch
-
-    import models
-    from models import model_file, recipe
+    from models import loop, model_file, recipe
 
     path = folder / "model.pt"
     if not path.exists():
-        torch.manual_seed(0)
-        settings = {"name": "linknet", "encoder": "tu-tf_efficientnet_lite0", "half_skip": True, "narrowest": 16}
-        made_by = recipe.parse(
-            {"network": settings, "weights": "none", "size": 256, "phases": [{"epochs": 1, "learning_rate": 1}]}
-        )
-        network = models.build("linknet", bands=4, **{k: v for k, v in settings.items() if k != "name"})
+        made_by = recipe.load("linknet-lite0", ["weights=none"])
+        network = loop.start(made_by, BANDS, seed=0)
         model_file.save(
             path, network, made_by, bands=BANDS, mean=[0.25] * 4, std=[0.1] * 4, chip_size=256, threshold=0.5,
             metrics={},
         )  # fmt: skip
     return path
-
-
-def measured(row: str, image: Path, model: Path, output: Path) -> dict[str, float]:
-    """Run a row as a process; its seconds and the largest memory of its whole tree in MB."""
-    command = [sys.executable, __file__, "--row", row, str(image), str(model), str(output)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    watched, peak = psutil.Process(process.pid), 0
-    while process.poll() is None:
-        try:
-            tree = [watched, *watched.children(recursive=True)]
-            peak = max(peak, sum(p.memory_info().rss for p in tree))
-        except psutil.Error:
-            pass
-        time.sleep(0.05)
-    assert process.stdout is not None
-    if process.returncode:
-        raise click.ClickException(f"the row '{row}' failed")
-    return {**json.loads(process.stdout.read().splitlines()[-1]), "memory_mb": peak / 1e6}
 
 
 @click.command(context_settings={"show_default": True})
@@ -260,7 +234,7 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
         found: dict[str, list[dict[str, float]]] = {name: [] for name in wanted}
         for _ in range(rounds):
             for name in wanted:
-                found[name].append(measured(name, image, network, place / "out.tif"))
+                found[name].append(watched.row(__file__, name, image, network, place / "out.tif"))
         best = {name: min(runs, key=lambda r: r["seconds"]) for name, runs in found.items()}
         print(f"\n{size} x {size} x 4, windows of {WINDOW} with {OVERLAP} overlap, best of {rounds}\n")
         print("| | s | MPix/s | speed against the eager loop | memory MB |\n| --- | ---: | ---: | ---: | ---: |")
@@ -274,7 +248,7 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
         if "torchgeo" not in wanted:
             print("\ntorchgeo is not installed: its row is missing")
         if full:
-            whole = measured("ours", scene(place, 18_000, 18_192), network, place / "out.tif")
+            whole = watched.row(__file__, "ours", scene(place, 18_000, 18_192), network, place / "out.tif")
             small, large = best["ours"]["memory_mb"], whole["memory_mb"]
             told = f"{large:.0f} MB, {large / small - 1:+.1%} against the {small:.0f} MB above"
             print(f"\n18192 x 18000 x 4: {whole['seconds']:.0f} s, {told}")

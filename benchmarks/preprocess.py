@@ -23,8 +23,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,15 +30,15 @@ from typing import Any
 import click
 import cv2
 import numpy as np
-import psutil
 import rasterio
+import watched
 from affine import Affine
 from rasterio.rpc import RPC
 from rasterio.windows import Window
+from watched import ROOT, Run
 
 log = logging.getLogger("preprocess")
 
-ROOT = Path(__file__).resolve().parent.parent
 #: A whole GF-1 PAN, height and width.
 FULL = (18000, 18192)
 RATIO = 4
@@ -54,15 +52,6 @@ OPTIONS["zstd"] = OPTIONS["none"] + OPTIONS["zstd"]
 GAIN = [0.2082, 0.1672, 0.1748, 0.1883, 0.1886]
 BIAS = [4.6186, 4.8768, 4.8924, -9.4771, -13.127]
 ESUN = [1945.29, 1854.10, 1542.90, 1080.77, 1371.53]
-
-
-@dataclass(frozen=True)
-class Run:
-    """What one run of a program took."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mb: float
 
 
 @dataclass(frozen=True)
@@ -80,47 +69,6 @@ class Row:
 # --- measuring ----------------------------------------------------------------------------------------------------
 
 
-def measure(command: list[Any], **environment: str) -> Run:
-    """Run a program; its children count."""
-    began = time.monotonic()
-    process = psutil.Popen(
-        [str(part) for part in command],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
-        cwd=ROOT,
-    )
-    peak, done = 0, threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.05):
-            total = 0
-            try:
-                family = [process, *process.children(recursive=True)]
-            except psutil.Error:
-                return
-            for one in family:
-                try:
-                    total += one.memory_info().rss
-                except psutil.Error:  # it ended meanwhile
-                    continue
-            peak = max(peak, total)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    before = os.times()
-    watcher.start()
-    _, error = process.communicate()
-    seconds = time.monotonic() - began
-    done.set()
-    watcher.join()
-    if process.returncode:
-        raise click.ClickException(f"{command[0]} ended with {process.returncode}: {error.decode()[-500:]}")
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(seconds, cpu, peak / 1e6)
-
-
 def geocrack(*arguments: Any) -> list[Any]:
     """Give the command line of this checkout."""
     return [sys.executable, "-m", "pipeline.cli", *arguments, "--overwrite", "-q"]
@@ -133,7 +81,7 @@ def against(name: str, runs: int, ours: list[Any], theirs: list[Any] | None, pee
         for command, found in zip((ours, theirs), results, strict=True):
             if command is not None:
                 out.unlink(missing_ok=True)
-                run = measure(command)
+                run = watched.run(command)
                 log.info("%s: %s %.2f s, %.0f MB", name, Path(str(command[0])).name, run.seconds, run.peak_mb)
                 if turn:
                     found.append(run)
@@ -327,7 +275,7 @@ def ortho_rows(folder: Path, size: int, runs: int) -> list[Row]:
         if theirs:  # the last to write was the peer
             exact = out.with_name("theirs.tif")
             out.rename(exact)
-            measure(ours)
+            watched.run(ours)
             row = replace(row, remark=f"{apart(out, exact)} pixel apart")
             exact.unlink()
         rows.append(row)
@@ -362,7 +310,7 @@ def chain_rows(folder: Path, shapes: list[tuple[int, int]]) -> list[dict[str, An
         described = product(folder / name, shape)
         out = folder / "fused.tif"
         command = geocrack("preprocess", "--generic", described, "--dem", folder / name / "dem.tif", "-o", out)
-        run = measure([*command, "--geoid", "none"])
+        run = watched.run([*command, "--geoid", "none"])
         record = json.loads((folder / "fused.tif.provenance.json").read_text())
         with rasterio.open(out) as src:
             pixels = src.width * src.height

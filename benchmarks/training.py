@@ -13,10 +13,7 @@ what counts is the best of `--rounds`. Memory is the largest sum over a process 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,7 +21,7 @@ from typing import Any
 
 import click
 import numpy as np
-import psutil
+import watched
 
 BANDS = ("blue", "green", "red", "nir")
 
@@ -194,22 +191,6 @@ def made_chips(folder: Path, number: int = 48, side: int = 256) -> Path:
     return chips
 
 
-def measured(row: str, how: dict[str, Any]) -> dict[str, float]:
-    """Run a row as a process; what it measured and the largest memory of its whole tree in MB."""
-    process = subprocess.Popen(
-        [sys.executable, __file__, "--row", row, json.dumps(how)], stdout=subprocess.PIPE, text=True
-    )
-    watched, peak = psutil.Process(process.pid), 0
-    while process.poll() is None:
-        with contextlib.suppress(psutil.Error):
-            peak = max(peak, sum(p.memory_info().rss for p in [watched, *watched.children(recursive=True)]))
-        time.sleep(0.05)
-    assert process.stdout is not None
-    if process.returncode:
-        raise click.ClickException(f"the row '{row}' failed")
-    return {**json.loads(process.stdout.read().splitlines()[-1]), "memory_mb": peak / 1e6}
-
-
 @click.command(context_settings={"show_default": True})
 @click.option("--recipe", default="linknet-lite0", help="Network to train.")
 @click.option("--chips", type=click.Path(path_type=Path, exists=True), help="Folder of chips.  [default: made up]")
@@ -233,7 +214,9 @@ def main(
         found: dict[str, list[dict[str, float]]] = {name: [] for name in ROWS}
         for number in range(rounds):
             for name in ROWS:
-                found[name].append(measured(name, {**how, "folder": str(folder / f"{name}-{number}")}))
+                found[name].append(
+                    watched.row(__file__, name, json.dumps({**how, "folder": str(folder / f"{name}-{number}")}))
+                )
         best = {name: min(runs, key=lambda r: r["step_s"]) for name, runs in found.items()}
     print(f"\n{recipe}, {batch} chips a step, {steps} steps, best of {rounds}\n")
     print("| | s a step | images/s | time against bare | memory MB |\n|---|---:|---:|---:|---:|")

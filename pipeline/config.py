@@ -156,9 +156,11 @@ class Prediction(Section):
 
     area: FilePath | None = Field(None, description="Polygons inside which landslides are searched; all if absent.")
     overlap: int | None = Field(
-        None, ge=0, description="Pixels shared by neighbouring windows, blended; the model's reach if absent."
+        None, ge=0, description="Pixels shared by neighbouring windows, blended; twice the model's reach if absent."
     )
-    batch: int = Field(8, ge=1, description="Windows that go through the model together.")
+    batch: int = Field(
+        8, ge=1, description="Pixels that go through the model together, counted in chips; of larger windows fewer do."
+    )
     dtype: Literal["uint8", "float32"] = Field("uint8", description="Probability on disk: steps of 0.004, or float.")
     augment: Literal["none", "d4"] = Field(
         "none", description="d4: the mean of eight looks at each window, turned and mirrored; eight times the work."

@@ -15,7 +15,7 @@ from geo.errors import ModelError
 #: Side of the windows of models that see each pixel on its own: a tile of the file.
 _PIXEL_WINDOW = 512
 #: A block is about this many rows of the image high: a killed run loses that much at most.
-BLOCK_ROWS = 1024
+BLOCK_ROWS = 2048
 #: Where a pixel of the lattice of all pixels ends: far from the fractions (0, 1/2, 1/3, 1/4, ...) that grids are laid
 #: at, so that the last digit of a coordinate does not decide.
 _CUT = 0.2718
@@ -74,10 +74,11 @@ class Windows:
     def of(cls, model: Seer, *, overlap: int | None = None, window: int | None = None) -> Windows:
         """Windows for a model: of the size of its chips or larger, with at least this overlap.
 
-        By default they overlap by the model's reach and are four times as large as that, where the chips are
-        smaller: then windows share a quarter of their sides. Where an overlap is asked for, they are at least twice
-        as large: then each pixel lies well inside one of them. What a network with global pooling says of a pixel
-        depends on the whole window, so such a model keeps to windows of the size of its chips.
+        By default they overlap by twice the model's reach, so that every pixel has that much context on all sides in
+        one of them at least, and are four times as large as that: then windows share a quarter of their sides. Where
+        an overlap is asked for, they are at least twice as large. What a network with global pooling says of a pixel
+        depends on the whole window, so such a model keeps to windows of the size of its chips, and to an overlap of
+        its reach.
 
         Raises
         ------
@@ -100,11 +101,11 @@ class Windows:
                 f"the model pools over its whole window, so it sees in windows of {window} pixels what it did not in "
                 f"those of {model.chip_size} that it was trained on; leave --window away"
             )
-        wide = 4 * model.reach if overlap is None else 2 * overlap
+        wide = 8 * model.reach if overlap is None else 2 * overlap
         smallest = model.chip_size if fixed else max(model.chip_size, wide)
         size = -(-(window or smallest) // stride) * stride
         if overlap is None:
-            overlap = min(model.reach, size // 2)
+            overlap = min(model.reach if fixed else 2 * model.reach, size // 2)
         step = (size - overlap) // stride * stride
         if step < stride:
             raise ModelError(
@@ -123,6 +124,10 @@ class Windows:
             return self
         column, row = (math.floor(place + _CUT) for place in ~affine @ (0.0, 0.0))
         return replace(self, lag=(-row % self.step, -column % self.step))
+
+    def together(self, model: Seer, chips: int) -> int:
+        """Windows that hold as many pixels as a number of chips, one at least: so much goes through the model at once."""
+        return max(1, chips * model.chip_size**2 // self.size**2)
 
     @property
     def overlap(self) -> int:

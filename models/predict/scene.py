@@ -83,9 +83,9 @@ def predict(
         finished, and a run with the same inputs and settings goes on from there to the same bits.
     overlap : int, optional
         Pixels that neighbouring windows share at least; made larger where the model's stride asks for it, and
-        0 for models that see each pixel on its own. By default the model's reach.
+        0 for models that see each pixel on its own. By default twice the model's reach.
     batch : int
-        Windows that go through the model together.
+        Chips' worth of pixels that go through the model together; of larger windows fewer do.
     dtype : {"uint8", "float32"}
         ``geo.raster.PROBABILITY`` or ``PROBABILITY_FLOAT``.
     window : int, optional

@@ -37,7 +37,7 @@ ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}
 Backend = Literal["torch", "onnx"]
 
 #: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
-_FORM = b"geocrack rows 2"
+_FORM = b"geocrack rows 3"
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,8 @@ def blocks(
     borders = search.borders()
     plan = windows.blocks(image.shape[0], search.block_rows)
     rows = range(plan[numbers[0]].start, plan[numbers[-1]].stop)
-    jobs = list(windows.jobs(image.shape, range(max(0, rows.start - windows.lead), rows.stop), search.batch))
+    batch = windows.together(ensemble, search.batch)
+    jobs = list(windows.jobs(image.shape, range(max(0, rows.start - windows.lead), rows.stop), batch))
 
     def read(job: tuple[int, Sequence[int]]) -> list[Tile | None]:
         row, columns = job

@@ -46,7 +46,7 @@ UNSURE_APART = 0.04
 @click.option(
     "--window",
     type=click.IntRange(min=32),
-    help="Side of the windows in pixels.  [default: the model's chips, or four times its reach]",
+    help="Side of the windows in pixels.  [default: eight times the model's reach, its chips at least]",
 )
 @click.option("--bands", help="Names of the image's bands in the order of the file, such as red,green,blue.")
 @options.threads

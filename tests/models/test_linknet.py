@@ -114,7 +114,12 @@ def test_normalised_skips_make_the_size_of_the_encoders_maps_irrelevant(normalis
     """ImageNet maps of EfficientNet are ten times the decoder's: without normalisation they drown it."""
     torch.manual_seed(0)
     network = models.build(
-        "linknet", bands=3, encoder="tu-tf_efficientnet_lite0", half_skip=True, narrowest=16, normalised_skips=normalised
+        "linknet",
+        bands=3,
+        encoder="tu-tf_efficientnet_lite0",
+        half_skip=True,
+        narrowest=16,
+        normalised_skips=normalised,
     ).train()
     encode, size = network.encoder.forward, 1.0
     network.encoder.forward = lambda images: [size * level for level in encode(images)]

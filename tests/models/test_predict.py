@@ -211,14 +211,14 @@ def test_the_difference_of_two_windows_is_that_of_their_means(tmp_path):
     assert told["window_difference"] == pytest.approx(np.sqrt(np.mean(p * (1 - p))), abs=1e-4)
 
 
-def test_by_default_windows_overlap_by_the_reach_of_the_model():
+def test_by_default_a_pixel_has_the_reach_of_the_model_around_it_in_one_window():
     def of(**model):
         return Windows.of(Fake(**model))
 
-    assert of(chip_size=256, reach=64, stride=32) == Windows(256, 192, 32)  # the networks of most recipes
-    assert of(chip_size=256, reach=128, stride=64) == Windows(512, 384, 64)
-    assert of(chip_size=192, reach=64, stride=32) == Windows(256, 192, 32)
-    assert of(chip_size=512, reach=64, stride=32) == Windows(512, 448, 32)
+    assert of(chip_size=256, reach=64, stride=32) == Windows(512, 384, 64)  # the networks of most recipes
+    assert of(chip_size=256, reach=128, stride=64) == Windows(1024, 768, 128)
+    assert of(chip_size=192, reach=64, stride=32) == Windows(512, 384, 64)
+    assert of(chip_size=768, reach=64, stride=32) == Windows(768, 640, 64)
     assert of(chip_size=64, reach=0, stride=1) == Windows(512, 512, 0)
     pooling = Fake(chip_size=192, reach=64, stride=32)
     pooling.global_context = True
@@ -226,6 +226,20 @@ def test_by_default_windows_overlap_by_the_reach_of_the_model():
     pooling.chip_size = 96
     assert Windows.of(pooling) == Windows(96, 32, 32)  # half of it at most
     assert Windows.of(Fake(chip_size=64, reach=64, stride=32), window=96) == Windows(96, 32, 32)
+
+
+@pytest.mark.parametrize(("window", "together"), [(64, 8), (96, 3), (128, 2), (192, 1), (1024, 1)])
+def test_of_larger_windows_fewer_go_through_the_model_at_once(tmp_path, window, together):
+    seen = []
+
+    def function(images):
+        seen.append(images.shape)
+        return images[:, 0]
+
+    path = write(tmp_path / "a.tif", ramp((400, 400)))
+    run(path, Fake(chip_size=64, function=function), tmp_path / "p.tif", overlap=32, window=window, batch=8)
+    assert {shape[-1] for shape in seen} == {window}
+    assert max(shape[0] for shape in seen) == together
 
 
 def test_neighbours_past_the_edge_are_mirrored(tmp_path):
