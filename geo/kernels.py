@@ -6,8 +6,30 @@ keeps them beside this file, or in the user's cache folder where that cannot be 
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 from numba import njit
+
+
+def _start_without_blas() -> None:
+    """Let numba make its functions of arrays known without looking for SciPy's linear algebra.
+
+    To see whether matrix products can be compiled it would import that, which takes longer than all its other work at
+    the start, and no kernel has any.
+    """
+    name = "scipy.linalg.cython_blas"
+    known = sys.modules.get(name)
+    if known is None:
+        sys.modules[name] = None  # type: ignore[assignment] - so an import fails at once
+    try:
+        import numba.np.arraymath  # noqa: F401
+    finally:
+        if known is None:
+            del sys.modules[name]
+
+
+_start_without_blas()
 
 #: Sharpness of the cubic kernel, OpenCV's.
 _A = -0.75

@@ -77,6 +77,7 @@ def geocrack() -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2, never in a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that unfinished outputs are removed
+    gc.set_threshold(100_000)  # imports make many objects and no garbage, and arrays are none of its business
     atexit.register(gc.freeze)  # at the end Python would look through all that was imported for cycles: 0.2 s and more
     from geo.errors import GeocrackError
 

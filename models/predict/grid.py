@@ -126,7 +126,7 @@ class Windows:
         return replace(self, lag=(-row % self.step, -column % self.step))
 
     def together(self, model: Seer, chips: int) -> int:
-        """Windows that hold as many pixels as a number of chips, one at least: so much goes through the model at once."""
+        """Windows that hold as many pixels as a number of chips, one at least."""
         return max(1, chips * model.chip_size**2 // self.size**2)
 
     @property
