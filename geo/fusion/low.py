@@ -62,17 +62,17 @@ def pyramid(around: Around) -> np.ndarray:
     coarse, known = _coarse(around)
     low, good = resample(coarse[None], known, around.col, around.row, "cubic")
     pan_low, valid = low[0], around.inner(around.pan_valid)
-    if not good.all():  # at the scene's edges there is nothing to interpolate between: the blurred image stands in
-        missing = valid & ~good
+    missing = valid & ~good
+    if missing.any():  # at the scene's edges there is nothing to interpolate between: the blurred image stands in
         at = _box(missing)
         pan_low[at] = np.where(missing[at], _gaussian_at(around, at), pan_low[at])
     return pan_low if valid.all() else np.where(valid, pan_low, np.float32(np.nan))
 
 
 def _box(some: np.ndarray) -> tuple[slice, slice]:
-    """Smallest part of an array that holds all that is true."""
+    """Smallest part of an array that holds all that is true, of which there is some."""
     rows, cols = (np.flatnonzero(some.any(axis=axis)) for axis in (1, 0))
-    return (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)) if len(rows) else (slice(0), slice(0))
+    return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
 
 
 def _gaussian_at(around: Around, at: tuple[slice, slice]) -> np.ndarray:

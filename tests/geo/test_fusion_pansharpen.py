@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import ExitStack
 
 import cv2
@@ -55,6 +57,44 @@ def test_the_compiled_pass_is_the_method(name, holey):
             assert np.abs(fast.astype(int) - slow).max() <= 1
             assert (fast != slow).mean() < 0.01
             np.testing.assert_array_equal(fast == 0, slow == 0)
+
+
+@pytest.fixture(scope="module")
+def turned(tmp_path_factory):
+    """PAN and MSS of a scene that lies obliquely in its grid: nodata of both begins at the same slanting border."""
+    folder = tmp_path_factory.mktemp("turned")
+    made = []
+    for path, step in zip(write_pair(folder, size=80, noise=0.002)[:2], (PAN_M, MSS_M), strict=True):
+        with open_raster(path) as src:
+            values, _ = read(src)
+        row, col = (step * (place + 0.5) for place in np.indices(values.shape[1:]))
+        values[:, row + 0.4 * col < 200] = np.nan
+        bands = ["pan"] if len(values) == 1 else ["nir", "red", "green", "blue"]
+        made.append(
+            write_image(
+                folder / f"turned_{bands[0]}.tif", values[::-1], grid=map_grid(values.shape[1:], step), bands=bands
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("name", names())
+def test_nodata_that_both_images_have_stays_nodata(name, turned):
+    """In any window: of nodata alone, across the border, and where every good pixel has MSS around it."""
+    with ExitStack() as opened:
+        fusion = fusion_of(turned[1], turned[0], opened, name=name)
+        height, width = fusion.grid.shape
+        good = there = 0
+        for row in range(0, height, 64):
+            for col in range(0, width, 64):
+                window = Window(col, row, min(64, width - col), min(64, height - row))
+                found, _ = fusion(window)
+                x, y = PAN_M * (col + np.arange(window.width) + 0.5), PAN_M * (row + np.arange(window.height) + 0.5)
+                inside = y[:, None] + 0.4 * x[None, :] >= 200
+                assert (found[:, ~inside] == 0).all()
+                good += np.count_nonzero(found[0])
+                there += np.count_nonzero(inside)
+        assert good > 0.97 * there  # at the border MSS is not known everywhere
 
 
 def test_a_method_without_that_form_goes_the_plain_way(holey):
@@ -192,3 +232,13 @@ def test_plain_tiles_hold_the_same_pixels(holey, tmp_path):
         with open_raster(kind(tmp_path / "cog.tif")) as one, open_raster(kind(tmp_path / "plain.tif")) as two:
             np.testing.assert_array_equal(one.read(), two.read())
     assert (tmp_path / "plain.tif").stat().st_size > (tmp_path / "cog.tif").stat().st_size
+
+
+def test_kernels_start_without_linear_algebra():
+    """To look for SciPy's takes longer than all else that numba does at its start; whoever wants it still gets it."""
+    code = (
+        "import sys; import numpy as np; from geo import kernels; a, b = np.zeros((1, 4), 'uint8'), np.ones(1, 'f4')\n"
+        "kernels.decode(a, np.ones(4, bool), b, b, np.zeros((1, 4), 'f4')); assert 'scipy.linalg' not in sys.modules\n"
+        "import scipy.linalg.cython_blas"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
