@@ -43,13 +43,18 @@ def save(path, settings, module, **facts):
     return path
 
 
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
+def random_network(folder, name):
     torch.manual_seed(0)
-    module = models.build("linknet", bands=2, encoder="tu-test_efficientnet")
+    module = models.build(name, bands=2, encoder="tu-test_efficientnet")
     *_, last = (layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d))
     torch.nn.init.normal_(last.weight)  # random weights give 0.5 everywhere; make them say something
-    return save(tmp_path_factory.mktemp("model") / "net.pt", SEGMENTER, module)
+    settings = {**SEGMENTER, "network": {"name": name, "encoder": "tu-test_efficientnet"}}
+    return save(folder / f"{name}.pt", settings, module)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    return random_network(tmp_path_factory.mktemp("model"), "linknet")
 
 
 def write(path, stored, *, names=BANDS, transform=PLACE):
@@ -117,13 +122,15 @@ def test_a_window_is_what_the_network_says_of_it(tmp_path, image, network):
     assert np.ptp(direct) > 0.3, "the network says something"
 
 
-def test_a_part_gives_what_the_whole_gives(tmp_path, image, network):
+@pytest.mark.parametrize("name", ["linknet", "unet", "deeplabv3plus", "pspnet"])
+def test_a_part_gives_what_the_whole_gives(tmp_path, image, name):
     """A crop that begins anywhere: equal, but for the windows that reach past the new edge."""
-    options = ("--overlap", 32, "--dtype", "float32")
-    run(image, "--model", network, "-o", tmp_path / "p.tif", *options)
+    options = ("--model", random_network(tmp_path, name), "--overlap", 32, "--dtype", "float32")
+    run(image, "-o", tmp_path / "p.tif", *options)
     part = write(tmp_path / "part.tif", ground()[:, 63:, 7:], transform=PLACE @ Affine.translation(7, 63))
-    run(part, "--model", network, "-o", tmp_path / "q.tif", *options, "--batch", 3)
+    run(part, "-o", tmp_path / "q.tif", *options, "--batch", 3)
     with rasterio.open(tmp_path / "p.tif") as whole, rasterio.open(tmp_path / "q.tif") as crop:
+        assert np.ptp(whole.read(1)) > 0.02, "the network says something"
         np.testing.assert_allclose(crop.read(1)[64:, 64:], whole.read(1)[127:, 71:], atol=1e-5)
 
 
