@@ -17,6 +17,8 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -52,13 +54,12 @@ def bare(image: Path, model: Path, output: Path) -> dict[str, float]:
     return {"seconds": seconds}
 
 
-def bare_onnx(image: Path, model: Path, output: Path) -> dict[str, float]:
-    """Run the same by ONNX Runtime."""
-    from models import model_file
-    from models.onnx import OnnxModel
+def bare_backend(image: Path, model: Path, output: Path, backend: str) -> dict[str, float]:
+    """Run the same by another runtime."""
     from models.predict.grid import Windows
+    from models.predict.search import _loaded
 
-    loaded = OnnxModel(model_file.load(model))
+    loaded = _loaded(model, backend, None)  # type: ignore[arg-type]
     windows = Windows.of(loaded, overlap=OVERLAP, window=WINDOW)
     height, width = json.loads(image.with_suffix(".json").read_text())
     count = len(windows.rows(height)) * len(windows.columns(width))
@@ -82,11 +83,6 @@ def ours(image: Path, model: Path, output: Path, backend: str = "torch") -> dict
     start = time.perf_counter()
     predict(image, path, output, overlap=OVERLAP, batch=8, window=WINDOW, backend=backend, overwrite=True)  # type: ignore[arg-type]
     return {"seconds": time.perf_counter() - start}
-
-
-def ours_onnx(image: Path, model: Path, output: Path) -> dict[str, float]:
-    """Run the same with `--backend onnx`."""
-    return ours(image, model, output, "onnx")
 
 
 def eager_loop(image: Path, model: Path, output: Path) -> dict[str, float]:
@@ -168,9 +164,11 @@ def torchgeo_loop(image: Path, model: Path, output: Path) -> dict[str, float]:
 
 ROWS: dict[str, tuple[str, Callable[[Path, Path, Path], dict[str, float]]]] = {
     "bare": ("bare network, channels last", bare),
-    "bare-onnx": ("bare network, ONNX Runtime", bare_onnx),
+    "bare-onnx": ("bare network, ONNX Runtime", partial(bare_backend, backend="onnx")),
+    "bare-openvino": ("bare network, OpenVINO", partial(bare_backend, backend="openvino")),
     "ours": ("geocrack predict", ours),
-    "ours-onnx": ("geocrack predict --backend onnx", ours_onnx),
+    "ours-onnx": ("geocrack predict --backend onnx", partial(ours, backend="onnx")),
+    "ours-openvino": ("geocrack predict --backend openvino", partial(ours, backend="openvino")),
     "loop": ("eager loop, sums as large as the scene", eager_loop),
     "torchgeo": ("torchgeo's sampler around that loop", torchgeo_loop),
 }
@@ -230,7 +228,7 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
         place.mkdir(parents=True, exist_ok=True)
         network = model or random_model(place)
         image = scene(place, size, size)
-        wanted = [name for name in ROWS if name != "torchgeo" or _installed("torchgeo")]
+        wanted = [name for name in ROWS if _installed(name)]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in wanted}
         for _ in range(rounds):
             for name in wanted:
@@ -242,11 +240,13 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
             rate = size * size / run["seconds"] / 1e6
             ratio = best["loop"]["seconds"] / run["seconds"]
             print(f"| {ROWS[name][0]} | {run['seconds']:.1f} | {rate:.2f} | {ratio:.2f} | {run['memory_mb']:.0f} |")
-        for ours_, bare_ in (("ours", "bare"), ("ours-onnx", "bare-onnx")):
+        for ours_, bare_ in (("ours", "bare"), ("ours-onnx", "bare-onnx"), ("ours-openvino", "bare-openvino")):
+            if ours_ not in wanted:
+                continue
             share = best[bare_]["seconds"] / best[ours_]["seconds"]
             print(f"\n{ROWS[ours_][0]}: {share:.1%} of the rate of the {ROWS[bare_][0]}")
-        if "torchgeo" not in wanted:
-            print("\ntorchgeo is not installed: its row is missing")
+        for name in ROWS.keys() - set(wanted):
+            print(f"\n{NEEDED[name.split('-')[-1]]} is not installed: the row '{ROWS[name][0]}' is missing")
         if full:
             whole = watched.row(__file__, "ours", scene(place, 18_000, 18_192), network, place / "out.tif")
             small, large = best["ours"]["memory_mb"], whole["memory_mb"]
@@ -254,10 +254,13 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
             print(f"\n18192 x 18000 x 4: {whole['seconds']:.0f} s, {told}")
 
 
-def _installed(name: str) -> bool:
-    import importlib.util
+#: Packages that rows need, by the end of their names.
+NEEDED = {"torchgeo": "torchgeo", "onnx": "onnxruntime", "openvino": "openvino"}
 
-    return importlib.util.find_spec(name) is not None
+
+def _installed(row: str) -> bool:
+    package = NEEDED.get(row.split("-")[-1])
+    return package is None or find_spec(package) is not None
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Models for other software: export to ONNX, and the same network computed by ONNX Runtime."""
+"""Models for other software: export to ONNX, and the same network computed by ONNX Runtime or OpenVINO."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 import os
 import tempfile
 import warnings
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from torch import nn
 from geo.atomic import atomic
 from geo.errors import ModelError
 from models.model_file import LoadedModel
+
+#: Gives probabilities (n, h, w) of images (n, bands, h, w), physical values.
+Run = Callable[[np.ndarray], np.ndarray]
 
 #: What the user is told where the packages are missing.
 _INSTALL = 'pip install "geocrack[onnx]"'
@@ -112,13 +117,15 @@ class OnnxModel:
         The packages of the extra ``onnx`` are not installed.
     """
 
+    package, extra = "onnxruntime", "onnx"
+
     def __init__(self, model: LoadedModel):
         self._model = model
-        self._sessions: dict[int, Any] = {}
-        try:
-            import onnxruntime  # noqa: F401
-        except ImportError:
-            raise ModelError(f"--backend onnx needs the package onnxruntime: {_INSTALL}") from None
+        self._sessions: dict[int, Run] = {}
+        if find_spec(self.package) is None:
+            raise ModelError(
+                f'--backend {self.extra} needs the package {self.package}: pip install "geocrack[{self.extra}]"'
+            )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
@@ -145,17 +152,46 @@ class OnnxModel:
 
     def probability(self, images: np.ndarray) -> np.ndarray:
         """Probability (n, h, w) of square windows (n, bands, h, w), NaN where not valid."""
-        return self._session(images.shape[-1]).run(None, {"image": images.astype(np.float32, copy=False)})[0]
+        return self._session(images.shape[-1])(np.ascontiguousarray(images, dtype=np.float32))
 
-    def _session(self, side: int) -> Any:
+    def _session(self, side: int) -> Run:
         """Network for windows of this side, exported when it is first asked for."""
         if side not in self._sessions:
-            import onnxruntime
-
-            options = onnxruntime.SessionOptions()
-            options.intra_op_num_threads = torch.get_num_threads()
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder) / "model.onnx"
                 export(self._model, file, side=side)
-                self._sessions[side] = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+                self._sessions[side] = self._start(file)
         return self._sessions[side]
+
+    def _start(self, file: Path) -> Run:
+        """Read an exported network."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        return lambda images: session.run(None, {"image": images})[0]
+
+
+class OpenVinoModel(OnnxModel):
+    """A loaded model whose network OpenVINO computes, in float32: twice as fast as PyTorch on processors of Intel.
+
+    Raises
+    ------
+    ModelError
+        The packages of the extra ``openvino`` are not installed.
+    """
+
+    package, extra = "openvino", "openvino"
+
+    def _start(self, file: Path) -> Run:
+        import openvino
+
+        choices: dict[str, Any] = {
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",  # one request at a time gets all threads
+            "INFERENCE_PRECISION_HINT": "f32",  # it would take bfloat16 where the processor has it
+        }
+        core = openvino.Core()
+        network = core.compile_model(core.read_model(file), "CPU", choices)
+        return lambda images: np.array(next(iter(network(images).values())))  # its own memory is written again

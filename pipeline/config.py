@@ -165,8 +165,9 @@ class Prediction(Section):
     augment: Literal["none", "d4"] = Field(
         "none", description="d4: the mean of eight looks at each window, turned and mirrored; eight times the work."
     )
-    backend: Literal["torch", "onnx"] = Field(
-        "torch", description="What computes the network; onnx (ONNX Runtime) is faster on large scenes."
+    backend: Literal["torch", "onnx", "openvino"] = Field(
+        "torch",
+        description="What computes the network; onnx (ONNX Runtime) and openvino are faster on large scenes.",
     )
     black_px: int = Field(
         100,

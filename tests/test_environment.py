@@ -36,7 +36,7 @@ def project() -> dict[str, str]:
     table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = table["optional-dependencies"]
     wanted = [*table["dependencies"], *extras["dev"]]
-    for name in ("sixs", "clouds", "onnx", "slurm"):  # `dev` asks for them, so that their tests run
+    for name in ("sixs", "clouds", "onnx", "openvino", "slurm"):  # `dev` asks for them, so that their tests run
         assert name in next(r for r in extras["dev"] if r.startswith("geocrack["))
         wanted += extras[name]
     return dict(split(r) for r in wanted if not r.startswith("geocrack["))

@@ -102,7 +102,7 @@ def predict(
         Only for the share of ground that is told as landslide.
     augment : {"none", "d4"}
         ``"d4"``: the mean of what the model says of a window turned and mirrored in eight ways.
-    backend : {"torch", "onnx"}
+    backend : {"torch", "onnx", "openvino"}
         What computes the networks of model files; probabilities agree to 1e-4.
     spread : path, optional
         Write the standard deviation of the answers of all models and ways likewise.

@@ -34,7 +34,7 @@ from models.predict.rows import Strip, Tally, Tile, blend, read_tile
 
 ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}
 
-Backend = Literal["torch", "onnx"]
+Backend = Literal["torch", "onnx", "openvino"]
 
 #: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
 _FORM = b"geocrack rows 3"
@@ -53,7 +53,7 @@ class Search:
     overlap, batch, window, dtype, area, area_layer, bands, black_px, threshold
         As of ``models.predict.predict``.
     augment : {"none", "d4"}
-    backend : {"torch", "onnx"}
+    backend : {"torch", "onnx", "openvino"}
         What computes the networks of model files.
     threads : int, optional
         CPUs for the networks where this is computed by another process.
@@ -239,14 +239,16 @@ def _joined(number: int, top: int, bottom: int, strips: Iterable[Strip]) -> Bloc
 @lru_cache(maxsize=4)
 def _read_model(path: str, backend: Backend, threads: int | None, _changed: int) -> Model:
     from models import model_file
-    from models.onnx import OnnxModel
+    from models.onnx import OnnxModel, OpenVinoModel
 
     if threads:
         import torch
 
         torch.set_num_threads(cpus(threads))
     loaded = model_file.load(path)
-    return OnnxModel(loaded) if backend == "onnx" else loaded
+    if backend == "torch":
+        return loaded
+    return OnnxModel(loaded) if backend == "onnx" else OpenVinoModel(loaded)
 
 
 def _loaded(model: Any, backend: Backend, threads: int | None) -> Model:

@@ -10,7 +10,7 @@ from test_predict_blocks import network  # noqa: F401 - a fixture
 
 from geo.errors import ModelError, OutputExistsError
 from models import model_file
-from models.onnx import OnnxModel, export
+from models.onnx import OnnxModel, OpenVinoModel, export
 from models.predict import predict
 
 onnx = pytest.importorskip("onnx")
@@ -43,10 +43,13 @@ def test_the_exported_model_gives_the_same_mask(loaded, tmp_path):
     assert json.loads(told["geocrack_recipe"]) == loaded.recipe
 
 
-def test_onnx_runtime_maps_what_torch_maps(loaded, network, tmp_path):  # noqa: F811
+@pytest.mark.parametrize("other", ["onnx", "openvino"])
+def test_other_runtimes_map_what_torch_maps(network, tmp_path, other):  # noqa: F811
+    if other == "openvino":
+        pytest.importorskip("openvino")
     image = write(tmp_path / "a.tif", np.random.default_rng(1).random((200, 130)).astype(np.float32))
     maps = []
-    for backend in ("torch", "onnx"):
+    for backend in ("torch", other):
         predict(image, network, tmp_path / f"{backend}.tif", overlap=16, batch=3, dtype="float32", backend=backend)
         with rasterio.open(tmp_path / f"{backend}.tif") as src:
             maps.append(src.read(1))
@@ -62,6 +65,23 @@ def test_the_backend_has_all_that_prediction_asks_of_a_model(loaded):
         loaded.stride,
     )
     assert (model.mean, model.std, model.global_context) == (loaded.mean, loaded.std, False)
+
+
+@pytest.mark.parametrize(("backend", "package"), [(OnnxModel, "onnxruntime"), (OpenVinoModel, "openvino")])
+def test_a_missing_runtime_is_named(loaded, monkeypatch, backend, package):
+    monkeypatch.setitem(__import__("sys").modules, package, None)
+    with pytest.raises(ModelError, match=rf"needs the package {package}: pip install .geocrack\[(onnx|openvino)\]"):
+        backend(loaded)
+
+
+def test_what_a_runtime_gave_stays_when_it_is_asked_again(loaded):
+    """Its memory may be the same each time: what was given before must not change under the caller."""
+    pytest.importorskip("openvino")
+    model = OpenVinoModel(loaded)
+    first = model.probability(images())
+    kept = first.copy()
+    model.probability(np.zeros_like(images()))
+    np.testing.assert_array_equal(first, kept)
 
 
 def test_an_export_that_is_there_stays(loaded, tmp_path):
