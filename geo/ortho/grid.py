@@ -59,8 +59,19 @@ def snapped_grid(lon: np.ndarray, lat: np.ndarray, crs: CRS, resolution_m: float
     -------
     GeoBox
         One pixel wider than the points on each side.
+
+    Raises
+    ------
+    GridError
+        A point has no place in the CRS.
     """
     x, y = transform(LON_LAT, crs, lon, lat)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise GridError(
+            f"the image lies in parts where {crs.name} shows nothing (longitude {np.min(lon):.5g} to "
+            f"{np.max(lon):.5g}, latitude {np.min(lat):.5g} to {np.max(lat):.5g}); expected a scene of some tens of "
+            "kilometres: get its RPC again, or give a --crs for that place"
+        )
     left, bottom = (int(np.floor(np.min(v) / resolution_m)) - 1 for v in (x, y))
     right, top = (int(np.ceil(np.max(v) / resolution_m)) + 1 for v in (x, y))
     affine = Affine(resolution_m, 0, left * resolution_m, 0, -resolution_m, top * resolution_m)

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.warp
+from rasterio._err import CPLE_BaseError
+from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.rpc import RPC
 
@@ -113,7 +115,7 @@ def describe(path: str | os.PathLike) -> Raster:
             bands=_bands(src, is_quality, warnings),
             crs=crs_name(src.crs) if src.crs else None,
             resolution=tuple(src.res) if placed else None,
-            unit=(src.crs.linear_units if src.crs.is_projected else "degree") if placed else None,
+            unit=_unit(src.crs) if placed else None,
             centre=_centre(src) if placed else None if camera is None else (camera.long_off, camera.lat_off),
             rpc=rpc,
             compression=src.compression.value if src.compression else None,
@@ -152,9 +154,12 @@ def _bands(src: rasterio.DatasetReader, is_quality: bool, warnings: list[str]) -
     told = []
     for band, stored in zip(plain, values, strict=True):
         good = stored.compressed().astype(np.float64)
-        good = good[np.isfinite(good)] * band.scale + band.offset
+        with np.errstate(over="ignore", invalid="ignore"):
+            good = good[np.isfinite(good)] * band.scale + band.offset
+        good = good[np.isfinite(good)]
         if good.size:
-            lowest, mean, highest = (float(f"{v:.6g}") for v in (good.min(), good.mean(), good.max()))
+            with np.errstate(over="ignore"):
+                lowest, mean, highest = (float(f"{v:.6g}") for v in (good.min(), good.mean(), good.max()))
             band = replace(band, lowest=lowest, mean=mean, highest=highest)
         told.append(band)
     return tuple(told)
@@ -182,10 +187,15 @@ def _flags(quality: Path) -> dict[str, float] | None:
     return {"good": float(np.mean(flags == 0)), **shares}
 
 
+def _unit(crs: CRS) -> str:
+    """Name the unit of a CRS's coordinates; of a local CRS nobody knows more than that it has one."""
+    return str(crs.linear_units) if crs.is_projected else "degree" if crs.is_geographic else "units"
+
+
 def _centre(src: rasterio.DatasetReader) -> tuple[float, float] | None:
     x, y = src.transform @ (src.width / 2, src.height / 2)
     try:
         (lon,), (lat,) = rasterio.warp.transform(src.crs, "EPSG:4326", [x], [y])
-    except (rasterio.errors.RasterioError, rasterio.errors.CRSError):
-        return None
+    except (rasterio.errors.RasterioError, rasterio.errors.CRSError, CPLE_BaseError):
+        return None  # a local CRS, or numbers beyond the earth
     return (float(lon), float(lat)) if np.isfinite([lon, lat]).all() else None

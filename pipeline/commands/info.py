@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,8 +37,6 @@ def command(
     Of a product: time in UTC, angles and how they were decided, bands, calibration with its source, and all that is
     odd; the images need not be whole. Of a raster: grid, bands, values, what the chain wrote into it, its quality.
     """
-    import json
-
     from geo.sensors import open_product
     from pipeline.commands.reflectance import product_of
 
@@ -49,7 +48,7 @@ def command(
             raise click.UsageError(f"--gain belongs to a product; {product} is a single raster")
         raster = describe(product)
         if as_json:
-            click.echo(json.dumps({"type": "raster", **raster.as_dict()}, indent=2))
+            click.echo(_json({"type": "raster", **raster.as_dict()}))
         else:
             _print(_raster(raster))
         return
@@ -58,9 +57,24 @@ def command(
             content = {"type": "product", **scene.as_dict()}
             for key, image in scene.images.items():
                 content["images"][key]["rpc"] = image.rpcs.to_dict() if image.rpcs else None
-            click.echo(json.dumps(content, indent=2))
+            click.echo(_json(content))
         else:
             _print(_scene(scene))
+
+
+def _json(content: dict[str, Any]) -> str:
+    """Text of plain values; NaN and infinity, which JSON does not know, become null."""
+    import json
+
+    return json.dumps(_finite(content), indent=2, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_raster(product: Path) -> bool:

@@ -8,6 +8,7 @@ from pyproj import CRS
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
+from geo.errors import GridError
 from geo.ortho import geometry as module
 from geo.ortho.dem import LON_LAT, apply, around, open_dem, transform
 from geo.ortho.geometry import BOUND, MapGeometry, RpcGeometry, ground_cover
@@ -210,3 +211,9 @@ def test_grids_cover_their_points_and_nest(lon, lat, size, resolution):
         # never more than two pixels wider than the points
         assert right - left <= np.ptp(x) + 4 * step + 1e-6
         assert top - bottom <= np.ptp(y) + 4 * step + 1e-6
+
+
+def test_a_camera_without_a_place_on_the_map_is_told():
+    """Of an RPC whose numbers are garbled, points beyond the poles come back."""
+    with pytest.raises(GridError, match=r"lies in parts where .*UTM zone 48N shows nothing .*latitude -107 to 31"):
+        snapped_grid(np.array([103.5, -154.0]), np.array([31.3, -107.0]), UTM_CRS, 8.0)

@@ -11,11 +11,15 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rasterio.rpc import RPC
 
 from geo.errors import GeocrackError
+from geo.ortho.grid import middle, snapped_grid, utm_crs
+from geo.ortho.rpc import CameraModel
 from geo.sensors import metadata, open_product, rpb, rpc_text
 from tests.handmade import ID, RPB, XML, write_product
 from tests.handmade_bundle import BANDS, REST, RPC_TXT, SCENE_META, dimap, write_bundle
@@ -72,6 +76,18 @@ def mutated(draw, text: str) -> str:
     return text[: math.ceil(share * len(text))]
 
 
+def use(rpcs: RPC, shape: tuple[int, int]) -> None:
+    """A camera that a reader accepted lays the image's corners on a grid, or ends in one sentence of ours."""
+    height, width = shape
+    camera = CameraModel.from_rpcs(rpcs)
+    col, row = np.array([0, width, width, 0, width / 2]), np.array([0, 0, height, height, height / 2])
+    lon, lat = camera.to_ground(col, row, camera.mean_height)
+    found = np.isfinite(lon) & np.isfinite(lat)
+    if found.any():
+        lon, lat = lon[found], lat[found]
+        snapped_grid(lon, lat, utm_crs(*middle(lon, lat)), 2.0)
+
+
 def check(product: Path, file: Path, text: str) -> None:
     """The product with this file opens to a scene that can be used, or ends in one sentence of ours."""
     before = file.read_bytes()
@@ -92,6 +108,8 @@ def check(product: Path, file: Path, text: str) -> None:
                 assert min(image.shape) > 0
                 camera = image.rpcs
                 assert camera is None or all(map(math.isfinite, (camera.lat_off, *camera.line_den_coeff)))
+                if camera is not None:
+                    use(camera, image.shape)
             scene.as_dict()
             scene.tags()
     except GeocrackError as error:

@@ -213,6 +213,26 @@ def test_odd_rasters(tmp_path):
     assert "cannot be read" in (result.stdout + str(result.exception))
 
 
+LOCAL = {"crs": 'LOCAL_CS["x",UNIT["metre",1]]', "transform": Affine(2, 0, 3, 0, -2, 3)}
+NO_PLACE = {"crs": "EPSG:32648", "transform": Affine(np.nan, 0, 0, 0, -1, 0)}
+
+
+@pytest.mark.parametrize(
+    ("profile", "scale", "value"),
+    [(LOCAL, 1, 1), (NO_PLACE, 1, 1), ({}, np.nan, 1), ({}, 1e300, 1e300), ({}, 1, 1.7e308), ({}, 1, np.inf)],
+)
+def test_what_json_does_not_know_is_null(tmp_path, profile, scale, value):
+    import rasterio
+
+    write_raster(tmp_path / "a.tif", np.full((1, 5, 7), value, "float64"), **profile)
+    with rasterio.open(tmp_path / "a.tif", "r+") as dst:
+        dst.scales = (scale,)
+    text = call(tmp_path / "a.tif", "--json").stdout
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert content["centre"] is None
+    assert said(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"II*\0"])
 def test_no_raster_at_all(tmp_path, content):
     (tmp_path / "a.tif").write_bytes(content)
