@@ -228,6 +228,7 @@ def lay_out(
         raise GridError(
             f"{image.name} of {cols} x {rows} pixels would become {width} x {height} "
             f"at {resolution_m:g} m; expected a resolution near the image's own: give a coarser one"
+            + (", or get its RPC again" if isinstance(geometry, RpcGeometry) else "")
         )
     if share < 1 and dem is not None:
         log.warning(
