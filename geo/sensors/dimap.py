@@ -18,7 +18,7 @@ from rasterio.rpc import RPC
 
 from geo.errors import ProductError, RasterError
 from geo.raster import open_raster
-from geo.sensors import bundle, calibration, folder, metadata, rpc_text, sun
+from geo.sensors import bundle, calibration, folder, metadata, place, rpc_text, sun
 from geo.sensors.bundle import Bundle, recognises
 from geo.sensors.calibration import Calibrated, Given
 from geo.sensors.metadata import Metadata
@@ -82,11 +82,11 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         )
     if "pan" in known.images and "pan" not in paths:
         warnings.append(f"there is no {known.images['pan'].suffix} image; nothing can be fused")
-    texts = {key: _metadata(files.metadata(known.images[key], paths[key])) for key in paths}
+    texts = {key: _metadata(files.metadata(known.images[key], paths[key]), warnings) for key in paths}
     main = texts["mss"]
     cameras = {key: _camera(path, texts[key], warnings) for key, path in paths.items()}
-    centre = _centre(main, cameras["mss"])
-    settled = _sun(main, files, centre)
+    centre = _centre(main, cameras["mss"], warnings)
+    settled = _sun(main, files, centre, warnings)
     warnings += settled.warnings
     images = {
         key: _image(path, texts[key], known.images[key], cameras[key], warnings, key == "pan")
@@ -114,11 +114,14 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     )
 
 
-def _metadata(files: list[Path]) -> Metadata:
-    """Read all that the XML files of an image tell, the first of them before the others."""
+def _metadata(files: list[Path], warnings: list[str]) -> Metadata:
+    """Read all that the XML files of an image tell, the first of them before the others, which may be damaged."""
     text = metadata.read(files[0])
     for file in files[1:]:
-        text = text.joined(metadata.read(file))
+        try:
+            text = text.joined(metadata.read(file))
+        except ProductError as error:
+            warnings.append(str(error).replace(str(file), file.name))
     return text
 
 
@@ -143,12 +146,19 @@ def _camera(image: Path, text: Metadata, warnings: list[str]) -> RPC | None:
     return None
 
 
-def _centre(text: Metadata, camera: RPC | None) -> tuple[float, float]:
+def _centre(text: Metadata, camera: RPC | None, warnings: list[str]) -> tuple[float, float]:
     """Longitude and latitude: the centre, else the mean of the corners, else the camera model's offset."""
+    centre = place.settle(_told_centre(text), camera, text, warnings)
+    if centre is None:
+        raise text.missing("Central_Lon and Central_Lat", "the scene's centre or its corners in degrees")
+    return centre
+
+
+def _told_centre(text: Metadata) -> tuple[float, float] | None:
     for lon, lat in (("Central_Lon", "Central_Lat"), ("CenterLongitude", "CenterLatitude")):
-        place = text.number(lon, -180, 180), text.number(lat, -90, 90)
-        if place[0] is not None and place[1] is not None:
-            return place[0], place[1]
+        found = text.number(lon, -180, 180), text.number(lat, -90, 90)
+        if found[0] is not None and found[1] is not None:
+            return found[0], found[1]
     for corners in _CORNERS:
         mean = text.mean_place(corners)
         if mean is not None:
@@ -156,9 +166,7 @@ def _centre(text: Metadata, camera: RPC | None) -> tuple[float, float]:
     lons, lats = text.each("FRAME_LON"), text.each("FRAME_LAT")
     if lons and len(lons) == len(lats) and max(map(abs, lons)) <= 180 and max(map(abs, lats)) <= 90:
         return metadata.mean_place(lons, lats)
-    if camera is not None and abs(camera.long_off) <= 180 and abs(camera.lat_off) <= 90:
-        return camera.long_off, camera.lat_off
-    raise text.missing("Central_Lon and Central_Lat", "the scene's centre or its corners in degrees")
+    return None
 
 
 def _view_zenith(text: Metadata) -> float | None:
@@ -181,7 +189,7 @@ def _quality(text: Metadata, name: str, low: float, high: float) -> float | None
 # time and sun ---------------------------------------------------------------------------------------------------------
 
 
-def _sun(text: Metadata, files: Bundle, centre: tuple[float, float]) -> sun.Sun:
+def _sun(text: Metadata, files: Bundle, centre: tuple[float, float], warnings: list[str]) -> sun.Sun:
     """Time and sun's angles; a time without zone also by the product's name, which is in UTC."""
     named = None
     if files.time is not None:
@@ -189,7 +197,13 @@ def _sun(text: Metadata, files: Bundle, centre: tuple[float, float]) -> sun.Sun:
             named = metadata.compact_time(files.time).replace(tzinfo=UTC)
         except ValueError:
             named = None
-    time = _time(text) or named
+    try:
+        time = _time(text, warnings) or named
+    except ProductError as error:
+        if named is None:
+            raise
+        warnings.append(f"{str(error).replace(text.source, Path(text.source).name)}; the product's name is taken")
+        time = named
     if time is None:
         raise text.missing("Begin_Time or IMAGING_START_TIME", "the time of the image, such as 2019-11-07 02:19:47")
     azimuth = text.number("SUN_AZIMUTH", -360, 360)
@@ -211,19 +225,22 @@ def _sun(text: Metadata, files: Bundle, centre: tuple[float, float]) -> sun.Sun:
         clock=files.sensor.clock,
         fields=_FIELDS,
     )
+    if named is not None and abs(settled.acquired - named) > _SAME_TIME:
+        warnings.append(
+            f"{Path(text.source).name} says that the image was taken at {settled.acquired:%Y-%m-%d %H:%M:%S} UTC, the "
+            f"product's name at {named:%Y-%m-%d %H:%M:%S}; the metadata is believed"
+        )
     if zone is not None:
         return replace(settled, zone=zone, zone_reason="the product's name, in UTC, says the same time")
     return settled
 
 
-def _time(text: Metadata) -> datetime | None:
+def _time(text: Metadata, warnings: list[str]) -> datetime | None:
     """Time of the image as it is written: the middle of its beginning and end, else what else names it."""
     for first, last in (("IMAGING_START_TIME", "IMAGING_STOP_TIME"), ("Begin_Time", "End_Time")):
-        start, end = text.time(first), text.time(last)
-        if start is not None and end is not None and (start.tzinfo is None) == (end.tzinfo is None):
-            return start + (end - start) / 2
-        if start is not None:
-            return start
+        middle = text.middle(first, last, warnings)
+        if middle is not None:
+            return middle
     date, clock = text.text("IMAGING_DATE"), text.text("IMAGING_TIME")
     if date and clock:
         return replace(text, texts={"IMAGING_TIME": [f"{date}T{clock}"]}).time("IMAGING_TIME")

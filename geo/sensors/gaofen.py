@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from rasterio.rpc import RPC
+
 from geo.errors import ProductError
-from geo.sensors import calibration, folder, metadata, rpb, sun, tables
+from geo.sensors import calibration, folder, metadata, place, rpb, sun, tables
 from geo.sensors.calibration import Calibrated, Given
 from geo.sensors.metadata import Metadata
 from geo.sensors.scene import Image, Scene
@@ -22,11 +24,14 @@ from geo.sensors.tables import ImageTable, Sensor
 
 _PART = re.compile(r"(?P<id>.+)-(?P<suffix>MSS\d?|PAN\d?|MUX)\.(?P<kind>tiff?|xml|rpb)", re.IGNORECASE)
 _NAME = re.compile(
-    r"(?P<satellite>[A-Z0-9]+)_(?P<camera>[A-Z0-9]+)_(?P<ew>[EW])(?P<lon>\d+(\.\d+)?)_(?P<ns>[NS])(?P<lat>\d+(\.\d+)?)_\d{8}"
+    r"(?P<satellite>[A-Z0-9]+)_(?P<camera>[A-Z0-9]+)_(?P<ew>[EW])(?P<lon>\d+(\.\d+)?)_(?P<ns>[NS])(?P<lat>\d+(\.\d+)?)_"
+    r"(?P<day>\d{8})"
 )
 _CORNERS = ("TopLeft", "TopRight", "BottomRight", "BottomLeft")
 #: Side-swing reaches about 35 degrees, so a larger view "zenith" is an elevation.
 _LARGEST_VIEW_ZENITH = 55.0
+#: PAN and MSS are taken within seconds, and a name's day is that of China or of UTC.
+_SAME_PASS, _SAME_DAY = timedelta(minutes=15), timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -63,27 +68,35 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     """
     files = _find(product, only)
     texts = {suffix: metadata.read(kinds["xml"]) for suffix, kinds in files.by.items() if "xml" in kinds}
-    known = _sensor(files, texts)
-    _check_complete(files, known)
-    main = texts[known.images["mss"].suffix.upper()]
     warnings: list[str] = []
+    known = _sensor(files, texts, warnings)
+    known = _complete(files, known, warnings)
+    main = texts[known.images["mss"].suffix.upper()]
+    known = _with_bits(known, main)
+    cameras = {key: rpb.read(files.by[table.suffix.upper()]["rpb"]) for key, table in known.images.items()}
 
-    centre = _centre(main, files.id)
+    centre = _centre(main, cameras["mss"], files.id, warnings)
+    time = _time(main, warnings)
     settled = sun.settle(
-        _time(main),
+        time,
         centre,
         azimuth=main.number("SolarAzimuth", -360, 360),
         zenith=main.number("SolarZenith", -90, 180),
         clock=known.clock,
     )
     warnings += settled.warnings
+    _compare_times(files, time, {key: texts[table.suffix.upper()] for key, table in known.images.items()}, warnings)
     bands = {key: table.bands for key, table in known.images.items()}
     dealt = given.deal(bands, source=files.id) if given else {}
     images = {}
     for key, table in known.images.items():
         suffix = table.suffix.upper()
         calibrated = dealt.get(key) or _calibrated(texts[suffix], known, table, settled.acquired.year, warnings)
-        images[key] = _image(files.by[suffix], texts[suffix], table, calibrated, warnings)
+        images[key] = _image(files.by[suffix], texts[suffix], table, cameras[key], calibrated, warnings)
+    sources = {key: image.calibration_source for key, image in images.items()}
+    if len({source.startswith("XML") for source in sources.values()}) > 1:
+        told = " and ".join(f"{key} by {source}" for key, source in sources.items())
+        warnings.append(f"the gains are not of one source: {told}; PAN and MSS may differ by some percent")
     if known.bit_depth is None:
         warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")
     return Scene(
@@ -134,53 +147,86 @@ def _find(product: Path, only: Path | None) -> _Files:
             match = _NAME.match(name)
             if match:
                 # a product of this family, though not of a sensor with MSS and PAN files
-                _lookup(match["satellite"], match["camera"], product)
+                _lookup(_joined(match["satellite"], match["camera"]), product)
         raise ProductError(f"{product} holds no image; expected files such as <id>-MSS1.tiff and <id>-PAN1.tiff")
     ((where, id), by), *_ = found.items()
     return _Files(where, id, by)
 
 
-def _sensor(files: _Files, texts: Mapping[str, Metadata]) -> Sensor:
-    """Sensor that the XML names, else the file name."""
+def _sensor(files: _Files, texts: Mapping[str, Metadata], warnings: list[str]) -> Sensor:
+    """Sensor that the XML names, else the file name; what contradicts it is told."""
+    told: dict[str, str] = {}
     for text in texts.values():
         satellite, camera = text.text("SatelliteID"), text.text("SensorID")
         if satellite and camera:
-            return _lookup(satellite, camera, text.source)
+            told[text.source] = _joined(satellite, camera)
     match = _NAME.match(files.id)
-    if match:
-        return _lookup(match["satellite"], match["camera"], files.folder)
-    raise ProductError(
-        f"{files.folder} holds a product of an unknown sensor: neither its name '{files.id}' nor SatelliteID and "
-        f"SensorID of an .xml tell which; known: {', '.join(tables.names())}"
-    )
+    named = _joined(match["satellite"], match["camera"]) if match else None
+    for source, name in list(told.items()):
+        if named in tables.names() and name not in tables.names() and str(named).startswith(name):
+            told[source] = str(named)  # "PMS" of a satellite with PMS1 and PMS2
+    if not told and named is None:
+        raise ProductError(
+            f"{files.folder} holds a product of an unknown sensor: neither its name '{files.id}' nor SatelliteID and "
+            f"SensorID of an .xml tell which; known: {', '.join(tables.names())}"
+        )
+    where, chosen = next(iter(told.items()), (str(files.folder), str(named)))
+    known = _lookup(chosen, where)
+    others = {Path(source).name: name for source, name in told.items() if name != chosen}
+    if named not in (None, chosen):
+        others["the product's name"] = str(named)
+    for source, name in others.items():
+        warnings.append(
+            f"{Path(where).name} says that the sensor is {chosen}, {source} that it is {name}; {chosen} is taken, with "
+            "its gains"
+        )
+    return known
 
 
-def _lookup(satellite: str, camera: str, where: str | Path) -> Sensor:
+def _joined(satellite: str, camera: str) -> str:
+    """Name of a sensor as the tables write it."""
+    return f"{satellite}_{camera}".replace("-", "").upper()
+
+
+def _lookup(name: str, where: str | Path) -> Sensor:
     try:
-        return tables.sensor(f"{satellite}_{camera}".replace("-", "").upper())
+        return tables.sensor(name)
     except ProductError as error:
         raise ProductError(f"{where}: {error}") from None
 
 
-def _check_complete(files: _Files, known: Sensor) -> None:
-    suffixes = [table.suffix for table in known.images.values()]
+def _complete(files: _Files, known: Sensor, warnings: list[str]) -> Sensor:
+    """Sensor with the images that the product has: MSS, and PAN unless nothing of it is there."""
+    suffixes = {key: table.suffix for key, table in known.images.items()}
+    pan = suffixes.get("pan")
+    if pan is not None and pan.upper() not in files.by and suffixes["mss"].upper() in files.by:
+        warnings.append(f"there is no {pan} image; nothing can be fused")
+        suffixes.pop("pan")
     missing = [
         f"{files.id}-{suffix}.{kind}"
-        for suffix in suffixes
+        for suffix in suffixes.values()
         for kind in ("tiff", "xml", "rpb")
         if kind not in files.by.get(suffix.upper(), {})
     ]
     if missing:
         raise ProductError(
             f"{files.folder} lacks {', '.join(missing)}; a product of {known.name} has .tiff, .xml and .rpb for each "
-            f"of {' and '.join(suffixes)}: copy or download it again"
+            f"of {' and '.join(suffixes.values())}: copy or download it again"
         )
+    return replace(known, images={key: known.images[key] for key in suffixes})
+
+
+def _with_bits(known: Sensor, text: Metadata) -> Sensor:
+    """Sensor with the bit depth that the product tells, where the table does not know it."""
+    bits = text.number("ValidPixelBits", 8, 16)
+    return known if known.bit_depth is not None or bits is None else replace(known, bit_depth=int(bits))
 
 
 def _image(
     files: Mapping[str, Path],
     text: Metadata,
     table: ImageTable,
+    camera: RPC,
     calibrated: Calibrated,
     warnings: list[str],
 ) -> Image:
@@ -189,7 +235,7 @@ def _image(
         bands=table.bands,
         gsd_m=text.number("ImageGSD", 0.1, 1000) or table.gsd_m,
         shape=folder.size(files["tiff"], text, "HeightInPixels", "WidthInPixels", warnings),
-        rpcs=rpb.read(files["rpb"]),
+        rpcs=camera,
         gain=calibrated.gain,
         bias=calibrated.bias,
         esun=table.esun,
@@ -220,15 +266,62 @@ def _calibrated(text: Metadata, known: Sensor, table: ImageTable, year: int, war
     return calibration.by_table(known, table, year, warnings)
 
 
-def _time(text: Metadata) -> datetime:
+def _time(text: Metadata, warnings: list[str]) -> datetime:
     """Time of the image as it is written: CenterTime, else the middle of StartTime and EndTime."""
-    centre = text.time("CenterTime")
-    if centre is not None:
-        return centre
-    start, end = text.time("StartTime"), text.time("EndTime")
-    if start is None or end is None or (start.tzinfo is None) != (end.tzinfo is None):
-        raise text.missing("CenterTime", "the time of the image, such as 2013-08-12 11:55:23")
-    return start + (end - start) / 2
+    unreadable = None
+    try:
+        centre = text.time("CenterTime")
+        if centre is not None:
+            return centre
+    except ProductError as error:
+        unreadable = error
+    try:
+        middle = text.middle("StartTime", "EndTime", warnings)
+    except ProductError as error:
+        raise unreadable or error from None
+    if middle is None:
+        raise unreadable or text.missing("CenterTime", "the time of the image, such as 2013-08-12 11:55:23")
+    if unreadable is not None:
+        warnings.append(
+            f"{Path(text.source).name}: CenterTime is '{text.text('CenterTime')}', no time; StartTime and EndTime are "
+            "taken"
+        )
+    return middle
+
+
+def _compare_times(files: _Files, time: datetime, texts: Mapping[str, Metadata], warnings: list[str]) -> None:
+    """Tell where the product's name or PAN's XML have another day: the year decides the gains."""
+    main = Path(texts["mss"].source).name
+    match = _NAME.match(files.id)
+    day = None
+    if match:
+        try:
+            day = datetime.strptime(match["day"], "%Y%m%d")
+        except ValueError:
+            warnings.append(f"the product's name says that it was taken on {match['day']}, which is no day")
+    if day is not None and not -_SAME_DAY <= time.replace(tzinfo=None) - day <= 2 * _SAME_DAY:
+        warnings.append(
+            f"{main} says that the image was taken on {time:%Y-%m-%d}, the product's name on {day:%Y-%m-%d}; the XML "
+            f"is believed, so gains of the table are those of {time.year}"
+        )
+    if "pan" not in texts:
+        return
+    try:
+        other = _time(texts["pan"], [])
+    except ProductError:
+        return  # only the time of MSS is used
+    zones = [t.tzinfo is None for t in (time, other)]
+    if zones[0] != zones[1]:
+        time, other = (t.replace(tzinfo=None) if t.tzinfo is None else _plain_utc(t) for t in (time, other))
+    if abs(time - other) > (_SAME_PASS if zones[0] == zones[1] else _SAME_DAY):
+        warnings.append(
+            f"{main} says that the image was taken at {time:%Y-%m-%d %H:%M:%S}, {Path(texts['pan'].source).name} at "
+            f"{other:%Y-%m-%d %H:%M:%S}; {main} is believed for both"
+        )
+
+
+def _plain_utc(time: datetime) -> datetime:
+    return time.astimezone(UTC).replace(tzinfo=None)
 
 
 def _view_zenith(text: Metadata) -> float | None:
@@ -238,14 +331,15 @@ def _view_zenith(text: Metadata) -> float | None:
     return round(90 - angle, 6) if angle > _LARGEST_VIEW_ZENITH else angle
 
 
-def _centre(text: Metadata, id: str) -> tuple[float, float]:
-    """Longitude and latitude: the centre, else the mean of the corners, else what the file name says."""
+def _centre(text: Metadata, camera: RPC, id: str, warnings: list[str]) -> tuple[float, float]:
+    """Longitude and latitude: the centre, else the mean of the corners, else the RPC's, else what the name says."""
     lon, lat = text.number("CenterLongitude", -180, 180), text.number("CenterLatitude", -90, 90)
-    if lon is not None and lat is not None:
-        return lon, lat
-    mean = text.mean_place([(f"{c}Longitude", f"{c}Latitude") for c in _CORNERS])
-    if mean is not None:
-        return mean
+    told = (lon, lat) if lon is not None and lat is not None else None
+    if told is None:
+        told = text.mean_place([(f"{c}Longitude", f"{c}Latitude") for c in _CORNERS])
+    centre = place.settle(told, camera, text, warnings)
+    if centre is not None:
+        return centre
     match = _NAME.match(id)
     if match is None:
         raise text.missing("CenterLongitude and CenterLatitude", "the scene's centre or its four corners in degrees")

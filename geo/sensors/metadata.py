@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
@@ -19,6 +19,10 @@ from geo.sensors import folder
 
 _AGAIN = "copy or download the product again"
 _DIGITS = re.compile(r"\d{14}")
+#: Times as people and programs write them besides ISO 8601: ``2015/8/5 11:50:02 UTC``.
+_LOOSE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[T ](\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?) ?(UTC|GMT|Z)?", re.ASCII)
+#: No image takes longer; between the beginning and the end of a longer one something is wrong.
+_LONGEST = timedelta(minutes=10)
 _DECLARATION = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
 
 
@@ -77,12 +81,52 @@ class Metadata:
         if text is None:
             return None
         time = None
-        for form in (text, text.replace("/", "-")):
-            with contextlib.suppress(ValueError):
-                time = datetime.fromisoformat(form) if not _DIGITS.fullmatch(form) else compact_time(form)
+        with contextlib.suppress(ValueError):
+            time = datetime.fromisoformat(_iso(text)) if not _DIGITS.fullmatch(text) else compact_time(text)
         if time is None or not 1990 <= time.year <= 2100:
             raise ProductError(f"{self.source}: {name} is '{text}'; expected a time such as 2013-08-12 11:55:23")
         return time
+
+    def middle(self, first: str, last: str, warnings: list[str]) -> datetime | None:
+        """Time between the beginning and the end of an image; the beginning where the end cannot be its end.
+
+        Parameters
+        ----------
+        first, last : str
+            Names of the elements.
+        warnings : list of str
+            Receives why the end was not believed.
+
+        Returns
+        -------
+        datetime or None
+            As it is written; None where the beginning is absent.
+
+        Raises
+        ------
+        ProductError
+            The beginning is no time.
+        """
+        start = self.time(first)
+        if start is None:
+            return None
+        try:
+            end = self.time(last)
+        except ProductError:
+            end = None
+        if end is None and not self.text(last):
+            return start
+        if end is not None and (start.tzinfo is None) == (end.tzinfo is None):
+            length = end - start
+            if timedelta(days=-1) <= length < timedelta():
+                length += timedelta(days=1)  # past midnight, with the date of the beginning
+            if timedelta() <= length <= _LONGEST:
+                return start + length / 2
+        warnings.append(
+            f"{Path(self.source).name}: {last} {self.text(last)} is no end of an image that began at "
+            f"{self.text(first)} ({first}); the beginning is taken"
+        )
+        return start
 
     def mean_place(self, corners: Sequence[tuple[str, str]]) -> tuple[float, float] | None:
         """Longitude and latitude between corners; None unless all are there.
@@ -132,6 +176,15 @@ def compact_time(digits: str) -> datetime:
         The digits are no time.
     """
     return datetime.strptime(digits, "%Y%m%d%H%M%S")
+
+
+def _iso(text: str) -> str:
+    """Return a time in ISO 8601 where it is one written otherwise."""
+    found = _LOOSE.fullmatch(text)
+    if found is None:
+        return text.replace("/", "-")
+    year, month, day, hour, minute, second, zone = found.groups()
+    return f"{year}-{month:0>2}-{day:0>2}T{hour:0>2}:{minute}:{second}{'Z' if zone else ''}"
 
 
 def mean_place(lons: Sequence[float], lats: Sequence[float]) -> tuple[float, float]:

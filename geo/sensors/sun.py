@@ -22,6 +22,8 @@ AZIMUTH_TOLERANCE = 5.0
 ZENITH_TOLERANCE = 3.0
 #: Where the sun stands higher than this (zenith angle in degrees), its azimuth turns too fast to tell anything.
 _OVERHEAD = 5.0
+#: Zenith angle of a sun that sets.
+_HORIZON = 90.0
 
 
 @dataclass(frozen=True)
@@ -117,10 +119,15 @@ def settle(
     chosen, reason, fits = _zone(names, positions, azimuth, given, fields, warnings)
     computed_zenith, computed_azimuth = positions[chosen]
     settled, reading = _zenith(given, elevation is not None, computed_zenith, fields, warnings)
+    if settled >= _HORIZON:
+        warnings.append(
+            f"the sun is down ({settled:.1f} degrees from the zenith), so there is no reflectance; check {fields.time} "
+            "and the scene's place"
+        )
     return Sun(
         acquired=readings[chosen],
         zenith=settled,
-        azimuth=azimuth if azimuth is not None and fits else computed_azimuth,
+        azimuth=azimuth % 360 if azimuth is not None and fits else computed_azimuth,
         warnings=tuple(warnings),
         zone=names[chosen],
         zone_reason=reason,
@@ -174,6 +181,10 @@ def _zone(
             why = f"the product's sun angle does not fit {names[0]}"
             warnings.append(f"{fields.time} is read as {names[1]}, because {why}")
             return 1, why, False
+    if positions[0][0] >= _HORIZON > positions[1][0]:
+        why = f"the sun is down in {names[0]}"
+        warnings.append(f"{fields.time} is read as {names[1]}, because {why}")
+        return 1, why, False
     return 0, "as this sensor's products are written", False
 
 

@@ -79,6 +79,45 @@ def test_a_time_that_nobody_writes_is_that_of_the_name(tmp_path):
     assert scene_of(write_bundle(tmp_path / "p", product=None, meta=meta)).acquired == MOMENT
 
 
+@pytest.mark.parametrize(
+    ("begin", "end", "time", "doubt"),
+    [
+        ("10:19:46", "00:00:00", (2, 19, 46), "End_Time 2019-11-07 00:00:00 is no end"),
+        ("10:19:46", "12:19:46", (2, 19, 46), "the beginning is taken"),
+        ("10:19:46", "soon", (2, 19, 46), "End_Time 2019-11-07 soon is no end"),
+        ("10:19:46", "10:19:52", (2, 19, 49), None),
+    ],
+)
+def test_an_end_that_cannot_be_does_not_move_the_time(tmp_path, begin, end, time, doubt):
+    meta = SCENE_META.replace("10:19:46", begin).replace("10:19:48", end)
+    scene = scene_of(write_bundle(tmp_path / "p", product=None, meta=meta))
+    assert scene.acquired == datetime(2019, 11, 7, *time, tzinfo=UTC)
+    assert any(doubt in w for w in scene.warnings) if doubt else not any("is no end" in w for w in scene.warnings)
+
+
+def test_a_time_that_is_not_that_of_the_name_is_told(tmp_path):
+    folder = write_bundle(tmp_path / "p")
+    xml = folder / f"TRIPLESAT_2_MS_{REST}.xml"
+    xml.write_text(dimap(BANDS, time="2019-11-07T03:19:46Z", stop="2019-11-07T03:19:48Z"))
+    scene = scene_of(folder)
+    assert scene.acquired == datetime(2019, 11, 7, 3, 19, 47, tzinfo=UTC)
+    assert any(
+        "taken at 2019-11-07 03:19:47 UTC, the product's name at 2019-11-07 02:19:47;" in w for w in scene.warnings
+    )
+    xml.write_text(dimap(BANDS, time="at night"))
+    scene = scene_of(folder)
+    assert scene.acquired == MOMENT
+    assert any("IMAGING_START_TIME is 'at night'" in w and "the product's name is taken" in w for w in scene.warnings)
+
+
+def test_a_centre_far_from_the_camera_is_not_believed(tmp_path):
+    meta = SCENE_META.replace("<Central_Lat>31.3<", "<Central_Lat>0<").replace("<Central_Lon>103.5<", "<Central_Lon>0<")
+    scene = scene_of(write_bundle(tmp_path / "p", meta=meta))
+    assert scene.centre == pytest.approx((103.5, 31.3))
+    assert scene.sun.reading == "elevation"
+    assert any("the RPC is believed" in w for w in scene.warnings)
+
+
 def test_without_gains_it_stays_in_digital_numbers_and_says_so(tmp_path):
     with open_product(write_bundle(tmp_path / "p", product=None)) as scene:
         assert {image.gain for image in scene.images.values()} == {None}
@@ -207,7 +246,19 @@ def test_what_is_missing_is_named(tmp_path, lost, message):
         scene_of(folder)
 
 
-@pytest.mark.parametrize("end", [".xml", "_meta.xml", "_rpc.txt"])
+def test_metadata_of_the_scene_that_is_damaged_beside_that_of_the_image(tmp_path):
+    folder = write_bundle(tmp_path / "p")
+    name = f"TRIPLESAT_2_MS_{REST}_meta.xml"
+    (folder / name).write_bytes(b"")
+    scene = scene_of(folder)
+    assert (scene.acquired, scene.images["mss"].gain) == (MOMENT, (0.125,) * 4)
+    assert any(w.startswith(f"{name} is empty (0 bytes)") for w in scene.warnings)
+    (folder / f"TRIPLESAT_2_MS_{REST}.xml").unlink()
+    with pytest.raises(ProductError, match=rf"{name} is empty \(0 bytes\)"):
+        scene_of(folder)
+
+
+@pytest.mark.parametrize("end", [".xml", "_rpc.txt"])
 def test_empty_sidecars(tmp_path, end):
     folder = write_bundle(tmp_path / "p")
     (folder / f"TRIPLESAT_2_MS_{REST}{end}").write_bytes(b"")

@@ -68,5 +68,18 @@ def test_azimuth_is_an_angle_around_the_circle():
     # just past noon in December at 40 N the sun stands near south; 180 - 360 is the same direction
     time = datetime(2015, 12, 21, 12, 3)
     sun = settle(time, (120.0, 40.0), azimuth=-180, zenith=63.4)
-    assert sun.azimuth == -180
+    assert sun.azimuth == 180
     assert sun.acquired.hour == 4
+
+
+def test_without_angles_the_sun_must_be_up():
+    sun = settle(local(0), CENTRE)
+    assert (sun.acquired, sun.zone) == (UTC_TIME, "UTC")
+    assert "CenterTime is read as UTC, because the sun is down in UTC+8" in sun.warnings
+    assert settle(local(8), CENTRE).zone == "UTC+8"
+
+
+def test_a_sun_that_is_down_is_told():
+    sun = settle(datetime(2015, 8, 5, 20, tzinfo=UTC), CENTRE)
+    assert sun.zenith > 90
+    assert any(w.startswith("the sun is down (1") and "no reflectance; check CenterTime" in w for w in sun.warnings)

@@ -13,7 +13,7 @@ import pytest
 from geo import sensors
 from geo.errors import ConfigError, GeocrackError, ProductError
 from geo.sensors import open_product, tables
-from tests.handmade import ID, XML, change, write_product
+from tests.handmade import ID, RPB, XML, change, write_product
 
 REALDATA = Path(os.environ.get("GEOCRACK_REALDATA", "../shared/data"))
 
@@ -363,7 +363,7 @@ def test_xml_with_entities_is_refused(product):
 )
 def test_elements_that_cannot_be(tmp_path, element, value, message):
     with pytest.raises(ProductError, match=message):
-        scene_of(write_product(tmp_path / ID, xml=change(XML, element, value)))
+        scene_of(write_product(tmp_path / ID, xml=change(change(XML, "StartTime", ""), element, value)))
 
 
 def test_no_time_at_all(tmp_path):
@@ -373,8 +373,10 @@ def test_no_time_at_all(tmp_path):
 
 
 def test_no_place_at_all(tmp_path):
+    xml, nowhere = change(XML, "TopLeftLatitude", ""), RPB.replace("latOffset =   31.3", "latOffset =   131.3")
+    assert scene_of(write_product(tmp_path / "q", id="renamed", xml=xml)).centre == (103.5, 31.3)  # of the RPC
     with pytest.raises(ProductError, match="has no usable CenterLongitude and CenterLatitude"):
-        scene_of(write_product(tmp_path / "p", id="renamed", xml=change(XML, "TopLeftLatitude", "")))
+        scene_of(write_product(tmp_path / "p", id="renamed", xml=xml, rpb=nowhere))
 
 
 def test_an_empty_image_does_not_hide_the_metadata(product):

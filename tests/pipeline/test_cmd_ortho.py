@@ -191,7 +191,10 @@ def test_a_map_with_an_rpc_keeps_its_place_and_says_so(tmp_path):
         ({"long_off": 400.0}, "no heights for the scene|no place on the ground"),
         ({"height_off": 1e9}, ""),
         ({"samp_off": 1e8}, ""),
-        ({"samp_num_coeff": list(np.random.default_rng(0).normal(size=20))}, "lies in parts where|would become .*, or get its RPC again"),
+        (
+            {"samp_num_coeff": list(np.random.default_rng(0).normal(size=20))},
+            "lies in parts where|would become .*, or get its RPC again",
+        ),
     ],
 )
 def test_damaged_cameras_end_in_a_sentence(scene, tmp_path, changes, message):
