@@ -47,6 +47,10 @@ _TRIALS = 500
 _MEDIAN, _CHANCE = 1.1774, 3.035
 #: Left-out error in pixels that is warned of.
 _POOR_PX = 1.5
+#: Points nearer to each other than this, and off by the same, are one measurement.
+_ONE_PX = 1.0
+#: Correction in pixels that is warned of: tens of metres are usual, which are fewer in any image.
+_LARGE_PX = 200.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Refinement:
     height : ndarray of float64, shape (n,)
         Metres above the ellipsoid that was used; NaN where none is known.
     status : tuple of str
-        Of each point: ``used``, ``rejected``, ``outside`` (of the image) or ``no height``.
+        Of each point: ``used``, ``rejected``, ``outside`` (of the image), ``no height`` or ``repeated`` (another).
     before, after, left_out : ndarray of float64, shape (n, 2)
         Column and row measured less those of the camera model: as delivered, corrected, and corrected by the other
         points alone; NaN where there is none.
@@ -85,7 +89,7 @@ class Refinement:
 
     def as_dict(self) -> dict[str, Any]:
         """For a record, in plain numbers; residuals are pixels, measured less modelled."""
-        count = {name: self.status.count(name) for name in ("used", "rejected", "outside", "no height")}
+        count = {name: self.status.count(name) for name in ("used", "rejected", "outside", "no height", "repeated")}
         return {
             "model": self.model,
             "correction_px": self.correction.tolist(),
@@ -154,13 +158,16 @@ def refine(
     col, row = camera.to_image(points.lon, points.lat, height)
     before = np.column_stack([points.col - col, points.row - row])
     inside = (points.col >= 0) & (points.col <= shape[1]) & (points.row >= 0) & (points.row <= shape[0])
-    usable = inside & np.isfinite(before).all(axis=1)
+    placed = inside & np.isfinite(before).all(axis=1)
+    repeated = _repeated(points, before, placed)
+    usable = placed & ~repeated
     least = FEWEST["bias" if model == "auto" else model]
     if usable.sum() < least:
+        repeats = f" ({repeated.sum()} repeat another)" if repeated.any() else ""
         raise RegistrationError(
             f"{points.source} has {usable.sum()} ground control points inside the image and with a height, of "
-            f"{len(points.names)}; expected {least} at least, so that a wrong one can be told: measure more, in pixels "
-            "from the image's upper left corner"
+            f"{len(points.names)}{repeats}; expected {least} at least, so that a wrong one can be told: measure more, "
+            "in pixels from the image's upper left corner"
         )
     # sample and line that the RPC gives, in its own units: what the correction is a function of
     design = np.column_stack(
@@ -189,11 +196,18 @@ def refine(
     for i in np.flatnonzero(usable):
         others = agree & (np.arange(len(agree)) != i)
         left_out[i] = before[i] - design[i] @ _fit(design[others], before[others], chosen).T
-    status = tuple(
-        "outside" if not inside[i] else "no height" if not usable[i] else "used" if agree[i] else "rejected"
-        for i in range(len(agree))
-    )
+    kinds = np.select([~inside, ~placed, repeated, agree], ["outside", "no height", "repeated", "used"], "rejected")
+    status = tuple(map(str, kinds))
     made = Refinement(chosen, correction, points, height, status, before, before - design @ correction.T, left_out)
+    corners = np.array([[1, u, v] for u in (-half[0], half[0]) for v in (-half[1], half[1])])
+    largest = float(np.hypot(*(corners @ correction.T).T).max())
+    if largest > _LARGE_PX:
+        log.warning(
+            "%s: the correction reaches %.0f pixels, and RPCs as delivered are off by some tens of metres; check that "
+            "the points are of this image, in pixels from its upper left corner, and their CRS",
+            points.source,
+            largest,
+        )
     if made.rmse(left_out) > _POOR_PX:
         log.warning(
             "%s: the ground control points agree to %.1f pixels only (left-out residuals, model %s); look at each",
@@ -202,6 +216,16 @@ def refine(
             chosen,
         )
     return made
+
+
+def _repeated(points: ControlPoints, before: np.ndarray, placed: np.ndarray) -> np.ndarray:
+    """Points that say once more what an earlier one says: counted twice, a wrong one would agree with itself."""
+    repeated = np.zeros(len(placed), bool)
+    for i in np.flatnonzero(placed):
+        near = np.hypot(points.col - points.col[i], points.row - points.row[i]) < _ONE_PX
+        same = np.hypot(*(before - before[i]).T) < _ONE_PX
+        repeated[i + 1 :] |= (placed & near & same & ~repeated[i])[i + 1 :]
+    return repeated
 
 
 def _fit(design: np.ndarray, off: np.ndarray, model: str) -> np.ndarray:

@@ -157,7 +157,7 @@ def test_points_outside_are_left_aside_and_named():
     col[[1, 4]] = -5, SHAPE[1] + 1
     made = refine(plain_camera(), but(points, col=col), shape=SHAPE)
     assert [i for i, s in enumerate(made.status) if s == "outside"] == [1, 4]
-    assert made.as_dict()["points"] == {"used": 7, "rejected": 0, "outside": 2, "no_height": 0}
+    assert made.as_dict()["points"] == {"used": 7, "rejected": 0, "outside": 2, "no_height": 0, "repeated": 0}
     json.dumps(made.as_dict(), allow_nan=False)
 
 
@@ -168,6 +168,39 @@ def test_too_few_points_are_told():
     assert "2 of 3 ground control points agree" in refine_error(but(points, col=points.col + np.array([0, 0, 80])))
     empty = but(points, **{k: np.empty(0) for k in ("col", "row", "lon", "lat", "height")}, names=())
     assert "has 0 ground control points inside the image and with a height, of 0" in refine_error(empty)
+
+
+def again(points, index):
+    """Some of the points, perhaps several times."""
+    arrays = {k: getattr(points, k)[index] for k in ("col", "row", "lon", "lat", "height")}
+    return ControlPoints("gcps.csv", tuple(points.names[i] for i in index), **arrays)
+
+
+def test_a_point_that_is_there_three_times_is_one():
+    points = measured(BIAS, 5)
+    assert "has 1 ground control points inside the image and with a height, of 3 (2 repeat another); expected 3" in (
+        refine_error(again(points, [0, 0, 0]))
+    )
+    made = refine(plain_camera(), again(points, [0, 1, 1, 2, 3, 0]), shape=SHAPE)
+    assert made.status == ("used", "used", "repeated", "used", "used", "repeated")
+    assert made.as_dict()["points"]["repeated"] == 2
+    assert off_by(made.correction, BIAS) < 0.05
+
+
+def test_two_measurements_that_contradict_each_other_are_both_looked_at():
+    points = again(measured(BIAS, 5), [0, 0, 1, 2, 3, 4])
+    lon = points.lon + np.array([0.01, 0, 0, 0, 0, 0])  # the first is wrong, and must not stand for the second
+    made = refine(plain_camera(), but(points, lon=lon), shape=SHAPE)
+    assert made.status == ("rejected", *["used"] * 5)
+
+
+@pytest.mark.parametrize(("by", "told"), [(30, False), (500, True)])
+def test_a_correction_far_larger_than_an_rpc_is_off_is_told(caplog, by, told):
+    truth = np.array([[by, 0, 0], [-by / 2, 0, 0]])
+    with caplog.at_level(logging.WARNING, logger="geo"):
+        assert off_by(refine(plain_camera(), measured(truth, 9), shape=SHAPE).correction, truth) < 0.05
+    assert ("the correction reaches 559 pixels" in caplog.text) == told
+    assert bool(caplog.text) == told
 
 
 def test_points_that_do_not_agree_are_no_correction():

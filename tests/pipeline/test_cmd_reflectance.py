@@ -276,7 +276,7 @@ def test_an_incomplete_product(product):
 
 
 def test_a_mistake_ends_in_one_sentence(tmp_path):
-    folder = write_product(tmp_path / ID, xml=change(XML, "CenterTime", "soon"))
+    folder = write_product(tmp_path / ID, xml=change(change(XML, "CenterTime", "soon"), "StartTime", ""))
     arguments = [sys.executable, "-m", "pipeline.cli", "reflectance", str(folder), "-o", str(tmp_path / "out")]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 2
