@@ -108,12 +108,13 @@ def test_a_cluster_gives_the_same_pixels(product, tmp_path):
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(tmp_path)
     )
     with cluster, ExitStack() as opened:
-        fuse(product, tmp_path / "here.tif", method="brovey")
-        with connected(cluster.scheduler_address) as executor:
-            fuse(product, tmp_path / "there.tif", method="brovey", executor=executor)
-        here, there = stored(tmp_path / "here.tif"), stored(tmp_path / "there.tif")
-        np.testing.assert_array_equal(here[0], there[0])
-        np.testing.assert_array_equal(here[1], there[1])
+        for method in (Settings.method, "brovey"):  # the default looks around each window, Brovey at single pixels
+            here, there = tmp_path / f"here_{method}.tif", tmp_path / f"there_{method}.tif"
+            fuse(product, here, method=method)
+            with connected(cluster.scheduler_address) as executor:
+                fuse(product, there, method=method, executor=executor)
+            for mine, theirs in zip(stored(here), stored(there), strict=True):
+                np.testing.assert_array_equal(mine, theirs, err_msg=method)
         # and so does an array of dask, with threads or on the cluster
         pan, mss, _ = write_pair(tmp_path, size=64)
         pansharpen(mss, pan, tmp_path / "file.tif", name="brovey")
