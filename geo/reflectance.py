@@ -35,9 +35,6 @@ from geo.windows import blocks
 #: Rows and columns that are in work at a time: whole blocks of the output, a few rows of strips of the input.
 BLOCK = (512, 2048)
 
-#: Share of ground below 0 that puts a correction in doubt.
-_MUCH = 0.05
-
 Progress = Callable[[Iterable, str, int], Iterable]
 
 
@@ -149,8 +146,8 @@ def write_reflectance(
     Returns
     -------
     findings : dict
-        For each image: shares of valid, saturated and negative pixels, highest DN, distance and angle used, every
-        coefficient of the level, and shares of cloud and shadow where they were looked for.
+        For each image: shares of valid, saturated, negative and clipped pixels, highest DN, distance and angle used,
+        every coefficient of the level, and shares of cloud and shadow where they were looked for.
     warnings : tuple of str
         What had to be assumed.
 
@@ -177,17 +174,7 @@ def write_reflectance(
                 findings[key] = _stream_image(
                     src, calibration, tags, folder / f"{key}.tif", outputs, overwrite, workers, progress, found.get(key)
                 )
-    return findings, (*warnings, *_too_dark(findings, surface.level))
-
-
-def _too_dark(findings: dict[str, dict[str, Any]], level: str) -> list[str]:
-    """Tell where the correction left much ground below 0."""
-    return [
-        f"{100 * found['negative_share']:.0f} % of {key} is below 0 at the surface: the air is taken for thicker than "
-        f"it was; {'lower --aot' if level == '6s' else 'lower --dark-percent'}, or choose another --level"
-        for key, found in findings.items()
-        if level != "toa" and found["negative_share"] > _MUCH
-    ]
+    return findings, (*warnings, *surface_level.too_dark(findings))
 
 
 def prepare(
@@ -343,19 +330,19 @@ def _stream_image(
     values = outputs.enter_context(GeoTiffWriter(target, grid, image.bands, REFLECTANCE, **common))
     quality = outputs.enter_context(GeoTiffWriter(quality_path(target), grid, ["quality"], QUALITY, **common))
 
-    def calibrate(block: tuple[Window, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int]:
+    def calibrate(block: tuple[Window, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int, int]:
         window, dn, valid = block
         stored, flags = calibrated(calibration, clouds, window, dn, valid)
-        return stored, flags, int(dn.max(where=valid, initial=0))
+        lowest = (stored == REFLECTANCE.limits[0]).any(axis=0) if (flags & Quality.NEGATIVE).any() else np.zeros(1)
+        return stored, flags, int(dn.max(where=valid, initial=0)), int(np.count_nonzero(lowest))
 
     told = (Quality.SATURATED, Quality.NEGATIVE, *((Quality.CLOUD, Quality.SHADOW) if clouds is not None else ()))
     flagged = dict.fromkeys(told, 0)
-    good = 0
-    highest = 0
+    good = highest = clipped = 0
     windows = list(blocks(src.shape, BLOCK))
     # one reader feeds the threads: a dataset must not be read by two of them at once
     items = read_numbers(src, numbers, progress(windows, f"calibrating {image.path.name}", len(windows)))
-    for (window, _, valid), (stored, flags, top) in stream(calibrate, items, workers=workers):
+    for (window, _, valid), (stored, flags, top, bottom) in stream(calibrate, items, workers=workers):
         values.write_stored(stored, window)
         quality.write_stored(flags, window)
         good += int(np.count_nonzero(valid))
@@ -363,11 +350,13 @@ def _stream_image(
             for flag in flagged:
                 flagged[flag] += int(np.count_nonzero(flags & int(flag)))
         highest = max(highest, top)
+        clipped += bottom
     if good == 0:
         raise _nothing_in(image)
     return {
         "valid_share": round(good / (src.width * src.height), 6),
         **{f"{str(flag.name).lower()}_share": round(count / good, 6) for flag, count in flagged.items()},
+        "clipped_share": round(clipped / good, 6),
         "highest_dn": highest,
         "calibration_source": image.calibration_source,
         "sun_zenith": calibration.sun_zenith,

@@ -24,10 +24,12 @@ import rasterio.warp
 from geo import atmosphere, sixs
 from geo.errors import ConfigError, GridError, ProductError, unknown_name
 from geo.radiometry import earth_sun_distance, sun_position
-from geo.raster import open_raster
+from geo.raster import REFLECTANCE, open_raster
 from geo.sensors.scene import Image, Scene
 
 LEVELS = ("toa", *atmosphere.METHODS, "6s")
+#: Shares of ground below 0, and below what can be stored, that are told.
+_MUCH, _CLIPPED = 0.05, 0.001
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,40 @@ def dark_object(
         },
     }
     return Correction(lambda toa: atmosphere.subtract_haze(toa, haze, through), report)
+
+
+def too_dark(findings: dict[str, dict[str, Any]]) -> list[str]:
+    """Tell where much ground came out below 0, and what can be done about it.
+
+    Parameters
+    ----------
+    findings : dict
+        Of ``geo.reflectance.write_reflectance``: of each image the shares of pixels that are negative and that are
+        clipped at the lowest number of the encoding, and the report of its correction.
+    """
+    told = []
+    for key, found in findings.items():
+        report, share = found["surface"], f"{100 * found['negative_share']:.0f} % of {key} is below 0"
+        darkened = report["level"] in atmosphere.METHODS and any(
+            b["path_reflectance"] for b in report["bands"].values()
+        )
+        if found["negative_share"] > _MUCH and not darkened and report["level"] != "6s":
+            told.append(
+                f"{share} at the top of the atmosphere already, by its gain and bias ({found['calibration_source']}); "
+                "water and shadows may be, other ground is not: see geocrack info, and give --gain and --bias where "
+                "others are known"
+            )
+        elif found["negative_share"] > _MUCH:
+            told.append(
+                f"{share} at the surface: the air is taken for thicker than it was; "
+                f"{'lower --aot' if report['level'] == '6s' else 'lower --dark-percent'}, or choose another --level"
+            )
+        if found["clipped_share"] > _CLIPPED:
+            told.append(
+                f"{100 * found['clipped_share']:.1f} % of {key} is below the lowest reflectance that is stored, "
+                f"{REFLECTANCE.limits[0] * REFLECTANCE.scale + REFLECTANCE.offset:.4f}, and is clipped there"
+            )
+    return told
 
 
 def by_6s(scene: Scene, surface: Surface) -> tuple[dict[str, Correction], tuple[str, ...]]:

@@ -101,7 +101,9 @@ class Ortho(Section):
         description="Geoid that the DEM's heights stand on (SRTM: egm96, Copernicus: egm2008; none: the ellipsoid); "
         "auto: what the DEM's CRS says, else the ellipsoid with a warning.",
     )
-    geoid_height_m: float = Field(0.0, description="Metres added to the DEM's heights as well, for another geoid.")
+    geoid_height_m: float = Field(
+        0.0, ge=-1000, le=1000, description="Metres added to the DEM's heights as well, for another geoid."
+    )
     dem_zero: Literal["auto", "void", "height"] = Field(
         "auto", description="What 0 in the DEM is; auto: a void where the ground beside it lies over 300 m."
     )

@@ -82,7 +82,10 @@ class Pair:
         )
         ref, mov = self.reference.grid, self.moving.grid
         self.names = f"{self.moving.name} and {self.reference.name}"
-        if ref.crs is None or ref.crs != mov.crs:
+        if ref.crs is None or mov.crs is None:
+            bare = self.reference.name if ref.crs is None else self.moving.name
+            raise GridError(f"{bare} has no CRS; expected orthos in one CRS: run geocrack ortho on both images first")
+        if ref.crs != mov.crs:
             raise GridError(
                 f"{self.reference.name} has the CRS {crs_name(ref.crs)} and {self.moving.name} {crs_name(mov.crs)}; "
                 "expected orthos in one CRS: give both the same --crs"

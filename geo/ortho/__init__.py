@@ -169,7 +169,8 @@ def orthorectify(
             warp.encoding,
             window=WINDOW,
             nothing=RasterError(
-                f"{image} holds no valid pixel on ground with a height; expected an image that is not all nodata"
+                f"{image} holds no valid pixel on ground with a height at {resolution_m:g} m; expected an image that "
+                "is not all nodata, and a resolution far finer than its extent"
             ),
             tags=warp.tags,
             threads=threads,

@@ -119,8 +119,11 @@ def _read_table(file: Path) -> tuple[dict[str, list[Any]], str | None]:
     crs = next((line[5:].strip() for line in lines if line.startswith("#CRS:")), None)
     lines = [line for line in lines if line.strip() and not line.startswith("#")]
     separator = max(",;\t", key=(lines[0] if lines else "").count)
-    rows = list(csv.DictReader(lines, delimiter=separator, skipinitialspace=True))
-    fields = {(name or "").strip().lower(): name for name in (rows[0] if rows else {})}
+    reader = csv.DictReader(lines, delimiter=separator, skipinitialspace=True)
+    rows = list(reader)
+    fields = {(name or "").strip().lower(): name for name in (rows[0] if rows else reader.fieldnames or ())}
+    if not rows and any(name in fields for names in _COLUMNS.values() for name in names):
+        raise RegistrationError(f"{file} holds no points; expected a line below its header for each")
     if "enable" in fields:
         rows = [row for row in rows if (row[fields["enable"]] or "").strip() != "0"]
     columns = {

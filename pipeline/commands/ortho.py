@@ -95,6 +95,8 @@ def command(
 
     if gcps and reference:
         raise ConfigError("--gcps and --reference are given; expected one of them: leave one out")
+    if gcp_model != "auto" and not gcps and not reference:
+        raise ConfigError(f"--gcp-model {gcp_model} is given without ground control; give --gcps or --reference too")
     report = output.with_name(f"{output.stem}.gcps.json")
     for path in (output, quality_path(output), *([report] if gcps or reference else [])):
         check_free(path, overwrite=overwrite)

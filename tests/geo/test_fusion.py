@@ -226,6 +226,9 @@ def test_wrong_input_is_told(scene, tmp_path):
     ):
         pansharpen(pan, mss, tmp_path / "fused.tif")
     values, _ = read_all(mss)
+    raw = write_image(tmp_path / "raw.tif", values)
+    with pytest.raises(GridError, match=r"raw\.tif has no CRS; .*: run geocrack ortho on both images first"):
+        pansharpen(raw, pan, tmp_path / "fused.tif")
     values[:] = np.nan
     empty = write_image(tmp_path / "empty.tif", values, grid=map_grid(values.shape[1:], MSS_M))
     with pytest.raises(GridError, match=r"empty\.tif and .*pan\.tif have no good pixel in common"):

@@ -299,6 +299,7 @@ def test_heights_stand_on_what_the_crs_says(tmp_path):
     [
         ("a.csv", "col,x,y\n1,2,3\n", RegistrationError, r"a\.csv has no row; expected the columns col and row"),
         ("a.csv", "", RegistrationError, "has no col and no row and no x and no y"),
+        ("a.csv", "col,row,x,y\n", RegistrationError, r"a\.csv holds no points; expected a line below its header"),
         ("a.csv", "col,row,x,y\n1,two,103,31\n", RegistrationError, "point 1 has row = 'two'; expected a number"),
         ("a.csv", "col,row,x,y\n1,2,103\n", RegistrationError, "point 1 has y = None; expected a number"),
         ("a.csv", "col,row,x,y\n1,2,nan,31\n", RegistrationError, "point 1 has no place in the image or on the ground"),

@@ -183,7 +183,7 @@ def test_truncated_image(tmp_path, keep, profile):
 
 def test_sun_below_the_horizon_is_told_before_anything_is_written(tmp_path):
     xml = change(change(XML, "SolarZenith", ""), "SolarAzimuth", "")
-    folder = write_product(tmp_path / ID, xml=xml.replace("2015-08-05 11:50:02", "2015-08-05 23:50:02"))
+    folder = write_product(tmp_path / ID, xml=xml.replace("2015-08-05 11:50:02", "2015-08-05 20:50:02"))
     with pytest.raises(ProductError, match="sun above the horizon"):
         run(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()

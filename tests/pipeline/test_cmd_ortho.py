@@ -10,7 +10,7 @@ from affine import Affine
 from click.testing import CliRunner
 from rasterio.control import GroundControlPoint
 
-from geo.errors import ConfigError, GeocrackError, GridError, OutputExistsError, RegistrationError
+from geo.errors import ConfigError, GeocrackError, GridError, OutputExistsError, RasterError, RegistrationError
 from geo.geoid import undulation
 from geo.ortho.dem import open_dem
 from geo.ortho.rpc import CameraModel
@@ -63,7 +63,7 @@ def test_ground_control_is_applied_and_reported(scene, gcps, tmp_path):
     report = json.loads((tmp_path / "with.gcps.json").read_text())
     assert report["model"] == "bias"
     assert np.abs(np.array(report["correction_px"]) - BIAS).max() < 0.05
-    assert report["points"] == {"used": 7, "rejected": 1, "outside": 1, "no_height": 0}
+    assert report["points"] == {"used": 7, "rejected": 1, "outside": 1, "no_height": 0, "repeated": 0}
     assert report["rmse_before_px"] == pytest.approx(np.hypot(8.4, 5.2), abs=0.05)
     assert report["rmse_px"] <= report["held_out_rmse_px"] < 0.05
     assert [(p["name"], p["status"]) for p in report["residuals"][-2:]] == [("g7", "rejected"), ("g8", "outside")]
@@ -84,6 +84,10 @@ def test_mistakes_with_ground_control(scene, gcps, tmp_path):
     error = call(*given, "--gcps", gcps, "--reference", gcps).exception
     assert isinstance(error, ConfigError)
     assert "expected one of them" in str(error)
+    error = call(*given, "--gcp-model", "affine").exception
+    assert "--gcp-model affine is given without ground control; give --gcps or --reference too" in str(error)
+    for height in ("nan", "inf", "1e9"):
+        assert "Invalid value for '--geoid-height-m'" in call(*given, "--geoid-height-m", height).output
     few = tmp_path / "few.csv"
     few.write_text("\n".join(gcps.read_text().splitlines()[:3]) + "\n")
     error = call(*given, "--gcps", few).exception
@@ -206,6 +210,15 @@ def test_damaged_cameras_end_in_a_sentence(scene, tmp_path, changes, message):
     assert result.exception is None or isinstance(result.exception, GeocrackError), repr(result.exception)
     if message:
         assert re.search(message, str(result.exception))
+
+
+def test_a_resolution_beyond_the_image_is_told(scene, tmp_path):
+    given = ("ortho", scene / "pan.tif", "--dem", scene / "dem.tif", "--geoid", "none", "-o", tmp_path / "o.tif")
+    error = call(*given, "--resolution", 100000).exception
+    assert isinstance(error, RasterError)
+    assert "at 100000 m; expected an image that is not all nodata, and a resolution far finer than its extent" in str(
+        error
+    )
 
 
 def test_ground_far_above_what_the_camera_was_made_for_is_told(scene, tmp_path):

@@ -100,6 +100,25 @@ def test_the_surface_by_dark_objects_with_every_coefficient(product, tmp_path, l
     assert record["settings"]["dark_percent"] == 1
 
 
+@pytest.mark.parametrize("level", ["toa", "dos1"])
+def test_ground_that_is_negative_before_any_correction_is_told_so(tmp_path, level):
+    # the bias of PAN of 2013 is -13.1: no dark object can be lowered there, and other advice would help nobody
+    id, xml = ID.replace("2015", "2013"), XML.replace("2015-08-05", "2013-08-05")
+    folder = write_product(tmp_path / id, id=id, xml=xml, pan=np.full((1, 19, 28), 50, "uint16"))
+    said = call("reflectance", folder, "-o", tmp_path / "out", "--level", level).stderr
+    assert "100 % of pan is below 0 at the top of the atmosphere already, by its gain and bias (table 2013)" in said
+    assert "lower --dark-percent" not in said
+
+
+def test_reflectance_below_what_can_be_stored_is_told(tmp_path):
+    folder = write_product(tmp_path / ID, pan=np.full((1, 19, 28), 50, "uint16"))
+    options = ["--gain", "0.2,0.2,0.2,0.2,0.2", "--bias", "0 0 0 0 -80"]
+    said = call("reflectance", folder, "-o", tmp_path / "out", *options).stderr
+    assert "100.0 % of pan is below the lowest reflectance that is stored, -0.0999, and is clipped there" in said
+    record = json.loads((tmp_path / "out" / "scene.json.provenance.json").read_text())
+    assert (record["results"]["pan"]["clipped_share"], record["results"]["mss"]["clipped_share"]) == (1, 0)
+
+
 @needs_sixs
 def test_the_surface_by_6s_with_the_height_of_a_dem(product, tmp_path):
     dem = write_raster(
