@@ -8,6 +8,7 @@ process left behind is removed by the next one that writes the same target.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -17,6 +18,8 @@ from itertools import count
 from pathlib import Path
 
 from geo.errors import GeocrackError, OutputError, OutputExistsError
+
+log = logging.getLogger(__name__)
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -101,22 +104,35 @@ def atomic(
 
 @contextmanager
 def together(*paths: Path) -> Iterator[None]:
-    """Withdraw the outputs that were finished inside the block when another of them, or the work, fails.
+    """Undo the outputs that were finished inside the block when another of them, or the work, fails.
 
-    Outputs that the block did not touch stay; a folder that was made for them goes when nothing is in it.
+    Files and folders that the block replaced come back, those that it made go, and those that it did not touch
+    stay; a folder that was made for them goes when nothing is in it.
+
+    Raises
+    ------
+    OutputError
+        What is to be replaced cannot be kept until the block has ended: no space, or no permission.
     """
     before = {path: _identity(path) for path in paths}
     made = {path.parent for path in paths if not path.parent.exists()}
+    kept: dict[Path, Path] = {}
     try:
+        for path in paths:
+            if before[path] is not None and path not in kept:
+                kept[path] = _kept(path)
         yield
     except BaseException:
-        for path in paths:
+        for path in before:
             if _identity(path) != before[path]:
-                path.unlink(missing_ok=True)
+                _undo(path, kept)
         for folder in made:
             with suppress(OSError):
                 folder.rmdir()
         raise
+    finally:
+        for aside in kept.values():
+            _remove(aside.parent)
 
 
 def check_free(path: str | os.PathLike, *, overwrite: bool = False, known_by: str | None = None) -> None:
@@ -163,6 +179,54 @@ def _replace(part: Path, target: Path, aside: Path) -> None:
     except BaseException:
         os.replace(aside, target)
         raise
+
+
+def _kept(target: Path) -> Path:
+    """Keep a file or folder as it is in a hidden folder beside it, which costs no space where disks have links.
+
+    The target stays in its place, so that a process that is killed leaves it there.
+    """
+    hidden = (target.parent / f".part-{os.getpid()}-{next(_numbers)}-{target.name}").absolute()
+    aside = hidden / target.name
+    _ours.add(hidden)
+    try:
+        hidden.mkdir()
+        if target.is_dir():
+            shutil.copytree(target, aside, symlinks=True, copy_function=_link)
+        else:
+            _link(target, aside)
+    except (OSError, shutil.Error) as error:
+        _remove(hidden)
+        reason = _reason(error) if isinstance(error, OSError) else _line(error)
+        raise OutputError(
+            f"{target} cannot be kept until what replaces it is whole: {reason}; free some space, or choose another "
+            "name"
+        ) from error
+    return aside
+
+
+def _link(source: str | os.PathLike, aside: str | os.PathLike) -> None:
+    """Give a file a second name, or copy it on disks that know no links."""
+    try:
+        os.link(source, aside, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, aside, follow_symlinks=False)
+
+
+def _undo(target: Path, kept: dict[Path, Path]) -> None:
+    """Put back what stood in the target's place, or remove what is new there."""
+    aside = kept.get(target)
+    if target.is_dir():
+        shutil.rmtree(target, ignore_errors=True)
+    elif aside is None:
+        target.unlink(missing_ok=True)
+    if aside is None:
+        return
+    try:
+        os.replace(aside, target)
+    except OSError as error:  # never lose the only copy
+        del kept[target]
+        log.error("%s could not be put back (%s); it is kept as %s", target, _reason(error), aside)
 
 
 def _holds_files(folder: Path) -> bool:

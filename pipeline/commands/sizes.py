@@ -63,6 +63,8 @@ def command(
         if len(areas):
             with atomic(picture, overwrite=overwrite) as part:
                 size_figure.draw(found, part)
+        else:
+            picture.unlink(missing_ok=True)  # one that is there shows other landslides
         with atomic(output, overwrite=overwrite) as part:
             part.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         record["results"] = {name: found[name] for name in ("landslides", "power_law", "inverse_gamma")}

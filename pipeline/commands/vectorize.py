@@ -88,6 +88,8 @@ def command(
 
     Images and a DEM add attributes (colour, terrain, plausibility) and say why ground could not be searched.
     An image belongs to the probability of its scene (tag GEOCRACK_SCENE), else to the one in its place.
+
+    With --overwrite an inventory whose layer review somebody has judged is kept as OUTPUT-TIME.gpkg first.
     """
     from geo.inventory import make_inventory
     from geo.inventory.ground.evidence import Sources
@@ -113,6 +115,7 @@ def command(
     }
     inputs = [*probability, *image, *spread, dem]
     with provenance.track("vectorize", output, inputs=inputs, settings=settings) as record:
+        beside.check_times(probability)
         inventory = make_inventory(
             probability,
             threshold=threshold,
@@ -141,6 +144,7 @@ class _Beside:
 
         self._output, self._formats, self._thumbnails, self._overwrite = output, also, thumbnails, overwrite
         self._files: list[Path] = []
+        self._folders: list[Path] = []
         self._project, self._stac = project, stac
         check_free(output, overwrite=overwrite)
         if also:
@@ -157,18 +161,29 @@ class _Beside:
             from geo.inventory.outputs.stac import CATALOG, catalog_path
 
             check_free(catalog_path(output), overwrite=overwrite, known_by=CATALOG)
+            self._folders.append(catalog_path(output))
         if thumbnails:
             from geo.inventory.thumbnails import KNOWN_BY, folder_of
 
             check_free(folder_of(output), overwrite=overwrite, known_by=KNOWN_BY)
+            self._folders.append(folder_of(output))
+
+    def check_times(self, probability: Sequence[Path]) -> None:
+        """Raise ``RasterError`` before the work where the rasters lack a time that the catalogue needs."""
+        if self._stac:
+            from geo.inventory.outputs.stac import check_dated
+
+            check_dated(probability)
 
     def write(self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]) -> None:
         """Write everything that was asked for."""
         from geo.atomic import together
         from geo.inventory import write
+        from pipeline.paths import keep_review
 
         inventory, pictures = self._pictured(inventory, probability, image)
-        with together(self._output, *self._files):
+        keep_review(self._output, self._output.parent)
+        with together(self._output, *self._files, *self._folders):
             write(self._output, inventory, overwrite=self._overwrite)
             if self._formats:
                 from geo.inventory.outputs.formats import write_also

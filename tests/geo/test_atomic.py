@@ -260,3 +260,65 @@ def test_a_leftover_older_than_the_process_with_its_number_is_removed(tmp_path):
         part.write_text("whole")
     assert not leftover.exists()
     process.communicate(b"\n")
+
+
+def state(folder):
+    return {
+        str(f.relative_to(folder)): (f.read_text(), f.stat().st_ino) for f in sorted(folder.rglob("*")) if f.is_file()
+    }
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("failure", [ValueError("odd"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_what_was_there_comes_back_when_the_work_fails(tmp_path, monkeypatch, failure, links):
+    if not links:
+
+        def refuse(*_, **__):
+            raise OSError(errno.EPERM, "no links on this disk")
+
+        monkeypatch.setattr("geo.atomic.os.link", refuse)
+    file, folder, new, untouched = (tmp_path / name for name in ("a.gpkg", "a.stac", "a.json", "a.fgb"))
+    file.write_text("reviewed for a week")
+    untouched.write_text("untouched")
+    folder.mkdir()
+    (folder / "catalog.json").write_text("old catalogue")
+    before = {name: text for name, (text, _) in state(tmp_path).items()}
+    with pytest.raises(type(failure)), together(file, folder, new, untouched):  # noqa: PT012 - all of it is the work
+        with atomic(file, overwrite=True) as part:
+            part.write_text("new")
+        with atomic(folder, overwrite=True, folder=True, known_by="catalog.json") as part:
+            (part / "catalog.json").write_text("new catalogue")
+        with atomic(new) as part:
+            part.write_text("new")
+        assert {f.name for f in tmp_path.iterdir() if not f.name.startswith(".")} == {
+            "a.gpkg", "a.stac", "a.json", "a.fgb",
+        }  # fmt: skip
+        raise failure
+    assert {name: text for name, (text, _) in state(tmp_path).items()} == before
+    assert names(tmp_path) == ["a.fgb", "a.gpkg", "a.stac"]
+
+
+def test_nothing_is_kept_aside_when_the_work_ends_well(tmp_path):
+    file, folder = tmp_path / "a.gpkg", tmp_path / "a.stac"
+    file.write_text("old")
+    folder.mkdir()
+    with together(file, folder), atomic(file, overwrite=True) as part:
+        assert file.read_text() == "old"  # there until it is replaced
+        part.write_text("new")
+    assert names(tmp_path) == ["a.gpkg", "a.stac"]
+    assert file.read_text() == "new"
+
+
+def test_an_output_that_cannot_be_kept_aside_is_not_replaced(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("geo.atomic.os.link", refuse)
+    monkeypatch.setattr("geo.atomic.shutil.copy2", refuse)
+    (tmp_path / "a.tif").write_text("old")
+    with (
+        pytest.raises(OutputError, match=r"a\.tif cannot be kept .*: no space left on device; free some space"),
+        together(tmp_path / "a.tif"),
+    ):
+        pytest.fail("the work began")
+    assert names(tmp_path) == ["a.tif"]

@@ -16,6 +16,7 @@ from test_predict import Fake, mean_filter, ramp, run, write
 
 import models
 from geo.errors import ClusterError, ModelError, OutputError, RasterError
+from geo.raster import GeoTiffWriter
 from models import model_file, recipe
 from models.predict import Windows
 from models.predict.members import Ensemble
@@ -465,3 +466,22 @@ def test_a_block_that_lacks_rows_is_never_kept():
     assert block.probability[:, 0].tolist() == [1] * 4 + [2] * 3
     with pytest.raises(RuntimeError, match="got 4 rows, expected 7"):
         _joined(0, 10, 17, iter(strips[:1]))
+
+
+def test_a_failing_overwrite_brings_probability_and_spread_back(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.tif", ramp((90, 90)))
+    outputs = [tmp_path / "p.tif", tmp_path / "s.tif"]
+    fakes = [Fake(function=lambda x, v=v: np.full((len(x), *x.shape[2:]), v, np.float32)) for v in (0.2, 0.6)]
+    run(path, fakes, outputs[0], spread=outputs[1])
+    before = [file.read_bytes() for file in outputs]
+    finish = GeoTiffWriter.__exit__
+
+    def fail(writer, *error):
+        finish(writer, *error)
+        if not error[0]:  # the spread, which is finished first, is in its place; the probability is not
+            raise RuntimeError("odd")
+
+    monkeypatch.setattr(GeoTiffWriter, "__exit__", fail)
+    with pytest.raises(RuntimeError, match="odd"):
+        run(path, fakes[:1] * 2, outputs[0], spread=outputs[1], overwrite=True)
+    assert [file.read_bytes() for file in outputs] == before

@@ -153,6 +153,19 @@ def test_sizes(tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["least_m2"] == 1000
 
 
+def test_a_failing_overwrite_brings_curve_and_picture_back(tmp_path, monkeypatch, mapped):
+    run("sizes", mapped, "-o", tmp_path / "s.json", "--replicates", 20)
+    outputs = [tmp_path / "s.json", tmp_path / "s.png"]
+    before = [file.read_bytes() for file in outputs]
+    monkeypatch.setattr("json.dumps", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("odd")))
+    with pytest.raises(RuntimeError, match="odd"):  # after the new picture is in its place
+        run("sizes", mapped, "-o", tmp_path / "s.json", "--overwrite", "--block-m", 50)
+    assert [file.read_bytes() for file in outputs] == before
+    monkeypatch.undo()
+    run("sizes", inventory(tmp_path / "e.gpkg", []), "-o", tmp_path / "s.json", "--overwrite")
+    assert not outputs[1].exists()  # the old picture shows other landslides
+
+
 def test_an_empty_inventory(tmp_path):
     path = inventory(tmp_path / "i.gpkg", [])
     run("sizes", path, "-o", tmp_path / "s.json")

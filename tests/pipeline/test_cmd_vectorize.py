@@ -132,6 +132,49 @@ def test_nothing_is_left_where_the_last_part_fails(scene):
     assert not (scene / "out").exists()
 
 
+ALL = ("--also", "geojson,flatgeobuf", "--project", "--stac")
+
+
+def files_in(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        "geo.inventory.outputs.formats.write_also",
+        "geo.inventory.outputs.project.write_project",
+        "geo.inventory.outputs.stac.write_catalog",
+        "geo.inventory.thumbnails.write",
+    ],
+)
+def test_a_failing_overwrite_brings_the_old_inventory_back(scene, monkeypatch, last):
+    out = scene / "out"
+    run("vectorize", scene / "p.tif", "-o", out / "i.gpkg", "--image", scene / "fused.tif", *ALL)
+    before = files_in(out)
+
+    def fail(*_, **__):
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr(last, fail)
+    with pytest.raises(RuntimeError, match="odd"):
+        run(
+            "vectorize", scene / "p.tif", "-o", out / "i.gpkg", "--image", scene / "fused.tif", *ALL, "--overwrite",
+            "--threshold", "0.4",
+        )  # fmt: skip
+    assert files_in(out) == before
+
+
+def test_a_missing_time_is_told_before_the_work(scene, monkeypatch):
+    bare = write(scene / "bare.tif", np.full(SHAPE, 0.9), ["probability"], PROBABILITY, {"GEOCRACK_THRESHOLD": "0.5"})
+    run("vectorize", scene / "p.tif", "-o", scene / "i.gpkg")
+    before = files_in(scene)
+    monkeypatch.setattr("geo.inventory.make_inventory", lambda *_, **__: pytest.fail("the work began"))
+    with pytest.raises(RasterError, match=r"bare does not tell when it was acquired .* STAC demands a time"):
+        run("vectorize", bare, "-o", scene / "i.gpkg", "--stac", "--overwrite")
+    assert files_in(scene) == before
+
+
 @pytest.mark.parametrize(
     ("flags", "error", "sentence"),
     [
@@ -154,3 +197,17 @@ def test_one_sentence_for_each_mistake(scene, monkeypatch, flags, error, sentenc
         run("vectorize", "p.tif", "-o", "i.gpkg", *flags)
     assert not (scene / "i.gpkg").exists()
     assert not list(scene.glob(".part-*"))
+
+
+def test_a_judged_inventory_is_kept_before_it_is_replaced(scene):
+    """Nobody's week of work goes by --overwrite alone."""
+    run("vectorize", scene / "p.tif", "-o", scene / "i.gpkg")
+    run("vectorize", scene / "p.tif", "-o", scene / "i.gpkg", "--overwrite")
+    assert [f.name for f in scene.glob("i*.gpkg")] == ["i.gpkg"]  # nobody judged
+    frame = pyogrio.read_dataframe(scene / "i.gpkg", layer="review").assign(status="rejected")
+    pyogrio.write_dataframe(frame, scene / "i.gpkg", layer="review")
+    told = run("vectorize", scene / "p.tif", "-o", scene / "i.gpkg", "--overwrite").output
+    (kept,) = scene.glob("i-*.gpkg")
+    assert pyogrio.read_dataframe(kept, layer="review")["status"].tolist() == ["rejected"]
+    assert pyogrio.read_dataframe(scene / "i.gpkg", layer="review")["status"].tolist() == ["candidate"]
+    assert f"a copy is kept as {kept}" in told

@@ -26,6 +26,7 @@ from geo.atomic import atomic
 from geo.errors import RasterError
 from geo.inventory.geopackage import Inventory
 from geo.masks import quality_path
+from geo.mosaic import view_of
 from geo.raster import open_raster
 
 PROJECTION = "https://stac-extensions.github.io/projection/v2.0.0/schema.json"
@@ -55,6 +56,23 @@ _TITLES = {
 def catalog_path(inventory: str | os.PathLike) -> Path:
     """Folder of the catalogue of an inventory: ``inventory.gpkg`` -> ``inventory.stac``."""
     return Path(inventory).with_suffix(".stac")
+
+
+def check_dated(rasters: Sequence[str | os.PathLike]) -> None:
+    """Raise ``RasterError`` where probability rasters do not tell the time that STAC demands."""
+    views = []
+    for path in rasters:
+        with open_raster(path) as src:
+            views.append(view_of(src, path))
+    _check_dated([view.scene for view in views if view.acquired is None])
+
+
+def _check_dated(undated: Sequence[str]) -> None:
+    if undated:
+        raise RasterError(
+            f"{', '.join(undated)} does not tell when it was acquired (tag GEOCRACK_ACQUIRED), and STAC demands a "
+            "time; give rasters with the tag, or go without --stac"
+        )
 
 
 def write_catalog(
@@ -93,12 +111,7 @@ def write_catalog(
     if inventory.footprints is None or inventory.grid is None:
         raise ValueError("a catalogue is written of an inventory that was made here")
     prints = inventory.footprints
-    undated = [str(scene) for scene in prints["scene"][prints["acquired"].isna()]]
-    if undated:
-        raise RasterError(
-            f"{', '.join(undated)} does not tell when it was acquired (tag GEOCRACK_ACQUIRED), and STAC demands a "
-            "time; give rasters with the tag, or go without --stac"
-        )
+    _check_dated([str(scene) for scene in prints["scene"][prints["acquired"].isna()]])
     with atomic(target, overwrite=overwrite, folder=True, known_by=CATALOG) as folder:
         version = str(inventory.settings.get("version", ""))
         # paths are told as seen from the finished folder
