@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 PREFERENCES = ("newest", "nadir")
 #: Whole pixels, but for rounding in the sixth decimal of a coordinate.
 _ALIGNED = 1e-4
+#: Rounding of a probability that was scaled.
+_BEYOND = 1e-4
 
 
 @dataclass(frozen=True)
@@ -325,10 +327,7 @@ def open_mosaic(paths: Sequence[str | os.PathLike], *, prefer: str = "newest") -
         opened = [stack.enter_context(open_raster(p)) for p in paths]
         views = [view_of(src, path) for src, path in zip(opened, paths, strict=True)]
         for src in opened:
-            if sum(c != ColorInterp.alpha for c in src.colorinterp) != 1:
-                raise RasterError(
-                    f"{src.name} has {src.count} bands; expected one band of probability, as `geocrack predict` writes"
-                )
+            check_one_band(src, "probability, as `geocrack predict` writes")
         first = geobox_of(opened[0])
         if first.crs is not None:
             check_metres(opened[0].crs, opened[0].name)
@@ -340,6 +339,33 @@ def open_mosaic(paths: Sequence[str | os.PathLike], *, prefer: str = "newest") -
         for source, w in zip(placed, windows, strict=True):
             source.window = Window(w.col_off - left, w.row_off - top, w.width, w.height)
         yield Mosaic(whole, views, ranked(views, prefer), placed)
+
+
+def check_one_band(src: rasterio.DatasetReader, what: str) -> None:
+    """Raise ``RasterError`` where a raster has more than one band; an alpha beside it tells nodata."""
+    if sum(c != ColorInterp.alpha for c in src.colorinterp) != 1:
+        raise RasterError(f"{src.name} has {src.count} bands; expected one band of {what}")
+
+
+def check_probability(values: np.ndarray, paths: Sequence[str | os.PathLike], view: np.ndarray | None = None) -> None:
+    """Raise ``RasterError`` where values are no probabilities.
+
+    Parameters
+    ----------
+    values : ndarray of float32
+        NaN is nodata.
+    paths : sequence of path
+        Where they come from.
+    view : ndarray of int, optional
+        Number of the path of each value; all are of the first by default.
+    """
+    wrong = (values < 0) | (values > 1 + _BEYOND)
+    if wrong.any():
+        path = paths[0 if view is None else int(view[wrong][0])]
+        raise RasterError(
+            f"{path} holds the value {values[wrong][0]:g}; expected probabilities of 0 to 1: give a raster of "
+            "`geocrack predict`, or set the scale of this one (0.01 where it is in percent, 1/255 where it is in bytes)"
+        )
 
 
 def check_metres(crs: CRS, name: str) -> None:

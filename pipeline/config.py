@@ -229,7 +229,9 @@ class Vectorization(Section):
 class Scoring(Section):
     """Scores against a truth, and their intervals."""
 
-    block_m: float = Field(500.0, gt=0, description="Side in metres of the blocks of ground that intervals resample.")
+    block_m: float = Field(
+        500.0, ge=10, le=100_000, description="Side in metres of the blocks of ground that intervals resample."
+    )
     replicates: int = Field(1000, ge=100, description="Draws of blocks from which an interval is made.")
     seed: int = Field(0, ge=0, description="Seed of the draws.")
 

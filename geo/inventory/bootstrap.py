@@ -18,8 +18,12 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
+from geo.errors import ConfigError
+
 #: With fewer blocks an interval would pretend to know more than it does, so there is none.
 LEAST_BLOCKS = 10
+#: Narrowest block, in pixels.
+_LEAST_PIXELS = 8
 #: Replicates in which a score has no denominator are passed over, unless they are more than this share.
 _UNDEFINED = 0.1
 #: Numbers that are held at once while replicates are computed.
@@ -71,14 +75,26 @@ class Blocks:
     grid : GeoBox
         Its pixels may be rotated; a block is a square of pixels.
     block_m : float
-        Side in metres; at least 8 pixels are taken.
+        Side in metres.
+
+    Raises
+    ------
+    ConfigError
+        Blocks are so narrow that all of one lies within the reach of a mixed pixel and its neighbours.
     """
 
     def __init__(self, grid: GeoBox, block_m: float):
+        pixel_m = max(np.hypot(grid.affine.b, grid.affine.e), np.hypot(grid.affine.a, grid.affine.d))
+        if block_m < _LEAST_PIXELS * pixel_m:
+            raise ConfigError(
+                f"blocks of {block_m:g} m are less than {_LEAST_PIXELS} pixels of {pixel_m:g} m wide, so neighbours "
+                f"would count as independent and intervals be too narrow; give --block-m {_LEAST_PIXELS * pixel_m:g} "
+                "or more"
+            )
         self._height, self._width = grid.shape
         self._inverse: Affine = ~grid.affine
         self.rows, self.columns = (
-            max(8, round(block_m / size))
+            round(block_m / size)
             for size in (np.hypot(grid.affine.b, grid.affine.e), np.hypot(grid.affine.a, grid.affine.d))
         )
         self.across = -(-self._width // self.columns)

@@ -171,8 +171,9 @@ def sized(text: str | os.PathLike, *, layer: str | None, block_m: float) -> tupl
     if not len(geometry):
         return np.empty(0), np.empty(0, int), 0.0
     left, bottom, right, top = shapely.total_bounds(geometry)
-    shape = (max(1, int(np.ceil((top - bottom) / 10))), max(1, int(np.ceil((right - left) / 10))))
-    blocks = Blocks(GeoBox(shape, Affine(10, 0, left, 0, -10, top), None), block_m)
+    cell = min(10.0, block_m / 10)
+    shape = (max(1, int(np.ceil((top - bottom) / cell))), max(1, int(np.ceil((right - left) / cell))))
+    blocks = Blocks(GeoBox(shape, Affine(cell, 0, left, 0, -cell, top), None), block_m)
     centre = shapely.centroid(geometry)
     least = float(geopackage.read(file).settings.get("min_area_m2", 0.0)) if named in (None, LANDSLIDES) else 0.0
     return shapely.area(geometry), blocks.of_points(shapely.get_x(centre), shapely.get_y(centre)), least

@@ -21,7 +21,7 @@ from geo.inventory.ground.burnt import corners
 from geo.inventory.ground.evidence import Evidence, Sources, open_evidence
 from geo.inventory.ground.unseen import NODATA, SEARCHED, Unseen
 from geo.inventory.ground.zonal import zones
-from geo.mosaic import Mosaic, View, open_mosaic
+from geo.mosaic import Mosaic, View, check_probability, open_mosaic
 from geo.stream import cpus, stream
 from geo.vectorize import Block, Polygonizer, Regions, measure
 from geo.vectorize.simplify import Simplified, simplify
@@ -116,7 +116,7 @@ def make_inventory(
     Raises
     ------
     RasterError
-        A raster cannot be read, or none holds a valid pixel.
+        A raster cannot be read or holds no probabilities, or none holds a valid pixel.
     GridError
         A raster has no CRS, the first's is not in metres, or one that is beside it lies elsewhere.
     ConfigError
@@ -227,6 +227,7 @@ class _Work:
     def __call__(self, window: Window) -> tuple[Block, list[Block], dict[int, Block]]:
         probability, view = self.mosaic.read(window)
         views = len(self.mosaic.views)
+        check_probability(probability, [v.path for v in self.mosaic.views], view)
         least = self._least[0] if views == 1 else self._least[view]
         seeds = probability >= least  # NaN is not
         landslide = seeds if self._low is None else probability >= np.float32(self._low - _ROUNDING)

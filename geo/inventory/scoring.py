@@ -7,6 +7,7 @@ anew (``geo.inventory.bootstrap``).
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterable
@@ -14,11 +15,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import geopandas as gpd
 import numpy as np
-import pyproj
+import rasterio
 import rasterio.crs
-import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
@@ -27,12 +26,14 @@ from geo.errors import GridError
 from geo.inventory import geopackage, truth
 from geo.inventory.attributes import pixel_area
 from geo.inventory.baseline import Histogram, ThresholdBaseline
-from geo.inventory.bootstrap import Blocks, Bootstrap, Interval, Resampling
+from geo.inventory.bootstrap import LEAST_BLOCKS, Blocks, Bootstrap, Interval, Resampling
+from geo.inventory.compared_ground import Ground, Reference, in_crs
 from geo.inventory.matching import compare
 from geo.inventory.objects import score_objects
-from geo.mosaic import Placed, check_metres, place
-from geo.raster import crs_name, geobox_of, open_raster
-from geo.vectorize import Polygonizer, measure
+from geo.mosaic import Placed, check_metres, check_one_band, check_probability, place
+from geo.raster import geobox_of, open_raster
+
+log = logging.getLogger(__name__)
 
 _BLOCK_PIXELS = 2_000_000
 #: Steps of probability that the curve distinguishes: those of its form on disk.
@@ -115,7 +116,9 @@ def score(
     RasterError, LabelError
         A file cannot be used.
     GridError
-        The truth lies elsewhere, or where was searched is not known.
+        The truth, the area or a raster lies elsewhere, or where was searched is not known.
+    ConfigError
+        Blocks are too narrow for the pixels.
     """
     true, how = Path(true), resampling or Resampling()
     found = geopackage.read(inventory)
@@ -124,10 +127,10 @@ def score(
             n: stack.enter_context(open_raster(p)) for n, p in (("image", image), ("probability", probability)) if p
         }
         grid = _grid(found, inventory, opened.get("probability"), true)
-        placed = {n: place(src, grid, stack) for n, src in opened.items()}
-        mapped, repaired, dropped = truth.mended(np.asarray(_in_crs(found.landslides, grid).geometry))
-        ground = _Ground(found, inventory, area, placed.get("probability"), grid)
-        reference = _Reference(true, grid, stack)
+        placed = {n: _on_grid(src, grid, n, inventory, stack) for n, src in opened.items()}
+        mapped, repaired, dropped = truth.mended(np.asarray(in_crs(found.landslides, grid).geometry))
+        ground = Ground(found, inventory, area, placed.get("probability"), grid, marked=truth.is_raster(true))
+        reference = Reference(true, grid, stack)
         reference.check_place(ground)
 
         blocks = Blocks(grid, how.block_m)
@@ -135,11 +138,15 @@ def score(
         baseline = ThresholdBaseline(opened["image"]) if image else None
         curve = Histogram(-0.5 / _STEPS, 1 + 0.5 / _STEPS, _STEPS + 1) if probability else None
         drawn = truth.Drawn(mapped, grid)
+        compared = dict.fromkeys(placed, 0)
         height, width = grid.shape
         cut = list(windows.blocks((height, width), (max(1, min(height, _BLOCK_PIXELS // width)), width)))
         for window in progress(cut, len(cut)) if progress else cut:
-            seen = ground.read(window)
-            landslide = reference.read(window, seen)
+            seen, shown = ground.read(window)
+            landslide, known = reference.read(window)
+            seen &= known
+            reference.add(landslide & seen)
+            ground.add(shown & known)
             if not seen.any():
                 continue
             block = blocks.of_window(window)
@@ -149,17 +156,35 @@ def score(
             if baseline:
                 values, valid = placed["image"].read(window, bands=baseline.bands)
                 baseline.add(values[:, seen & valid], landslide[seen & valid])
+                compared["image"] += int(np.count_nonzero(seen & valid))
             if curve:
                 values, valid = placed["probability"].read(window, bands=[1])
+                check_probability(values[0], [str(probability)])
                 curve.add(values[0][seen & valid], landslide[seen & valid])
+                compared["probability"] += int(np.count_nonzero(seen & valid))
 
     tn, fp, fn, tp = (int(n) for n in confusion.sum(axis=0))
     if not confusion.sum():
         raise reference.elsewhere(ground)
+    for name, pixels in compared.items():
+        if not pixels:
+            raise GridError(
+                f"{opened[name].name} has no valid pixel on the ground that is compared; give the {name} of the "
+                f"scene that {inventory} was made of"
+            )
     km2 = pixel_area(grid) / 1e6
     smallest = max(pixel_area(grid), 1e-9)
+    ground.close()
     least = float(found.settings.get("min_area_m2", 0.0))
     present = np.flatnonzero(confusion.any(axis=1))
+    if len(present) < LEAST_BLOCKS:
+        log.warning(
+            "%s: the ground that is compared has %d blocks of %g m, and intervals need %d, so there are none",
+            inventory,
+            len(present),
+            how.block_m,
+            LEAST_BLOCKS,
+        )
     bootstrap = Bootstrap(present, how)
     result: dict[str, Any] = {
         "pixels": {**pixel_scores(tp, fp, fn, tn), "interval": _pixel_intervals(confusion[present], bootstrap)},
@@ -211,127 +236,6 @@ def _pixel_intervals(confusion: np.ndarray, bootstrap: Bootstrap) -> dict[str, I
     return {name: bootstrap.interval(score, *confusion.T) for name, score in scores.items()}
 
 
-class _Ground:
-    """Ground that was searched, and is asked for."""
-
-    def __init__(
-        self,
-        found: geopackage.Inventory,
-        inventory: str | os.PathLike,
-        area: str | os.PathLike | None,
-        probability: Placed | None,
-        grid: GeoBox,
-    ):
-        kept = []
-        if found.searched is not None:
-            kept.append(truth.mended(np.asarray(_in_crs(found.searched, grid).geometry))[0])
-        if area is not None:
-            kept.append(truth.read_polygons(area, grid.crs).geometry)
-        self._probability = None if found.searched is not None else probability
-        if not kept and self._probability is None:
-            raise GridError(
-                f"{inventory} does not tell where landslides were searched (it has no layer 'searched'); "
-                "give --area with polygons of that ground, or --probability"
-            )
-        self._drawn = [truth.Drawn(polygons, grid) for polygons in kept]
-        self.polygons = [shapely.union_all(polygons) for polygons in kept]
-        for polygons in self.polygons:
-            shapely.prepare(polygons)
-
-    def read(self, window: Window) -> np.ndarray:
-        seen = np.ones((window.height, window.width), bool)
-        for drawn in self._drawn:
-            seen &= drawn.read(window)
-        if self._probability is not None:
-            seen &= self._probability.read(window, bands=[1])[1]
-        return seen
-
-    def cut(self, geometry: np.ndarray, smallest_m2: float) -> np.ndarray:
-        """Polygons inside this ground; what is left of them with less than a pixel is dropped."""
-        for ground in self.polygons:
-            partly = ~shapely.covers(ground, geometry)
-            geometry = geometry.copy()
-            geometry[partly] = shapely.intersection(geometry[partly], ground)
-            geometry = geometry[~partly | (shapely.area(geometry) >= smallest_m2)]
-        return geometry
-
-    @property
-    def border(self) -> shapely.Geometry | None:
-        """Edge of the searched ground, prepared for questions of nearness; None where only a raster tells it."""
-        if not self.polygons:
-            return None
-        border = shapely.boundary(shapely.intersection_all(self.polygons))
-        shapely.prepare(border)
-        return border
-
-    @property
-    def bounds(self) -> np.ndarray | None:
-        """Bounds of the polygons of this ground; None where only a raster tells it."""
-        return shapely.bounds(shapely.intersection_all(self.polygons)) if self.polygons else None
-
-
-class _Reference:
-    """The truth, of a vector file or a raster, window by window and as objects."""
-
-    def __init__(self, path: Path, grid: GeoBox, stack: ExitStack):
-        self.path, self._grid = path, grid
-        self._marked: truth.Marked | None = None
-        if truth.is_raster(path):
-            self._marked = stack.enter_context(truth.open_marked(path, grid))
-            self._polygonizer = Polygonizer(grid.shape[1], grid.affine, connectivity=8)
-        else:
-            self._polygons = truth.read_polygons(path, grid.crs)
-            self._drawn = truth.Drawn(self._polygons.geometry, grid)
-        self._objects: np.ndarray | None = None
-
-    def check_place(self, ground: _Ground) -> None:
-        """Raise ``GridError`` where no true landslide of a vector file lies on the ground."""
-        if self._marked is not None or not len(self._polygons.geometry):
-            return
-        if not all(shapely.intersects(p, self._polygons.geometry).any() for p in ground.polygons):
-            raise self.elsewhere(ground)
-
-    def elsewhere(self, ground: _Ground) -> GridError:
-        bounds = shapely.total_bounds(self._polygons.geometry) if self._marked is None else self._marked.bounds
-        where = ground.bounds
-        searched = self._grid.extent.boundingbox.bbox if where is None else where
-        return GridError(
-            f"{self.path} lies elsewhere: its extent is {_extent(bounds)} and that of the searched ground "
-            f"{_extent(searched)}, both in {crs_name(self._grid.crs)}; give the truth of this place"
-        )
-
-    def read(self, window: Window, seen: np.ndarray) -> np.ndarray:
-        """Landslides of a window; ground of which the truth is not known is taken out of ``seen``."""
-        if self._marked is None:
-            return self._drawn.read(window)
-        landslide, known = self._marked.read(window)
-        seen &= known
-        self._polygonizer.add(measure(landslide & seen))
-        return landslide
-
-    def objects(self) -> np.ndarray:
-        """Give the true landslides; of a raster, regions joined by edges or corners."""
-        if self._marked is None:
-            return self._polygons.geometry
-        if self._objects is None:
-            self._objects = self._polygonizer.finish().geometry
-        return self._objects
-
-    def facts(self) -> dict[str, Any]:
-        if self._marked is not None:
-            return {"path": str(self.path), "kind": "raster", "objects": len(self.objects())}
-        p = self._polygons
-        return {
-            "path": str(self.path),
-            "kind": "vector",
-            "features": p.features,
-            "repaired": p.repaired,
-            "dropped": p.dropped,
-            "multi": p.multi,
-            "crs": p.crs,
-        }
-
-
 def _grid(found: geopackage.Inventory, inventory: str | os.PathLike, probability: Any, true: Path) -> GeoBox:
     """Grid of the inventory; of one that has none, that of the probability or of the truth raster."""
     if found.landslides.crs is None:
@@ -351,11 +255,15 @@ def _grid(found: geopackage.Inventory, inventory: str | os.PathLike, probability
     return grid
 
 
-def _in_crs(frame: gpd.GeoDataFrame, grid: GeoBox) -> gpd.GeoDataFrame:
-    target = pyproj.CRS.from_user_input(grid.crs)
-    return frame if frame.crs == target else frame.to_crs(target)
-
-
-def _extent(bounds: Iterable[float]) -> str:
-    left, bottom, right, top = bounds
-    return f"{left:.0f} {bottom:.0f} {right:.0f} {top:.0f}"
+def _on_grid(
+    src: rasterio.DatasetReader, grid: GeoBox, what: str, inventory: str | os.PathLike, stack: ExitStack
+) -> Placed:
+    """Image or probability on the pixels of the comparison."""
+    if what == "probability":
+        check_one_band(src, "probability, as `geocrack predict` writes")
+    placed = place(src, grid, stack)
+    if placed.overlap(Window(0, 0, *grid.shape[::-1])) is None:
+        raise GridError(
+            f"{src.name} lies elsewhere than {inventory}: they share no ground; give the {what} of its scene"
+        )
+    return placed

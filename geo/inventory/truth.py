@@ -132,7 +132,7 @@ def mended(geometry: np.ndarray) -> tuple[np.ndarray, int, int]:
     empty[owner[~np.isfinite(coordinates).all(axis=1)]] = True  # beyond what a projection can hold
     broken = ~empty & ~shapely.is_valid(flat)
     flat[broken] = shapely.make_valid(flat[broken], method="structure", keep_collapsed=False)
-    flat = np.array([_polygonal(g) for g in flat[~empty]], dtype=object)
+    flat = polygonal(flat[~empty])
     kept = shapely.area(flat) > 0
     return flat[kept], int(broken.sum()), int(empty.sum() + (~kept).sum())
 
@@ -142,8 +142,12 @@ def in_parts(geometry: np.ndarray) -> int:
     return int((shapely.get_num_geometries(geometry) > 1).sum()) if len(geometry) else 0
 
 
+def polygonal(geometry: np.ndarray) -> np.ndarray:
+    """Polygons of geometries without their points and lines, as an array of objects."""
+    return np.array([*map(_polygonal, geometry), None], dtype=object)[:-1]
+
+
 def _polygonal(geometry: shapely.Geometry) -> shapely.Geometry:
-    """Polygons of a geometry without its points and lines."""
     if geometry.geom_type in ("Polygon", "MultiPolygon"):
         return geometry
     parts = shapely.get_parts(shapely.get_parts(geometry))

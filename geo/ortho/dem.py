@@ -24,6 +24,7 @@ from rasterio.windows import Window
 
 from geo.errors import GridError
 from geo.geoid import undulation
+from geo.mosaic import check_one_band
 from geo.ortho.heights import RIM, HeightReference, height_reference, usable
 from geo.raster import open_raster, read
 from geo.windows import clip
@@ -48,7 +49,7 @@ def open_dem(
     Parameters
     ----------
     path : path
-        Raster whose first band holds heights; its scale, offset, unit, nodata and mask are honoured.
+        Raster of one band of heights; its scale, offset, unit, nodata and mask are honoured.
     geoid : str
         ``"egm96"`` or ``"egm2008"`` where its heights stand on that geoid: the undulation is added. ``"none"``
         where they stand on the ellipsoid; ``"auto"`` asks the vertical part of the DEM's CRS.
@@ -60,12 +61,13 @@ def open_dem(
     Raises
     ------
     RasterError
-        It cannot be read.
+        It cannot be read, or has more than one band.
     GridError
         It has no CRS or no place in it, or stands on a vertical datum that is not known.
     """
     # the vertical part of a GeoTIFF's CRS is passed over by GDAL unless asked for
     with rasterio.Env(GTIFF_REPORT_COMPD_CS=True), open_raster(path) as src:
+        check_one_band(src, "heights, a DEM")
         if src.crs is None:
             raise GridError(
                 f"the DEM {path} has no CRS; expected a georeferenced raster: assign its CRS (gdal_edit.py)"

@@ -21,7 +21,7 @@ from shapely import affinity, box
 from sklearn import metrics
 
 from geo import inventory
-from geo.errors import GridError, LabelError, RasterError
+from geo.errors import ConfigError, GridError, LabelError, RasterError
 from geo.inventory import make_inventory, scoring
 from geo.inventory.baseline import Histogram
 from geo.inventory.matching import match
@@ -429,3 +429,101 @@ def test_area_that_is_no_file(tmp_path, mapped):
     truth = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)])
     with pytest.raises(RasterError, match=r"none\.gpkg does not exist"):
         score(mapped, truth, area=tmp_path / "none.gpkg")
+
+
+def marked(path, values, *, grid=GRID, **options):
+    height, width = values.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", width=width, height=height, count=1, dtype="uint8", crs="EPSG:32648",
+        transform=grid.affine, **options,
+    ) as dst:  # fmt: skip
+        dst.write(np.asarray(values, np.uint8)[None])
+    return path
+
+
+@pytest.mark.parametrize("how", ["nodata", "smaller"])
+def test_objects_count_where_the_truth_raster_is_known_only(tmp_path, mapped, how):
+    """The second polygon lies where nobody knows the truth: it is no false alarm, as its pixels are none."""
+    values = np.zeros(SHAPE)
+    values[5:25, 10:20] = 1
+    if how == "nodata":
+        values[:, 45:] = 255  # through the second polygon
+        marked(tmp_path / "t.tif", values, nodata=255)
+    else:
+        marked(tmp_path / "t.tif", values[:, :45])
+    s = score(mapped, tmp_path / "t.tif")
+    assert (s["pixels"]["tp"], s["pixels"]["fp"]) == (200, 50)
+    assert (s["objects"]["mapped"], s["objects"]["false_alarms"]) == (2, 1)  # half of it was looked at
+    values[:, 40:] = 255
+    s = score(mapped, marked(tmp_path / "u.tif", values, nodata=255))
+    assert s["pixels"]["fp"] == 0
+    assert (s["objects"]["mapped"], s["objects"]["false_alarms"], s["objects"]["hits"]) == (1, 0, 1)
+    assert s["objects"]["by_size"][1]["mapped"] == 1  # 800 m2
+
+
+def test_objects_of_other_origin_count_where_the_probability_is_valid_only(tmp_path):
+    values = np.full(SHAPE, 0.1)
+    values[:, 40:] = np.nan
+    probability = write(tmp_path / "p.tif", values)
+    found = vector(tmp_path / "i.gpkg", [rectangle(5, 10, 20, 10), rectangle(5, 50, 20, 10)])
+    true = vector(tmp_path / "t.gpkg", [rectangle(5, 10, 20, 10), rectangle(30, 45, 10, 20), rectangle(30, 30, 10, 20)])
+    s = score(found, true, probability=probability)
+    assert (s["pixels"]["tp"], s["pixels"]["fp"], s["pixels"]["fn"]) == (200, 0, 100)
+    o = s["objects"]
+    assert (o["true"], o["hits"], o["mapped"], o["false_alarms"]) == (2, 1, 1, 0)
+    assert o["missed_area"]["missed_m2"] == 400  # the third scar's searched half
+    assert s["truth"]["features"] == 3
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=15, deadline=None)
+def test_pixels_and_objects_have_the_same_ground(tmp_path_factory, seed):
+    """Of polygons along pixels, cut by the same ground, area by object is area by pixel."""
+    folder = tmp_path_factory.mktemp("same")
+    random = np.random.default_rng(seed)
+    unknown = random.random(SHAPE) < 0.2
+    true = np.where(unknown, 255, 0)
+    true[10:20, 5:25] = np.where(unknown[10:20, 5:25], 255, 1)
+    probability = write(folder / "p.tif", np.where(random.random(SHAPE) < 0.1, np.nan, 0.1))
+    found = vector(folder / "i.gpkg", [rectangle(5, 10, 20, 10), rectangle(30, 40, 10, 10)])
+    s = score(found, marked(folder / "t.tif", true, nodata=255), probability=probability)
+    pixels, sizes = s["pixels"], s["objects"]["missed_area"]
+    assert sizes["missed_m2"] == pytest.approx(4 * pixels["fn"], abs=1e-6)
+
+
+@pytest.mark.parametrize("what", ["image", "probability"])
+def test_rasters_elsewhere_are_told(tmp_path, mapped, what):
+    true = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)])
+    far = GeoBox(SHAPE, Affine(2, 0, X + 1e5, 0, -2, Y), "EPSG:32648")
+    bands = ("blue", "green", "red", "nir") if what == "image" else ("probability",)
+    values = np.full((len(bands), *SHAPE), 0.2)
+    write(tmp_path / "far.tif", values, bands, grid=far)
+    with pytest.raises(GridError, match=rf"far\.tif lies elsewhere than .*i\.gpkg: .*; give the {what} of its scene"):
+        score(mapped, true, **{what: tmp_path / "far.tif"})
+    values[:, :, :60] = np.nan  # the searched ground
+    write(tmp_path / "near.tif", values, bands)
+    with pytest.raises(GridError, match=rf"near\.tif has no valid pixel on the ground that is compared; .*{what}"):
+        score(mapped, true, **{what: tmp_path / "near.tif"})
+
+
+def test_an_area_elsewhere_is_named(tmp_path, mapped):
+    true = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)])
+    area = vector(tmp_path / "a.gpkg", [affinity.translate(rectangle(0, 0, 5, 5), 10_000)])
+    with pytest.raises(GridError, match=r"a\.gpkg lies elsewhere: its extent is 412000 .*; give an --area of this"):
+        score(mapped, true, area=area)
+
+
+def test_what_is_no_probability_is_refused(tmp_path, mapped):
+    true = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)])
+    with pytest.raises(RasterError, match=r"t\.tif holds the value 255; expected probabilities of 0 to 1: give a"):
+        score(mapped, true, probability=marked(tmp_path / "t.tif", np.full(SHAPE, 255)))
+    four = write(tmp_path / "four.tif", np.full((4, *SHAPE), 0.2), ("blue", "green", "red", "nir"))
+    with pytest.raises(RasterError, match=r"four\.tif has 4 bands; expected one band of probability"):
+        score(mapped, true, probability=four)
+
+
+def test_blocks_of_few_pixels_are_refused(tmp_path, mapped):
+    true = vector(tmp_path / "t.gpkg", [rectangle(5, 12, 20, 10)])
+    with pytest.raises(ConfigError, match=r"blocks of 12 m are less than 8 pixels of 2 m wide, .*--block-m 16 or more"):
+        score(mapped, true, resampling=scoring.Resampling(12))
+    assert score(mapped, true, resampling=scoring.Resampling(16))["objects"]["interval"]["hit_rate"] is not None

@@ -159,7 +159,7 @@ def test_a_failing_overwrite_brings_curve_and_picture_back(tmp_path, monkeypatch
     before = [file.read_bytes() for file in outputs]
     monkeypatch.setattr("json.dumps", lambda *_, **__: (_ for _ in ()).throw(RuntimeError("odd")))
     with pytest.raises(RuntimeError, match="odd"):  # after the new picture is in its place
-        run("sizes", mapped, "-o", tmp_path / "s.json", "--overwrite", "--block-m", 50)
+        run("sizes", mapped, "-o", tmp_path / "s.json", "--overwrite", "--block-m", 100)
     assert [file.read_bytes() for file in outputs] == before
     monkeypatch.undo()
     run("sizes", inventory(tmp_path / "e.gpkg", []), "-o", tmp_path / "s.json", "--overwrite")

@@ -14,6 +14,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import masks
+from geo.encoding import Encoding
 from geo.errors import ConfigError, GeocrackError, GridError, OutputExistsError, RasterError
 from geo.inventory.outputs.formats import SUFFIXES
 from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
@@ -183,6 +184,8 @@ def test_a_missing_time_is_told_before_the_work(scene, monkeypatch):
         (["--dem", "none.tif"], RasterError, r"none\.tif does not exist"),
         (["--image", "p.tif"], GeocrackError, ""),
         (["--spread", "far.tif"], GridError, r"far\.tif lies elsewhere than the probability"),
+        (["--spread", "fused.tif"], RasterError, r"fused\.tif has 4 bands; expected one band of standard deviations"),
+        (["--dem", "fused.tif"], RasterError, r"fused\.tif has 4 bands; expected one band of heights"),
     ],
 )
 def test_one_sentence_for_each_mistake(scene, monkeypatch, flags, error, sentence):
@@ -197,6 +200,18 @@ def test_one_sentence_for_each_mistake(scene, monkeypatch, flags, error, sentenc
         run("vectorize", "p.tif", "-o", "i.gpkg", *flags)
     assert not (scene / "i.gpkg").exists()
     assert not list(scene.glob(".part-*"))
+
+
+@pytest.mark.parametrize("wrong", [255, -0.1, 1.01])
+@pytest.mark.parametrize("others", [[], ["p.tif"]])
+def test_what_is_no_probability_is_refused(scene, monkeypatch, wrong, others):
+    monkeypatch.chdir(scene)
+    values = np.full(SHAPE, np.nan)
+    values[60:75, 10:30] = wrong  # where the other is nodata
+    write("w.tif", values, ["probability"], Encoding("float32", nodata=np.nan))
+    with pytest.raises(RasterError, match=rf"w\.tif holds the value {wrong:g}; expected probabilities of 0 to 1: give"):
+        run("vectorize", *others, "w.tif", "-o", "i.gpkg")
+    assert not (scene / "i.gpkg").exists()
 
 
 def test_a_judged_inventory_is_kept_before_it_is_replaced(scene):

@@ -19,7 +19,7 @@ from rasterio.windows import Window
 from geo.errors import GridError, RasterError
 from geo.image import band_names
 from geo.masks import Quality, quality_path
-from geo.mosaic import Placed, View, place
+from geo.mosaic import Placed, View, check_one_band, place
 from geo.raster import open_raster
 from geo.terrain import Terrain, open_terrain
 
@@ -121,7 +121,9 @@ def open_evidence(sources: Sources, views: Sequence[View], grid: GeoBox) -> Iter
             if error is not None:
                 found.position_error_m[number] = error
         for number, path in _matched(sources.spreads, views, "spread").items():
-            found.spreads[number] = _here(stack.enter_context(open_raster(path)), grid, stack)
+            spread = stack.enter_context(open_raster(path))
+            check_one_band(spread, "standard deviations, as `geocrack predict --spread` writes")
+            found.spreads[number] = _here(spread, grid, stack)
         if sources.position_error_m is not None:
             for number in range(len(views)):
                 registered = found.position_error_m.get(number, 0.0)
