@@ -18,11 +18,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from geo.errors import ConfigError
 
+#: ``inf`` is above every lower limit, and no setting means it.
+FINITE = ConfigDict(allow_inf_nan=False)
+
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values do not change."""
+    """Base of all sections: unknown keys are errors, values do not change, numbers are finite."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, **FINITE)
 
 
 def read_yaml(path: str | os.PathLike) -> dict[str, Any]:

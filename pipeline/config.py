@@ -249,7 +249,10 @@ class Review(Section):
     """What a person judged, as labels."""
 
     around_m: float = Field(
-        20.0, ge=0, description="Width in metres of the ground around judged features that was looked at with them."
+        20.0,
+        ge=0,
+        le=1000,
+        description="Width in metres of the ground around judged features that was looked at with them.",
     )
     deleted: Literal["rejected", "unknown"] = Field(
         "rejected", description="What the ground of a feature is that was deleted from the layer review."

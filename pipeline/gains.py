@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,12 @@ class Numbers(click.ParamType):
         if isinstance(value, list):
             return value
         try:
-            return [float(part) for part in str(value).replace(",", " ").split()]
+            numbers = [float(part) for part in str(value).replace(",", " ").split()]
         except ValueError:
+            numbers = [math.nan]
+        if not all(map(math.isfinite, numbers)):
             self.fail(f"{value!r} is no list of numbers such as 0.149,0.1328,0.1311,0.1217,0.1381", param, ctx)
+        return numbers
 
 
 def options(command: Callable) -> Callable:

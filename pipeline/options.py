@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import types
 import typing
@@ -25,13 +26,54 @@ import click
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
+from geo.settings import FINITE
+
 Item = TypeVar("Item")
 PATH = click.Path(path_type=Path)
 
 
-def output(help: str) -> Callable:
-    """``-o/--output`` with its meaning for this command."""
-    return click.option("-o", "--output", type=PATH, required=True, help=help)
+class Number(click.FloatRange):
+    """A float within limits; ``inf`` and ``nan``, which pass every comparison or none, are refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Turn the text into a number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not finite; give a number", param, ctx)
+        return number
+
+
+def output(help: str, *suffixes: str, what: str = "") -> Callable:
+    """``-o/--output`` with its meaning for this command.
+
+    Parameters
+    ----------
+    help : str
+    *suffixes : str
+        Those that its name may have, such as ``".gpkg"``; any by default.
+    what : str
+        What such a file is, for the message, such as ``"a GeoPackage"``.
+    """
+    return click.option(
+        "-o",
+        "--output",
+        type=PATH,
+        required=True,
+        help=help,
+        callback=named(*suffixes, what=what) if suffixes else None,
+    )
+
+
+def named(*suffixes: str, what: str) -> Callable:
+    """Give a callback that holds an output's name to its format, so that no file of another kind is replaced."""
+
+    def check(_ctx: click.Context, _param: click.Parameter, value: Path | None) -> Path | None:
+        if value is not None and value.suffix.lower() not in suffixes:
+            wanted = " or ".join(f"*{suffix}" for suffix in suffixes)
+            raise click.BadParameter(f"{value}; expected the name of {what}, {wanted}")
+        return value
+
+    return check
 
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that is there.")
@@ -129,7 +171,7 @@ def _checked(info: FieldInfo) -> Callable:
         value = literal.get(value, value) if isinstance(value, str) else value
         try:
             kind: Any = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
-            return TypeAdapter(kind).validate_python(value)
+            return TypeAdapter(kind, config=FINITE).validate_python(value)
         except ValidationError as error:
             message = error.errors()[0]["msg"].removeprefix("Value error, ")
             raise click.BadParameter(message[:1].lower() + message[1:] + f", got {value}") from None

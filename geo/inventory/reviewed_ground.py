@@ -131,12 +131,12 @@ def known(
     judged = [(np.asarray(f["scene"], dtype=object), np.asarray(f["geometry"])) for f in (labels, negatives, before)]
     for scene, ground in grounds.items():
         mine = [geometry[of == scene] for of, geometry in judged]
-        around = shapely.buffer(np.concatenate(mine), around_m, quad_segs=_QUADRANT)
-        whole = [] if areas is None else [shapely.intersection(areas, ground)]
+        around = shapely.union_all(shapely.buffer(np.concatenate(mine), around_m, quad_segs=_QUADRANT))
+        whole = around if areas is None else shapely.union(around, areas)
         # what nobody judged, and what was judged in the image of another date
         of, geometry = judged[0]
         out = shapely.union_all([*unsure["geometry"], *geometry[of != scene]])
-        seen = shapely.difference(shapely.union_all([*around, *whole]), out)
+        seen = shapely.difference(shapely.intersection(whole, ground), out)
         told, _, _ = mended(np.array([shapely.union_all([seen, *mine[0], *mine[1]])], dtype=object))
         if len(told):
             found[scene] = shapely.multipolygons(shapely.get_parts(told))

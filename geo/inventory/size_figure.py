@@ -40,7 +40,7 @@ def draw(found: dict[str, Any], path: Path, *, title: str = "") -> None:
         curve = inverse_gamma_density(above, gamma["rho"], gamma["a_m2"], gamma["s_m2"], found["least_m2"])
         words = f"inverse gamma, tail {gamma['tail_exponent']:.2f}{_between(gamma['tail_exponent_interval'])}"
         left.plot(above, curve, color="#1f77b4", label=words)
-        if gamma["roll_over_m2"] > found["least_m2"]:
+        if gamma["roll_over_m2"] is not None:
             left.axvline(gamma["roll_over_m2"], color="#1f77b4", ls=":", lw=1)
             left.annotate(
                 f"roll-over {gamma['roll_over_m2']:.0f} m²",

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special
 
+from geo.errors import ConfigError
+
 #: With fewer landslides nothing is fitted.
 LEAST = 30
 #: A tail of fewer landslides tells no exponent (Clauset et al. 2009 advise against less than about 50).
@@ -19,6 +21,8 @@ LEAST_TAIL = 50
 #: Starts of the tail that are tried.
 _STARTS = 200
 _BINS_PER_DECADE = 5
+#: A polygon of just the smallest size may lack so much of it by rounding.
+_ROUNDING = 1e-6
 
 Interval = list[float] | None
 
@@ -180,13 +184,30 @@ def distribution(
     Returns
     -------
     dict
-        ``landslides, total_m2, median_m2, largest_m2, density``; ``power_law`` and ``inverse_gamma`` with 95 %
-        intervals, or None with the reason in ``notes``.
+        ``landslides, below_least, total_m2, median_m2, largest_m2, density``; ``power_law`` and ``inverse_gamma``
+        with 95 % intervals, or None with the reason in ``notes``. Landslides below ``least_m2`` are counted
+        (``below_least``) and left out of all else.
+
+    Raises
+    ------
+    ConfigError
+        All landslides are smaller than ``least_m2``.
     """
     areas = np.asarray(areas, float)
     notes: list[str] = []
+    kept = areas >= least_m2 * (1 - _ROUNDING)
+    if len(areas) and not kept.any():
+        raise ConfigError(
+            f"all {len(areas)} landslides are smaller than {least_m2:g} m2 (the largest has {areas.max():.0f} m2), so "
+            "there is no curve; give a smaller --least-m2"
+        )
+    below = int((~kept).sum())
+    if below:
+        notes.append(f"{below} of {len(areas)} landslides are smaller than {least_m2:g} m2 and are left out")
+    areas, blocks = areas[kept], None if blocks is None else np.asarray(blocks)[kept]
     result: dict[str, Any] = {
         "landslides": len(areas),
+        "below_least": below,
         "least_m2": least_m2,
         "total_m2": float(areas.sum()),
         "median_m2": float(np.median(areas)) if len(areas) else None,
@@ -227,19 +248,23 @@ def distribution(
     fits = [f for f in (inverse_gamma(a, least_m2, near=whole) for a in again) if f]
     rho, a_m2, s_m2 = whole
     roll_over = s_m2 + a_m2 / (rho + 1)
+    smallest = max(least_m2, float(areas.min()))
+    seen = roll_over > smallest
+    # a peak below all landslides was not seen, however the curve runs on there
+    peaks = [max(f[2] + f[1] / (f[0] + 1), smallest) for f in fits]
     result["inverse_gamma"] = {
         "rho": rho,
         "a_m2": a_m2,
         "s_m2": s_m2,
         "tail_exponent": rho + 1,
         "tail_exponent_interval": _interval([f[0] + 1 for f in fits], replicates),
-        "roll_over_m2": roll_over,
-        "roll_over_interval": _interval([f[2] + f[1] / (f[0] + 1) for f in fits], replicates),
+        "roll_over_m2": roll_over if seen else None,
+        "roll_over_interval": _interval(peaks, replicates) if seen else None,
     }
-    if roll_over <= least_m2:
+    if not seen:
         notes.append(
-            f"the roll-over ({roll_over:.0f} m2) lies below the smallest polygon that was kept ({least_m2:.0f} m2), so "
-            "it is extrapolated"
+            "the roll-over is not seen in this inventory: the fitted density still grows towards the smallest "
+            f"landslide that it holds ({smallest:.0f} m2)"
         )
     return result
 

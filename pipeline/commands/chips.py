@@ -26,14 +26,14 @@ def command() -> None:
 @click.option("--test-list", type=options.PATH, help="Text file that names, one in a line, images only to test on.")
 @click.option(
     "--val-fraction",
-    type=click.FloatRange(0, 1),
+    type=options.Number(0, 1),
     default=0.1,
     show_default=True,
     help="Share of the other images that validates.",
 )
 @click.option(
     "--test-fraction",
-    type=click.FloatRange(0, 1),
+    type=options.Number(0, 1),
     default=0.0,
     show_default=True,
     help="Share of the other images that tests, where no list does.",

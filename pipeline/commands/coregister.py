@@ -23,7 +23,7 @@ _WAY_ON = "look at both images, or allow more with --max-shift-m"
 )
 @click.option(
     "--max-shift-m",
-    type=click.FloatRange(min=0),
+    type=options.Number(min=0),
     default=100.0,
     help="Largest displacement searched for, metres; 32 pixels at least.",
 )

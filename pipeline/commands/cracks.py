@@ -18,21 +18,25 @@ log = logging.getLogger(__name__)
 
 @click.command("cracks")
 @click.argument("mask", metavar="MASK_OR_PROBABILITY", type=options.PATH)
-@options.output("GeoPackage with the layers centre_lines and cracks; both also as tables, .csv, beside it.")
+@options.output(
+    "GeoPackage with the layers centre_lines and cracks; both also as tables, .csv, beside it.",
+    ".gpkg",
+    what="a GeoPackage",
+)
 @click.option(
     "--threshold",
-    type=click.FloatRange(min=0, max=1),
+    type=options.Number(min=0, max=1),
     help="Probability from which a pixel is crack.  [default: the model's own, else 0.5]",
 )
 @click.option(
     "--gsd-m",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     help="Side of a pixel in metres, for a photograph; a georeferenced raster tells it itself.",
 )
 @click.option(
     "--min-length",
     "min_length_px",
-    type=click.FloatRange(min=0),
+    type=options.Number(min=0),
     default=10.0,
     help="Connected cracks whose lines are shorter in all are left out, pixels.",
 )
@@ -58,8 +62,6 @@ def command(
     from geo.cracks.layers import NO_DEPTH, table_paths
     from pipeline import provenance
 
-    if output.suffix.lower() != ".gpkg":
-        raise click.BadParameter(f"{output}; expected the name of a GeoPackage, *.gpkg", param_hint="--output")
     for path in (output, *table_paths(output).values()):
         check_free(path, overwrite=overwrite)
         check_apart(path, [mask])

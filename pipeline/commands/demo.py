@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 @options.output("Folder to make: products, dem.tif, truth, train_area.gpkg, map_area.gpkg, demo.json.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, help="Another seed is another valley.")
 @click.option(
-    "--size-km", type=click.FloatRange(0.5, 12), nargs=2, default=(6.0, 5.0), hidden=True, help="Imaged ground."
+    "--size-km", type=options.Number(0.5, 12), nargs=2, default=(6.0, 5.0), hidden=True, help="Imaged ground."
 )
 @options.overwrite
 @options.verbosity

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @click.command("estimate")
 @click.argument("sample", type=options.PATH)
-@options.output("JSON with area and accuracy.")
+@options.output("JSON with area and accuracy.", ".json", what="a JSON file")
 @click.option("--inventory", type=options.PATH, help="Draw the sample anew from this inventory and compare.")
 @click.option("--image", type=options.PATH, help="Image that the sample was drawn with, for --inventory.")
 @click.option("--area", type=options.PATH, help="Polygons that the sample was drawn in, for --inventory.")

@@ -23,12 +23,12 @@ log = logging.getLogger(__name__)
 @options.output("JSON with the scores; <stem>.images.csv and <stem>.panels.png are written beside it.")
 @click.option(
     "--threshold",
-    type=click.FloatRange(0, 1),
+    type=options.Number(0, 1),
     help="Probability from which ground is landslide.  [default: the model's own, chosen on validation chips]",
 )
 @click.option(
     "--tolerance-px",
-    type=click.FloatRange(0, 50),
+    type=options.Number(0, 50),
     default=2.0,
     show_default=True,
     help="Pixels up to which outlines and centre lines agree.",

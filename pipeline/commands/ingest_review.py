@@ -29,7 +29,7 @@ _TOLD = {
 
 @click.command("ingest-review")
 @click.argument("inventory", type=options.PATH)
-@options.output("GeoPackage with the layers labels, hard_negatives and reviewed.")
+@options.output("GeoPackage with the layers labels, hard_negatives and reviewed.", ".gpkg", what="a GeoPackage")
 @click.option(
     "--image", multiple=True, type=options.PATH, help="Image that was looked at; tells the scene where needed."
 )
@@ -58,8 +58,6 @@ def command(
     from geo.inventory import reviewed
     from pipeline import provenance
 
-    if output.suffix.lower() != ".gpkg":
-        raise click.BadParameter(f"{output}; expected the name of a GeoPackage, *.gpkg", param_hint="--output")
     check_free(output, overwrite=overwrite)
     check_apart(output, [inventory, area, *image])
     settings = {"around_m": around_m, "deleted": deleted}

@@ -28,7 +28,7 @@ _PAN_M, _MSS_M = (Ortho.model_fields[name].default for name in ("pan_resolution_
 @options.setting(Ortho, "dem_zero")
 @click.option(
     "--resolution",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     help=f"Pixel in metres.  [default: {_PAN_M:g} for one band, {_MSS_M:g} for several]",
 )
 @options.setting(Ortho, "crs")

@@ -26,7 +26,9 @@ UNSURE_APART = 0.04
     multiple=True,
     help="Model file written by `geocrack train`; given several times, the mean of what they say.",
 )
-@options.output("Probability raster on exactly the image's grid (a Cloud Optimized GeoTIFF).")
+@options.output(
+    "Probability raster on exactly the image's grid (a Cloud Optimized GeoTIFF).", ".tif", ".tiff", what="a GeoTIFF"
+)
 @options.setting(config.Prediction, "area")
 @click.option("--area-layer", help="Layer of the area.  [default: the only one]")
 @options.setting(config.Prediction, "overlap")
@@ -35,7 +37,12 @@ UNSURE_APART = 0.04
 @options.setting(config.Prediction, "augment")
 @options.setting(config.Prediction, "backend")
 @options.setting(config.Prediction, "black_px")
-@click.option("--spread", type=options.PATH, help="Write the standard deviation of all answers to this raster.")
+@click.option(
+    "--spread",
+    type=options.PATH,
+    callback=options.named(".tif", ".tiff", what="a GeoTIFF"),
+    help="Write the standard deviation of all answers to this raster.",
+)
 @click.option("--scheduler", help="Compute on a dask.distributed cluster, such as tcp://10.0.0.1:8786.")
 @click.option(
     "--part",

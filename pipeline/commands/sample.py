@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @click.command("sample")
 @click.argument("inventory", type=options.PATH)
-@options.output("GeoPackage with the points to be labelled in QGIS.")
+@options.output("GeoPackage with the points to be labelled in QGIS.", ".gpkg", what="a GeoPackage")
 @click.option("--image", type=options.PATH, help="Image that will be looked at: points fall on its valid pixels.")
 @click.option("--area", type=options.PATH, help="Polygons inside which points fall.")
 @options.setting(Sampling, "number", "-n")

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--truth", type=options.PATH, required=True, help="True landslides: polygons, or a raster of 0 and 1 or 255."
 )
-@options.output("JSON with the scores.")
+@options.output("JSON with the scores.", ".json", what="a JSON file")
 @click.option("--area", type=options.PATH, help="Polygons to which the comparison is confined.")
 @click.option("--image", type=options.PATH, help="Image for the best single threshold on NDVI and brightness.")
 @click.option("--probability", type=options.PATH, help="Probability raster for the precision-recall curve.")

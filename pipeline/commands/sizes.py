@@ -18,10 +18,10 @@ log = logging.getLogger(__name__)
 @click.option("--layer", help="Layer of landslides, where the file has several.")
 @click.option(
     "--least-m2",
-    type=click.FloatRange(min=0),
+    type=options.Number(min=0),
     help="Smallest polygon that the inventory may hold.  [default: what it tells, else 0]",
 )
-@options.output("JSON with the curve; the picture lies beside it as PNG.")
+@options.output("JSON with the curve; the picture lies beside it as PNG.", ".json", what="a JSON file")
 @options.setting(Scoring, "block_m")
 @click.option("--replicates", type=click.IntRange(min=20), default=200, help="Draws from which an interval is made.")
 @options.setting(Scoring, "seed")
@@ -45,7 +45,7 @@ def command(
 
     from geo.atomic import atomic, check_free, together
     from geo.inventory import size_figure, sizes
-    from geo.inventory.dated import sized
+    from geo.inventory.dated import sized, split_layer
     from pipeline import provenance
 
     picture = output.with_suffix(".png")
@@ -53,7 +53,7 @@ def command(
         check_free(file, overwrite=overwrite)
     settings = {"layer": layer, "least_m2": least_m2, "block_m": block_m, "replicates": replicates, "seed": seed}
     with (
-        provenance.track("sizes", output, inputs=[inventory], settings=settings) as record,
+        provenance.track("sizes", output, inputs=[split_layer(inventory)[0]], settings=settings) as record,
         together(output, picture),
     ):
         areas, blocks, told = sized(inventory, layer=layer, block_m=block_m)
@@ -77,7 +77,7 @@ def command(
             law["start_m2"],
             law["landslides"],
         )
-    if found["inverse_gamma"]:
+    if found["inverse_gamma"] and found["inverse_gamma"]["roll_over_m2"] is not None:
         log.info("roll-over at %.0f m2", found["inverse_gamma"]["roll_over_m2"])
     for note in found["notes"]:
         log.warning("%s", note)

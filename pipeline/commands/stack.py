@@ -32,7 +32,7 @@ def _listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 @click.option("--bands", callback=_listed, help="Names of IMAGE's bands in the order of the file.")
 @click.option(
     "--relief-m",
-    type=click.FloatRange(min=0, min_open=True),
+    type=options.Number(min=0, min_open=True),
     default=200.0,
     help="Side of the square whose range of heights is the relief, metres.",
 )

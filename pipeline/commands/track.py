@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 @click.command("track")
 @click.argument("inventories", nargs=-1, required=True, metavar="INVENTORY...")
-@options.output("GeoPackage with the layers `tracks` and `observations`.")
+@options.output("GeoPackage with the layers `tracks` and `observations`.", ".gpkg", what="a GeoPackage")
 @click.option(
     "--date",
     "days",

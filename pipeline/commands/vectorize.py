@@ -32,7 +32,11 @@ def _formats(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 
 @click.command("vectorize")
 @click.argument("probability", nargs=-1, required=True, type=options.PATH)
-@options.output("GeoPackage with the layers landslides, searched, not_searched, footprints and review.")
+@options.output(
+    "GeoPackage with the layers landslides, searched, not_searched, footprints and review.",
+    ".gpkg",
+    what="a GeoPackage",
+)
 @options.setting(config.Vectorization, "threshold")
 @options.setting(config.Vectorization, "grow_threshold")
 @options.setting(config.Vectorization, "min_area_m2")
@@ -96,8 +100,6 @@ def command(
     from geo.inventory.make import Outline
     from pipeline import __version__, provenance
 
-    if output.suffix.lower() != ".gpkg":
-        raise click.BadParameter(f"{output}; expected the name of a GeoPackage, *.gpkg", param_hint="--output")
     beside = _Beside(output, also, project, stac, thumbnails if image else 0, overwrite)
     settings: dict[str, Any] = {
         "threshold": threshold,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
+from geo.errors import ConfigError
 from geo.inventory import size_figure, sizes
 
 
@@ -131,3 +132,36 @@ def test_picture(tmp_path):
     size_figure.draw(sizes.distribution(np.array([500.0])), tmp_path / "one.png")
     size_figure.draw(found, tmp_path / "b.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_roll_over_below_the_smallest_landslide_is_not_seen():
+    """Of a power law cut at 400 m2 the fitted peak lies anywhere below, also below zero."""
+    areas = power(2000, 2.0, 400, 4)
+    found = sizes.distribution(areas, least_m2=400, replicates=20)
+    gamma = found["inverse_gamma"]
+    assert gamma["roll_over_m2"] is None
+    assert gamma["roll_over_interval"] is None
+    assert gamma["tail_exponent"] == pytest.approx(2.0, abs=0.15)
+    (note,) = found["notes"]
+    assert note.startswith("the roll-over is not seen in this inventory")
+    assert "400 m2" in note
+
+
+def test_a_roll_over_that_is_seen_has_an_interval_above_the_smallest():
+    found = sizes.distribution(gamma(3000, 1.4, 1300, -100, 5), replicates=30)
+    low, high = found["inverse_gamma"]["roll_over_interval"]
+    assert 0 < low < found["inverse_gamma"]["roll_over_m2"] < high
+    assert found["notes"] == []
+
+
+def test_landslides_below_the_smallest_are_left_out_of_all(tmp_path):
+    areas = power(500, 2.2, 100, 6)
+    found = sizes.distribution(areas, least_m2=300, replicates=20, blocks=np.arange(500) // 5)
+    assert found["landslides"] == (areas >= 300).sum()
+    assert found["below_least"] == (areas < 300).sum()
+    assert found["total_m2"] == pytest.approx(areas[areas >= 300].sum())
+    assert found["power_law"]["start_m2"] >= 300
+    assert f"{found['below_least']} of 500 landslides are smaller than 300 m2" in found["notes"][0]
+    size_figure.draw(found, tmp_path / "s.png")
+    with pytest.raises(ConfigError, match=r"all 500 landslides are smaller than 1e\+09 m2 .*; give a smaller --least"):
+        sizes.distribution(areas, least_m2=1e9)

@@ -166,6 +166,13 @@ def test_a_failing_overwrite_brings_curve_and_picture_back(tmp_path, monkeypatch
     assert not outputs[1].exists()  # the old picture shows other landslides
 
 
+def test_sizes_of_a_layer(tmp_path, mapped):
+    run("sizes", f"{mapped}:landslides", "-o", tmp_path / "s.json")
+    assert json.loads((tmp_path / "s.json").read_text())["landslides"] == 2
+    record = json.loads((tmp_path / "s.json.provenance.json").read_text())
+    assert [given["path"] for given in record["inputs"]] == [str(mapped)]
+
+
 def test_an_empty_inventory(tmp_path):
     path = inventory(tmp_path / "i.gpkg", [])
     run("sizes", path, "-o", tmp_path / "s.json")

@@ -5,7 +5,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from geo.errors import ConfigError
 from pipeline import config, options
+from pipeline.cli import geocrack
+from pipeline.gains import Numbers
 
 SECTIONS = [config.Generic, config.SceneConfig, config.Ortho, config.Fusion, config.Tiling, config.Training]
 SECTIONS += [config.Prediction, config.Vectorization]
@@ -129,3 +132,48 @@ def test_output_is_a_path():
     result = CliRunner().invoke(write, ["-o", "a.tif", "--overwrite", "--threads", "2"])
     assert result.exception is None, result.exception
     assert CliRunner().invoke(write, ["-o", "a.tif", "--threads", "0"]).exit_code == 2
+
+
+def numbers():
+    """Every option of every command that takes floats."""
+    for name in geocrack.list_commands(None):
+        for option in geocrack.get_command(None, name).params:
+            if isinstance(option.type, click.types.FloatParamType | click.FloatRange | Numbers):
+                yield pytest.param(name, option, id=f"{name}{option.opts[0]}")
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(("name", "option"), list(numbers()))
+def test_no_number_is_infinite(name, option, value):
+    flag = max(option.opts, key=len)
+    done = CliRunner().invoke(geocrack, [name, *[f"{flag}={value}", *[value] * (option.nargs - 1)]])
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    assert flag in done.output
+
+
+@pytest.mark.parametrize("value", [".inf", ".nan"])
+def test_no_setting_is_infinite(tmp_path, value):
+    file = tmp_path / "run.yaml"
+    file.write_text(f"run: a\nscenes: [{{name: s, product: p, labels: l}}]\nvectorization: {{min_area_m2: {value}}}\n")
+    with pytest.raises(ConfigError, match=r"vectorization\.min_area_m2: input should be a finite number"):
+        config.load(file)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["sample", "i.gpkg", "-o", "s.txt"], "s.txt; expected the name of a GeoPackage, *.gpkg"),
+        (["track", "i.gpkg", "j.gpkg", "-o", "k.txt"], "k.txt; expected the name of a GeoPackage, *.gpkg"),
+        (["sizes", "i.gpkg", "-o", "z.png"], "z.png; expected the name of a JSON file, *.json"),
+        (["predict", "-o", "m.pt", "--overwrite"], "m.pt; expected the name of a GeoTIFF, *.tif or *.tiff"),
+        (["predict", "--spread", "m.pt", "--overwrite"], "m.pt; expected the name of a GeoTIFF, *.tif or *.tiff"),
+        (["ingest-review", "i.gpkg", "--around-m", "1e7"], "less than or equal to 1000"),
+        (["score", "i.gpkg", "--block-m", "0.001"], "greater than or equal to 10"),
+        (["sizes", "i.gpkg", "--block-m", "1e9"], "less than or equal to 100000"),
+    ],
+)
+def test_outputs_and_limits(arguments, expected):
+    done = CliRunner().invoke(geocrack, arguments)
+    assert done.exit_code == 2
+    assert expected in " ".join(done.output.replace("\u2502", " ").split())
