@@ -40,6 +40,8 @@ Progress = Callable[[Iterable, str, int], Iterable]
 
 #: Bands further than this from what the model was trained on, in standard deviations, are told.
 _FAR = 4.0
+#: Bands with another mean whose spread differs by this factor have other units as well.
+_OTHER_SPREAD = 20.0
 
 
 def predict(
@@ -290,7 +292,10 @@ def _warn_of_other_values(statistics: BandStatistics, ensemble: Ensemble, path: 
     if trained is None or not statistics.count:
         return
     mean, std = trained
-    far = np.abs(statistics.mean - np.asarray(mean)) > _FAR * np.asarray(std)
+    apart, ratio = np.abs(statistics.mean - np.asarray(mean)), statistics.std / np.maximum(np.asarray(std), 1e-12)
+    # reflectance lies within two deviations of digital numbers' mean, which start at 0 too: their spread tells
+    other_spread = (ratio < 1 / _OTHER_SPREAD) | (ratio > _OTHER_SPREAD)
+    far = (apart > _FAR * np.asarray(std)) | (other_spread & (apart > np.asarray(std)))
     if far.any():
         shown = ", ".join(
             f"{band} {here:.4g} (training {there:.4g})"

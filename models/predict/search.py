@@ -13,6 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
+from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,8 @@ Backend = Literal["torch", "onnx", "openvino"]
 
 #: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
 _FORM = b"geocrack rows 3"
+#: Windows of so many pixels are allowed whatever the image.
+_SMALL = 1024
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,24 @@ class Search:
         return black_borders(self.image, self.black_px, self.bands)
 
     def windows(self, image: Image) -> Windows:
-        """Lay the grid of windows over the image."""
+        """Lay the grid of windows over the image.
+
+        Raises
+        ------
+        ModelError
+            Windows are far larger than the image, or do not fit the model.
+        """
+        side, reach = max(image.shape), self.ensemble.reach
+        for name, given, most in (
+            ("an overlap", self.overlap, max(side, 2 * reach, _SMALL // 4)),
+            ("a window", self.window, max(2 * side, 8 * reach, self.ensemble.chip_size, _SMALL)),
+        ):
+            if given is not None and given > most:
+                height, width = image.shape
+                raise ModelError(
+                    f"{name} of {given} pixels makes windows that lie mostly beyond {image.path}, which has {width} x "
+                    f"{height} pixels, and takes hours for nothing; give {most} or less"
+                )
         return Windows.of(self.ensemble, overlap=self.overlap, window=self.window).over(image.geobox)
 
     @contextmanager
@@ -121,6 +141,7 @@ class Search:
     def fingerprint(self) -> str:
         """Hash of all that decides the output: what was computed for another one is not taken for it."""
         whole = hashlib.sha256(_FORM)
+        whole.update(repr(_programs(self.backend)).encode())
         for path in (self.image, quality_path(self.image), self.area):
             found = Path(path).stat() if path is not None and Path(path).exists() else None
             whole.update(repr(found and (os.fspath(path or ""), found.st_size, found.st_mtime_ns)).encode())
@@ -130,6 +151,18 @@ class Search:
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("models", "threads", "image")}
         whole.update(json.dumps(plain, sort_keys=True).encode())
         return whole.hexdigest()[:16]
+
+
+def _programs(backend: Backend) -> list[str]:
+    """Versions of what computes probabilities: the next one may round otherwise, or lay other windows."""
+    names = ["geocrack", "torch", *(["onnxruntime"] if backend == "onnx" else [])]
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:  # run from its sources, or not there
+            found.append(name)
+    return found
 
 
 @dataclass(frozen=True)

@@ -368,6 +368,27 @@ def test_bands_are_found_by_name_and_others_are_told(tmp_path):
         run(path, Fake(), tmp_path / "q.tif")
 
 
+def test_reflectance_before_a_model_of_bytes_is_told(tmp_path, caplog):
+    """All of 0 to 1 lies within two deviations of the mean of bytes: the spread tells that units differ."""
+    random = np.random.default_rng(0)
+    path = write(tmp_path / "a.tif", np.clip(random.normal(0.1, 0.03, (70, 90)), 0, 1).astype(np.float32))
+    run(path, Fake(mean=(78, 80), std=(44, 45), function=lambda x: x[:, 0]), tmp_path / "p.tif")
+    assert "on average red 0.09" in caplog.text
+    assert "(training 78)" in caplog.text
+    caplog.clear()
+    calm = write(tmp_path / "b.tif", np.full((70, 90), 0.45, np.float32))  # one colour, but of the training's
+    run(calm, Fake(), tmp_path / "q.tif")
+    assert "other values" not in caplog.text
+
+
+@pytest.mark.parametrize("asked", [{"overlap": 5000}, {"window": 20_000}])
+def test_windows_far_beyond_the_image_are_refused(tmp_path, asked):
+    path = write(tmp_path / "a.tif", ramp((70, 90)))
+    with pytest.raises(ModelError, match=r"lie mostly beyond .*a\.tif, which has 90 x 70 pixels.*; give \d+ or less"):
+        run(path, Fake(), tmp_path / "p.tif", **asked)
+    assert not list(tmp_path.glob("*p.tif*"))
+
+
 def test_values_of_another_unit_are_told(tmp_path, caplog):
     path = write(tmp_path / "a.tif", np.full((70, 90), 500, np.float32))
     run(path, Fake(function=lambda x: x[:, 0] / 1e4), tmp_path / "p.tif")

@@ -118,6 +118,20 @@ def test_fingerprints_tell_images_models_and_settings_apart(tmp_path, image, net
     assert mark() != first
 
 
+def test_what_other_versions_computed_does_not_count(image, network, monkeypatch):
+    """A run that was killed before an update must not be joined from two programs."""
+
+    def mark(backend):
+        return Search(image=str(image), models=(str(network),), overlap=16, batch=3, backend=backend).fingerprint()
+
+    first = {backend: mark(backend) for backend in ("torch", "onnx")}
+    for name, changed in (("geocrack", ("torch", "onnx")), ("torch", ("torch", "onnx")), ("onnxruntime", ("onnx",))):
+        monkeypatch.setattr("models.predict.search.version", lambda of, new=name: "9" if of == new else "1")
+        newer = {backend: mark(backend) for backend in first}
+        monkeypatch.setattr("models.predict.search.version", lambda _: "1")
+        assert {backend for backend in first if newer[backend] != mark(backend)} == set(changed)
+
+
 KILLED = """
 import sys, time
 sys.path.insert(0, sys.argv[3])
