@@ -31,8 +31,13 @@ _WORKERS = 2
 
 
 def pixel_area(grid: GeoBox) -> float:
-    """Area of a pixel in square units of the CRS (m2 in UTM)."""
+    """Area of a pixel in square units of the CRS (m2 in UTM), as shapely measures polygons."""
     return abs(grid.affine.determinant)
+
+
+def pixel_ground(grid: GeoBox) -> float:
+    """Square metres of ground in a pixel: on the ellipsoid where the CRS shows areas wrong by more than 1 %."""
+    return pixel_area(grid) * shape.areal_scale(grid)
 
 
 def landslides(
@@ -82,7 +87,7 @@ def landslides(
     """
     drawn = regions.geometry if outline is None else outline
     seen_by = [views[n] for n in regions.source]
-    area, pixel_m = regions.pixels * pixel_area(grid), float(np.sqrt(pixel_area(grid)))
+    area, pixel_m = regions.pixels * pixel_ground(grid), float(np.sqrt(pixel_area(grid)))
     with ThreadPoolExecutor(_WORKERS) as pool:  # shapely lets other threads work
         sides = pool.submit(shape.length_and_width, drawn)
         measured = pool.submit(shape.on_ellipsoid, drawn, grid.crs)
@@ -211,7 +216,7 @@ def searched(
     columns = {
         **_of_views(used),
         "threshold": [thresholds[n] for n in found],
-        "area_km2": [int(r.pixels.sum()) * pixel_area(grid) / 1e6 for r in found.values()],
+        "area_km2": [int(r.pixels.sum()) * pixel_ground(grid) / 1e6 for r in found.values()],
     }
     return layers()["searched"].frame(columns, _joined(found), grid.crs)
 
@@ -234,7 +239,7 @@ def not_searched(ground: Mapping[int, Regions], pixels: Mapping[int, int], grid:
     found = {code: ground[code] for code, number in pixels.items() if number}
     columns = {
         "reason": [REASONS[code - 1] for code in found],
-        "area_km2": [pixels[code] * pixel_area(grid) / 1e6 for code in found],
+        "area_km2": [pixels[code] * pixel_ground(grid) / 1e6 for code in found],
     }
     return layers()["not_searched"].frame(columns, _joined(found), grid.crs)
 
@@ -264,7 +269,7 @@ def footprints(
         **_of_views([views[n] for n in outlines]),
         "threshold": [thresholds[n] for n in outlines],
         "position_error_m": [position_error_m.get(n, np.nan) for n in outlines],
-        "area_km2": np.round(shapely.area(geometry) / 1e6, 6),
+        "area_km2": np.round(shapely.area(geometry) * shape.areal_scale(grid) / 1e6, 6),
     }
     return layers()["footprints"].frame(columns, geometry, grid.crs)
 

@@ -23,6 +23,7 @@ from geo.errors import GridError, LabelError, RasterError, unknown_name
 from geo.inventory import geopackage, truth
 from geo.inventory.bootstrap import Blocks
 from geo.inventory.geopackage import LANDSLIDES, SEARCHED
+from geo.inventory.shape import areal_scale
 
 log = logging.getLogger(__name__)
 
@@ -203,9 +204,15 @@ def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, gpd.GeoDat
 
 
 def _in_metres(frame: gpd.GeoDataFrame) -> pyproj.CRS:
+    """CRS of a layer, or the UTM zone of its middle where that is not in metres of the ground (as Web Mercator)."""
     crs = pyproj.CRS.from_user_input(frame.crs)
     if crs.is_projected and all(axis.unit_conversion_factor == 1 for axis in crs.axis_info):
-        return crs
+        if not len(frame):
+            return crs
+        left, bottom, right, top = frame.total_bounds
+        place = GeoBox((1, 1), Affine((right - left) or 1, 0, left, 0, (bottom - top) or -1, top), crs.to_wkt())
+        if areal_scale(place) == 1:
+            return crs
     return pyproj.CRS.from_user_input(frame.estimate_utm_crs()) if len(frame) else pyproj.CRS.from_epsg(32631)
 
 

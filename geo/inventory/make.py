@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import windows
@@ -21,7 +22,9 @@ from geo.inventory.ground.burnt import corners
 from geo.inventory.ground.evidence import Evidence, Sources, open_evidence
 from geo.inventory.ground.unseen import NODATA, SEARCHED, Unseen
 from geo.inventory.ground.zonal import zones
+from geo.inventory.shape import areal_scale
 from geo.mosaic import Mosaic, View, check_probability, open_mosaic
+from geo.raster import crs_name
 from geo.stream import cpus, stream
 from geo.vectorize import Block, Polygonizer, Regions, measure
 from geo.vectorize.simplify import Simplified, simplify
@@ -128,7 +131,8 @@ def make_inventory(
         grid, views = mosaic.geobox, mosaic.views
         thresholds = [_threshold(view, threshold) for view in views]
         _check_growth(grow_threshold, thresholds)
-        smallest = math.ceil(min_area_m2 / attributes.pixel_area(grid) - 1e-9)
+        _tell_distortion(grid, paths[0])
+        smallest = math.ceil(min_area_m2 / attributes.pixel_ground(grid) - 1e-9)
         work = _Work(mosaic, thresholds, grow_threshold, Unseen(mosaic, evidence, steep_stretch))
         found = _search(work, smallest, connectivity, workers, progress)
         regions, apart = found.scars, None
@@ -286,6 +290,18 @@ def _outlines(views: Sequence[View], evidence: Evidence, mosaic: Mosaic) -> dict
         number: footprint(evidence.images[number].path if number in evidence.images else view.path, mosaic.geobox)
         for number, view in enumerate(views)
     }
+
+
+def _tell_distortion(grid: GeoBox, path: str | os.PathLike) -> None:
+    scale = areal_scale(grid)
+    if scale != 1:
+        log.warning(
+            "%s has the CRS %s, of which a square metre is %.3g m2 on the ground here: areas are measured on the "
+            "ellipsoid, outlines and lengths are those of the map; for both, bring the image to UTM (`geocrack ortho`)",
+            path,
+            crs_name(grid.crs),
+            scale,
+        )
 
 
 def _check_growth(low: float | None, thresholds: Sequence[float]) -> None:

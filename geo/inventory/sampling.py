@@ -29,7 +29,7 @@ from rasterio.windows import Window
 from geo import windows
 from geo.errors import GridError, LabelError
 from geo.inventory import geopackage, styled, truth
-from geo.inventory.attributes import pixel_area
+from geo.inventory.attributes import pixel_ground
 from geo.mosaic import Placed, check_metres, place
 from geo.raster import geobox_of, open_raster
 
@@ -202,7 +202,7 @@ def draw(
         seed=seed,
         near_m=near_m,
         by_size=by_size,
-        pixel_m2=pixel_area(grid),
+        pixel_m2=pixel_ground(grid),
         crs=frame.crs.to_string(),
         strata=tuple(kept),
         inventory=Path(inventory).name,

@@ -18,18 +18,21 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.crs
+import shapely
+from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import windows
 from geo.errors import GridError
 from geo.inventory import geopackage, truth
-from geo.inventory.attributes import pixel_area
+from geo.inventory.attributes import pixel_area, pixel_ground
 from geo.inventory.baseline import Histogram, ThresholdBaseline
 from geo.inventory.bootstrap import LEAST_BLOCKS, Blocks, Bootstrap, Interval, Resampling
 from geo.inventory.compared_ground import Ground, Reference, in_crs
 from geo.inventory.matching import compare
 from geo.inventory.objects import score_objects
+from geo.inventory.shape import areal_scale
 from geo.mosaic import Placed, check_metres, check_one_band, check_probability, place
 from geo.raster import geobox_of, open_raster
 
@@ -133,7 +136,8 @@ def score(
         reference = Reference(true, grid, stack)
         reference.check_place(ground)
 
-        blocks = Blocks(grid, how.block_m)
+        side = math.sqrt(areal_scale(grid))  # of a metre of the map on the ground
+        blocks = Blocks(GeoBox(grid.shape, Affine.scale(side) @ grid.affine, grid.crs), how.block_m)
         confusion = np.zeros((blocks.number, 4), np.int64)
         baseline = ThresholdBaseline(opened["image"]) if image else None
         curve = Histogram(-0.5 / _STEPS, 1 + 0.5 / _STEPS, _STEPS + 1) if probability else None
@@ -172,7 +176,7 @@ def score(
                 f"{opened[name].name} has no valid pixel on the ground that is compared; give the {name} of the "
                 f"scene that {inventory} was made of"
             )
-    km2 = pixel_area(grid) / 1e6
+    km2 = pixel_ground(grid) / 1e6
     smallest = max(pixel_area(grid), 1e-9)
     ground.close()
     least = float(found.settings.get("min_area_m2", 0.0))
@@ -189,12 +193,12 @@ def score(
     result: dict[str, Any] = {
         "pixels": {**pixel_scores(tp, fp, fn, tn), "interval": _pixel_intervals(confusion[present], bootstrap)},
         "objects": score_objects(
-            compare(ground.cut(mapped, smallest), ground.cut(reference.objects(), smallest)),
-            pixel_m=math.sqrt(pixel_area(grid)),
+            compare(*(_in_ground_metres(ground.cut(g, smallest), side) for g in (mapped, reference.objects()))),
+            pixel_m=math.sqrt(pixel_ground(grid)),
             min_area_m2=least,
             blocks=blocks,
             bootstrap=bootstrap,
-            border=ground.border,
+            border=_in_ground_metres(ground.border, side),
         ),
         "bootstrap": how.facts(len(present)),
         "searched_km2": (tp + fp + fn + tn) * km2,
@@ -253,6 +257,15 @@ def _grid(found: geopackage.Inventory, inventory: str | os.PathLike, probability
         raise GridError(f"{true if probability is None else probability.name} has no CRS; give a georeferenced raster")
     check_metres(rasterio.crs.CRS.from_wkt(grid.crs.to_wkt()), str(true if probability is None else probability.name))
     return grid
+
+
+def _in_ground_metres(geometry: Any, side: float) -> Any:
+    """Geometry whose coordinates, and so areas and distances, are in metres of the ground."""
+    if geometry is None or side == 1:
+        return geometry
+    scaled = shapely.transform(geometry, lambda xy: xy * side)
+    shapely.prepare(scaled)
+    return scaled
 
 
 def _on_grid(

@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
+from odc.geo.geobox import GeoBox
 
 #: Steps from the centroid, in units of the CRS, with which the projection's scale is measured.
 _STEP = 100.0
 #: Polygons that reach farther than this (in metres of the CRS) are followed corner by corner on the ellipsoid.
 _WIDE = 5000.0
+#: A map whose areas are wrong by less is taken as it is.
+_TRUE_TO_SCALE = 0.01
 #: Polygons whose corners are held at once.
 _TOGETHER = 4000
 
@@ -90,6 +93,22 @@ def _rings(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     parts, owner = shapely.get_parts(geometry, return_index=True)
     rings, part = shapely.get_rings(parts, return_index=True)
     return rings, owner[part]
+
+
+def areal_scale(grid: GeoBox) -> float:
+    """Square metres of ground in a square metre of the map, in the middle of a grid.
+
+    Returns
+    -------
+    float
+        1 where the two differ by less than 1 %, as in UTM, so that areas are counts of whole pixels there; also
+        for a local CRS. In Web Mercator, whose metres are those of the equator, 0.73 at 31 degrees and 0.25 at 60.
+    """
+    height, width = grid.shape
+    middle = shapely.Point(grid.affine @ (width / 2, height / 2)).buffer(_STEP, quad_segs=1)
+    area = on_ellipsoid(np.array([middle], dtype=object), grid.crs).area_m2[0]
+    found = float(area / shapely.area(middle))
+    return found if np.isfinite(found) and abs(found - 1) > _TRUE_TO_SCALE else 1.0
 
 
 def length_and_width(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
