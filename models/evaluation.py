@@ -19,6 +19,7 @@ from geo.errors import LabelError
 from geo.stream import stream
 from models import metrics
 from models.dataset import Fitted, FittedChips
+from models.guards import check_answers
 from models.intervals import Draws, blocks_of, interval_of, intervals
 from models.outlines import COLUMNS, tolerant_counts, tolerant_scores
 
@@ -29,7 +30,7 @@ _FOUR = ("tp", "fp", "fn", "tn")
 
 @torch.inference_mode()
 def maps(
-    module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8
+    module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8, when: str = ""
 ) -> Iterator[tuple[int, Fitted, np.ndarray]]:
     """Map chips one after the other.
 
@@ -41,6 +42,8 @@ def maps(
     device : torch.device
     batch : int
         Chips that go through together, where they are fitted to one size.
+    when : str
+        Of a training, for the error: see ``guards.after``.
 
     Yields
     ------
@@ -49,6 +52,11 @@ def maps(
     fitted : Fitted
     probability : ndarray of float32, shape (h, w)
         At the size to which the chip was fitted.
+
+    Raises
+    ------
+    ModelError
+        Answers that are no numbers.
     """
     if chips.size is None:
         batch = 1
@@ -56,11 +64,15 @@ def maps(
     module.eval()
     for group, fitted in stream(lambda group: [chips[i] for i in group], groups, workers=1):
         images = torch.from_numpy(np.stack([chip.image for chip in fitted])).float().permute(0, 3, 1, 2)
-        probability = torch.sigmoid(module(images.to(device))[:, 0].float()).cpu().numpy()
+        logits = module(images.to(device))[:, 0].float().cpu()
+        check_answers(logits, "chips", [chips.records[number].id for number in group], when)
+        probability = torch.sigmoid(logits).numpy()
         yield from zip(group, fitted, probability, strict=True)
 
 
-def evaluate(module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8) -> np.ndarray:
+def evaluate(
+    module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8, when: str = ""
+) -> np.ndarray:
     """Count pixels by class and probability, each chip at its own size.
 
     Returns
@@ -69,7 +81,7 @@ def evaluate(module: nn.Module, chips: FittedChips, device: torch.device, *, bat
     """
     counted = [
         metrics.histogram(fitted.at_own_size(probability), fitted.own_label)
-        for _, fitted, probability in maps(module, chips, device, batch=batch)
+        for _, fitted, probability in maps(module, chips, device, batch=batch, when=when)
     ]
     return np.stack(counted) if counted else np.zeros((0, 2, metrics.STEPS + 1), dtype=np.int64)
 

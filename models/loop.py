@@ -19,7 +19,7 @@ import models
 from geo.atomic import atomic
 from geo.errors import ModelError
 from geo.stream import stream
-from models import metrics, model_file, weights
+from models import guards, metrics, model_file, weights
 from models.dataset import Data
 from models.distributed import Team
 from models.evaluation import evaluate
@@ -107,15 +107,17 @@ def train_segmenter(
     Raises
     ------
     ModelError
-        The loss is no number (the chips are named), or the checkpoint is of another training.
+        A loss or answer is no number (chips are named), a batch is too small, or the checkpoint is of another training.
     """
     made_of = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "chips": data.fingerprint}
     state = checkpoints.read_last(made_of) if resume else None
     team = team or Team()
     for phase in recipe.phases:
         team.check(phase.batch)
-    module = team.prepare(start(recipe, data.bands, seed), device).to(device)
-    module = module.to(memory_format=torch.channels_last)
+    module, apart = start(recipe, data.bands, seed), team.size if device.type == "cpu" else 1  # GPUs share statistics
+    image = torch.zeros(1, len(data.bands), recipe.size, recipe.size)
+    guards.check_batches(recipe, module, _set_mode, [image], processes=apart)
+    module = team.prepare(module, device).to(device).to(memory_format=torch.channels_last)
     if state is None:
         if checkpoints.last.exists() and team.leads:
             log.warning("%s of an earlier training is replaced; --resume would have gone on from it", checkpoints.last)
@@ -145,7 +147,7 @@ def train_segmenter(
                 row = _epoch(
                     recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks, scale, net, team
                 )
-                threshold, f1, found = team.agree(_validate(module, data, device) if team.leads else None)
+                threshold, f1, found = team.agree(_validate(module, data, device, row) if team.leads else None)
                 row |= {"phase": number, "threshold": threshold, "f1": f1}
                 row |= {name: found["pooled"][name] for name in ("precision", "recall")}
                 state["history"].append(row)
@@ -173,9 +175,11 @@ def train_segmenter(
     return module.eval().requires_grad_(False), state["history"]
 
 
-def _validate(module: nn.Module, data: Data, device: torch.device) -> tuple[float, float, dict[str, Any]]:
+def _validate(
+    module: nn.Module, data: Data, device: torch.device, row: dict[str, Any]
+) -> tuple[float, float, dict[str, Any]]:
     """Find the best threshold on validation chips, its F1, and all scores."""
-    counted = evaluate(module, data.val, device)
+    counted = evaluate(module, data.val, device, when=guards.after(row["epoch"], row["learning_rate"]))
     threshold, f1 = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
     return threshold, f1, metrics.summary(counted, threshold)
 
@@ -351,12 +355,8 @@ def _epoch(
             logits = net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
         truth = torch.from_numpy(labels).to(device)
         value = loss(logits, truth, recipe.loss)
-        if not math.isfinite(value.item()):
-            names = ", ".join(data.train.records[number].id for number in team.share(numbers))
-            raise ModelError(
-                f"the loss is no longer a number ({value.item()}) at epoch {total + 1}, step {step + 1}, on the chips "
-                f"{names}; look at the values of these chips, or lower the learning rate (now {rate:g})"
-            )
+        names = [data.train.records[number].id for number in team.share(numbers)]
+        guards.check_loss(value.item(), total + 1, step + 1, rate, "chips", names)
         value = team.weigh(value, truth, recipe.loss)
         with team.hold(net, not last):
             scaler.scale(value / phase.accumulate).backward()

@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from geo.errors import ModelError
 from geo.stream import stream
+from models import guards
 from models.classification.classifier import Classifier
 from models.classification.reading import FittedPictures
 from models.classification.recipe import ImageClassifier, ImagePhase
@@ -61,15 +62,23 @@ class Course:
     log_dir: Path
 
 
-def answers(module: nn.Module, pictures: FittedPictures, device: torch.device) -> np.ndarray:
-    """Logits of all images of a set, float32 of shape (n, classes)."""
+def answers(module: nn.Module, pictures: FittedPictures, device: torch.device, *, when: str = "") -> np.ndarray:
+    """Logits of all images of a set, float32 of shape (n, classes); ``when`` is for the error, see ``guards.after``.
+
+    Raises
+    ------
+    ModelError
+        They are no numbers.
+    """
     numbers = list(range(len(pictures)))
     batches = [numbers[i : i + SCORED] for i in range(0, len(numbers), SCORED)]
     module.eval()
     found = []
     with torch.inference_mode():
-        for _, (images, _, tags) in stream(pictures.batch, batches, workers=1):
-            found.append(module(*_on(device, images, tags)).float().cpu().numpy())
+        for batch, (images, _, tags) in stream(pictures.batch, batches, workers=1):
+            logits = module(*_on(device, images, tags)).float().cpu()
+            guards.check_answers(logits, "images", [pictures.pictures[number].id for number in batch], when)
+            found.append(logits.numpy())
     return np.concatenate(found)
 
 
@@ -96,10 +105,14 @@ def fit(
     Raises
     ------
     ModelError
-        The loss is no number (the images are named), or the checkpoint is of another training.
+        The loss or an answer is no number (the images are named), a batch is too small for the network, or the
+        checkpoint is of another training.
     """
     state = checkpoints.read_last(course.made_of) if resume else None
     module, log_dir = course.module.to(course.device), course.log_dir
+    if any(phase.batch == 1 for phase in recipe.phases):
+        image, _, tags = course.train.batch([0])
+        guards.check_batches(recipe, module, _set_mode, _on(course.device, image, tags))
     if state is None:
         if checkpoints.last.exists():
             log.warning("%s of an earlier training is replaced; --resume would have gone on from it", checkpoints.last)
@@ -126,7 +139,7 @@ def fit(
                     break
                 own = [row for row in state["history"] if row["phase"] == number]
                 row = _epoch(recipe, phase, epoch, state["total"], course, optimizer, ticks, fallen(recipe, epoch, own))
-                row |= {"phase": number, **_validate(module, course)}
+                row |= {"phase": number, **_validate(module, course, row)}
                 state["history"].append(row)
                 state["total"] += 1
                 best = state["best"]
@@ -203,8 +216,9 @@ def _steps(recipe: ImageClassifier, phase: ImagePhase, course: Course) -> int:
     return recipe.steps_per_epoch or math.ceil(len(course.train) / phase.batch)
 
 
-def _validate(module: Classifier, course: Course) -> dict[str, float]:
-    logits, labels = torch.from_numpy(answers(module, course.val, course.device)), torch.from_numpy(course.val.labels)
+def _validate(module: Classifier, course: Course, row: dict[str, Any]) -> dict[str, float]:
+    found = answers(module, course.val, course.device, when=guards.after(row["epoch"], row["learning_rate"]))
+    logits, labels = torch.from_numpy(found), torch.from_numpy(course.val.labels)
     return {
         "validation_accuracy": float((logits.argmax(1) == labels).float().mean()),
         "validation_loss": float(functional.cross_entropy(logits, labels)),
@@ -260,12 +274,8 @@ def _epoch(
         truth = torch.from_numpy(labels).to(course.device)
         logits = module(*_on(course.device, images, tags))
         value = functional.cross_entropy(logits, truth, weight=weights)
-        if not math.isfinite(value.item()):
-            names = ", ".join(course.train.pictures[number].id for number in numbers)
-            raise ModelError(
-                f"the loss is no longer a number ({value.item()}) at epoch {total + 1}, step {step + 1}, on the images "
-                f"{names}; look at the values of these images, or lower the learning rate (now {rate:g})"
-            )
+        names = [course.train.pictures[number].id for number in numbers]
+        guards.check_loss(value.item(), total + 1, step + 1, rate, "images", names)
         (value / phase.accumulate).backward()
         if (step + 1) % phase.accumulate == 0 or step + 1 == count:
             if recipe.optimizer.clip is not None:
