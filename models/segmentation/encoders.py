@@ -17,7 +17,7 @@ def encoder(name: str, *, bands: int, depth: int = 5, output_stride: int = 32) -
     ----------
     name : str
         A name of segmentation-models-pytorch (``resnet50``), or ``tu-`` and a name of timm
-        (``tu-tf_efficientnet_lite0``).
+        (``tu-tf_efficientnet_lite0``); no other, since a model file from anywhere may name it.
     bands : int
         Input bands.
     depth : int
@@ -36,26 +36,32 @@ def encoder(name: str, *, bands: int, depth: int = 5, output_stride: int = 32) -
     ModelError
         Unknown encoder; the nearest known names are given.
     """
-    from segmentation_models_pytorch.encoders import encoders, get_encoder
+    from segmentation_models_pytorch.encoders import get_encoder
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            return get_encoder(name, in_channels=bands, depth=depth, weights=None, output_stride=output_stride)
-    except (KeyError, RuntimeError, ValueError) as error:
-        import timm
-
-        known = [*encoders, *(f"tu-{n}" for n in timm.list_models())]
-        if name in known:
-            reason = str(error).splitlines()[0]
-            raise ModelError(
-                f"encoder '{name}' cannot be built with depth {depth} and output stride {output_stride} ({reason})"
-            ) from None
+    known = names()
+    if name not in known:  # timm would look for hf_hub:user/repo on the hub, for local-dir: on this disk
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "expected for instance resnet50"
         raise ModelError(
             f"unknown encoder '{name}'; {hint} (names of segmentation-models-pytorch, or tu- and a name of timm)"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            return get_encoder(name, in_channels=bands, depth=depth, weights=None, output_stride=output_stride)
+    except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"encoder '{name}' cannot be built with depth {depth} and output stride {output_stride} ({reason})"
         ) from None
+
+
+def names() -> list[str]:
+    """Names that segmentation-models-pytorch and timm list, timm's also with the tag of their weights."""
+    import timm
+    from segmentation_models_pytorch.encoders import encoders
+
+    return [*encoders, *(f"tu-{name}" for name in (*timm.list_models(), *timm.list_models(pretrained=True)))]
 
 
 def start(*parts: nn.Module) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 import models
 from geo.errors import ModelError
+from models import classification, model_file, recipe
 
 
 def test_import_is_light():
@@ -41,6 +43,31 @@ def test_setting_of_another_type_is_refused():
         models.check("pspnet", {"depth": 6})
 
 
+@pytest.mark.parametrize("name", ["tu-hf_hub:user/repo", "tu-hf-hub:user/repo", "tu-local-dir:.", "hf_hub:user/repo"])
+def test_encoders_from_elsewhere_are_refused_without_a_look_at_the_network(name, monkeypatch, tmp_path):
+    def reached(*_):
+        raise AssertionError("the network was asked for")
+
+    monkeypatch.setattr(socket, "getaddrinfo", reached)
+    monkeypatch.setattr(socket.socket, "connect", reached)
+    with pytest.raises(ModelError, match=f"unknown encoder '{name}'; .*names of segmentation-models-pytorch, or tu-"):
+        models.build("linknet", bands=3, encoder=name)
+    bare = name.removeprefix("tu-")
+    with pytest.raises(ModelError, match=f"unknown encoder '{bare}'"):
+        classification.build("timm", bands=3, classes=2, size=64, encoder=bare)
+    made = models.build("linknet", bands=3, encoder="tu-test_efficientnet")
+    made_by = recipe.parse({"network": {"name": "linknet"}, "phases": [{"epochs": 1, "learning_rate": 0.1}]})
+    settings = made_by.model_copy(update={"network": recipe.Network(name="linknet", encoder=name)})
+    plain = {"bands": list("abc"), "mean": [0.0] * 3, "std": [1.0] * 3, "chip_size": 64, "threshold": 0.5}
+    model_file.save(tmp_path / "model.pt", made, settings, **plain, metrics={})
+    with pytest.raises(ModelError, match="unknown encoder"):
+        model_file.load(tmp_path / "model.pt")
+
+
+def test_encoders_of_timm_may_name_the_tag_of_their_weights():
+    assert models.build("linknet", bands=3, encoder="tu-test_efficientnet.r160_in1k").encoder.out_channels[0] == 3
+
+
 def test_unknown_encoder_shows_near_ones():
     with pytest.raises(ModelError, match="unknown encoder 'resnet51'; did you mean resnet50"):
         models.build("linknet", bands=3, encoder="resnet51")
@@ -53,4 +80,5 @@ def test_check_fills_in_defaults():
         "narrowest": 1,
         "pool": 1,
         "attention": "none",
+        "normalised_skips": False,
     }
