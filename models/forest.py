@@ -84,6 +84,18 @@ class Forest(Labeller):
             "indices": state["features.above"].shape[1],
         }
 
+    def flaw(self) -> str | None:
+        """Look for trees that compiled code would leave on its walk: it does not look at bounds."""
+        nodes, inner = torch.arange(len(self.feature)), self.feature >= 0
+        starts = torch.cat([self.roots.long(), torch.tensor([len(nodes)])])
+        if starts[0] != 0 or not (starts.diff() > 0).all():
+            return "trees whose roots are in no order"
+        ends = starts[1:][torch.bucketize(nodes, starts[1:], right=True)]
+        on = [((child > nodes) & (child < ends))[inner].all() for child in (self.left, self.right)]
+        if not all(on) or not (self.feature < sum(self.features.above.shape)).all():
+            return "trees whose nodes lead nowhere"
+        return None
+
     def votes(self, pixels: torch.Tensor) -> torch.Tensor:
         """Mean vote of the trees.
 

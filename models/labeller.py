@@ -31,6 +31,10 @@ class Labeller(nn.Module):
         """Read settings that only the training decided off the tensors of a model file."""
         return {}
 
+    def flaw(self) -> str | None:
+        """Say what is wrong with values that were read from a file; None where they can be computed with."""
+        return None
+
 
 class Encoding(Labeller):
     """A network with an encoder that may start from pre-trained weights."""

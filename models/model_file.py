@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import pickle
 import zipfile
@@ -20,23 +19,11 @@ import models
 from geo.atomic import atomic
 from geo.errors import ModelError
 from models import recipe as recipes
+from models.file_content import LabellerContent, check, fill, unfit
 from models.labeller import Labeller
 
 FORMAT = "geocrack-model"
 VERSION = 1
-_KEYS = {
-    "kind": str,
-    "recipe": dict,
-    "bands": list,
-    "mean": list,
-    "std": list,
-    "chip_size": int,
-    "threshold": float,
-    "state": dict,
-    "metrics": dict,
-    "history": list,
-    "trained_on": dict,
-}
 
 
 @dataclass(frozen=True)
@@ -217,7 +204,7 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     ------
     ModelError
         No such file, a damaged one, another kind of file (the message says which), a model of a newer
-        version, or parts that do not fit its architecture.
+        version, content that no training writes, weights that are no numbers or of another architecture.
     """
     file = Path(path)
     content = read_safely(file, FORMAT, "a model written by 'geocrack train'")
@@ -229,25 +216,22 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
         )
     if content.get("kind") == "classifier":
         raise ModelError(f"{file} is a classifier, which says of a whole image what it shows; use `geocrack classify`")
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(content.get(key), kind)]
-    if wrong:
-        raise ModelError(f"{file} lacks {', '.join(wrong)}; it was not written whole: train the model again")
-    lengths = {len(content["bands"]), len(content["mean"]), len(content["std"])}
-    if len(lengths) != 1 or not all(map(math.isfinite, [*content["mean"], *content["std"], content["threshold"]])):
-        raise ModelError(f"{file} has unfit bands, means or standard deviations; train the model again")
+    check(file, content, LabellerContent)
     recipe = recipes.labelling(recipes.parse(content["recipe"], source=str(file)), file)
-    settings = recipe.network.settings
-    state = content["state"]
-    settings |= models.architecture(recipe.network.name).settings_of(state)
-    module = models.build(recipe.network.name, bands=len(content["bands"]), **settings)
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
+    if recipe.kind != content["kind"]:
         raise ModelError(
-            f"{file} holds weights of another architecture than its recipe's '{recipe.network.name}' ({reason}); "
-            "train the model again"
-        ) from None
+            f"{file} says it is of kind '{content['kind']}', its recipe is of kind '{recipe.kind}'; train it again"
+        )
+    state, settings = content["state"], recipe.network.settings
+    try:
+        settings |= models.architecture(recipe.network.name).settings_of(state)
+    except (TypeError, IndexError) as error:  # tensors of other dimensions
+        raise unfit(file, recipe.network.name, error) from None
+    module = models.build(recipe.network.name, bands=len(content["bands"]), **settings)
+    fill(module, state, file, recipe.network.name)
+    flaw = module.flaw()
+    if flaw:
+        raise ModelError(f"{file} holds {flaw}; train the model again")
     module = module.to(device).eval().requires_grad_(False)
     if module.stride > 1:
         module = module.to(memory_format=torch.channels_last)

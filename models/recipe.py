@@ -289,7 +289,7 @@ def parse(settings: dict[str, Any], *, source: str = "recipe") -> Recipe | Image
         "pixel": PixelClassifier,
         "classifier": ImageClassifier,
     }
-    model = schemas.get(kind)
+    model = schemas.get(kind) if isinstance(kind, str) else None
     if model is None:
         raise ConfigError(f"{source}: " + unknown_name("kind", str(kind), list(schemas)))
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,24 +20,10 @@ from models.classification.classifier import Classifier
 from models.classification.reading import Scale
 from models.classification.recipe import ImageClassifier
 from models.classification.tags import TagTable
+from models.file_content import ClassifierContent, check, fill
 from models.model_file import FORMAT, VERSION, read_safely
 
 EXPECTED = "a classifier written by 'geocrack classify train'"
-_KEYS = {
-    "recipe": dict,
-    "classes": list,
-    "positive": str,
-    "bands": list,
-    "mean": list,
-    "std": list,
-    "window": int,
-    "state": dict,
-    "validation": list,
-    "seen": dict,
-    "metrics": dict,
-    "history": list,
-    "trained_on": dict,
-}
 
 
 @dataclass(frozen=True)
@@ -147,7 +132,8 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     Raises
     ------
     ModelError
-        No such file, a damaged one, a model that labels pixels, or parts that do not fit its architecture.
+        No such file, a damaged one, a model that labels pixels, content that no training writes, weights that are no
+        numbers or of another architecture.
     """
     file = Path(path)
     content = read_safely(file, FORMAT, EXPECTED)
@@ -158,15 +144,10 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
             f"{file} is a model of version {content.get('version')!r}, this geocrack reads version {VERSION}; update "
             "geocrack, or train it again"
         )
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(content.get(key), kind)]
-    if wrong:
-        raise ModelError(f"{file} lacks {', '.join(wrong)}; it was not written whole: train it again")
-    numbers = [*content["mean"], *content["std"]]
-    lengths = {len(content["bands"]), len(content["mean"]), len(content["std"])}
-    if len(lengths) != 1 or not all(map(math.isfinite, numbers)) or content["positive"] not in content["classes"]:
-        raise ModelError(f"{file} has unfit classes, bands, means or deviations; train it again")
+    check(file, content, ClassifierContent)
     recipe = recipes.parse(content["recipe"], source=str(file))
-    assert isinstance(recipe, ImageClassifier)
+    if not isinstance(recipe, ImageClassifier):
+        raise ModelError(f"{file} says it is a classifier, its recipe is of kind '{recipe.kind}'; train it again")
     tags = TagTable.from_plain(content["tags"]) if content.get("tags") else None
     module = classification.build(
         recipe.network.name,
@@ -176,7 +157,7 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
         tags=tags.width if tags else 0,
         **recipe.network.settings,
     )
-    fill(module, content["state"], f"{file} holds", recipe.network.name)
+    fill(module, content["state"], file, recipe.network.name)
     return LoadedClassifier(
         recipe=recipe,
         classes=tuple(content["classes"]),
@@ -192,21 +173,3 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
         module=module.to(device).eval().requires_grad_(False),
         path=file,
     )
-
-
-def fill(module: nn.Module, state: dict[str, Any], what: str, name: str) -> None:
-    """Load weights that must fit.
-
-    Raises
-    ------
-    ModelError
-        They are of another architecture.
-    """
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ModelError(
-            f"{what} weights of another architecture than the recipe's '{name}' ({reason}); take the recipe that they "
-            "were trained by, or train again"
-        ) from None

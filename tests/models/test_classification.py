@@ -21,7 +21,7 @@ from rasterio.windows import Window
 sys.path.insert(0, str(Path(__file__).parent))
 from made_pictures import TINY, picture, write_set
 
-from geo.errors import GridError, LabelError, ModelError, RasterError
+from geo.errors import GeocrackError, GridError, LabelError, ModelError, RasterError
 from geo.raster import Encoding, GeoTiffWriter
 from models import model_file, recipe
 from models.classification import classifier_file
@@ -49,6 +49,38 @@ def trained(tmp_path_factory, walls):
     phases = [{"epochs": 6, "learning_rate": 0.002, "batch": 4}]
     found = train(made(network={"name": "baseline"}, phases=phases), [walls], path, threads=1, test_fraction=0.25)
     return path, found
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"classes": [1, 2]}, r"classes.0: input should be a valid string \(found 1\)"),
+        ({"classes": ["crack", "crack"]}, "classes: 'crack' is given twice"),
+        ({"positive": "other"}, "positive: 'other' is none of the classes crack, sound"),
+        ({"std": [1.0, 0.0, 1.0]}, "std.1: input should be greater than 0"),
+        ({"window": 0}, "window: input should be greater than or equal to 1"),
+        ({"validation": [[1], [2]]}, "validation.0: list should have at least 251 items"),
+        ({"seen": {"train": []}}, "seen.val: field required"),
+        ({"tags": {"numbers": {"km": [0.0, 0.0]}, "categories": {}}}, "tags.numbers.km.1: input should be greater"),
+        ({"recipe": recipe.load("linknet-lite0").model_dump(mode="json")}, "its recipe is of kind 'segmenter'"),
+        ({"recipe": {"kind": ["x"]}}, "unknown kind"),
+        ({"bands": None}, "lacks bands; it was not written whole"),
+    ],
+)
+def test_odd_content_of_a_classifier_is_told(trained, tmp_path, change, message):
+    content = torch.load(trained[0], weights_only=True)
+    kept = {key: value for key, value in (content | change).items() if value is not None}
+    torch.save(kept, tmp_path / "odd.pt")
+    with pytest.raises(GeocrackError, match=message):
+        classifier_file.load(tmp_path / "odd.pt")
+
+
+def test_a_classifier_whose_weights_are_no_numbers_is_refused(trained, tmp_path):
+    content = torch.load(trained[0], weights_only=True)
+    content["state"][list(content["state"])[-1]].fill_(torch.nan)
+    torch.save(content, tmp_path / "spoilt.pt")
+    with pytest.raises(ModelError, match=r"weights that are no finite numbers \(1 of \d+ parts"):
+        classifier_file.load(tmp_path / "spoilt.pt")
 
 
 def state(path):
@@ -360,7 +392,7 @@ def test_files_of_other_kinds_are_refused(tmp_path, trained):
     with pytest.raises(ModelError, match="kind 'segmenter', which labels pixels; expected a classifier"):
         classifier_file.load(other)
     torch.save(content | {"state": {}}, other)
-    with pytest.raises(ModelError, match="weights of another architecture than the recipe's 'baseline'"):
+    with pytest.raises(ModelError, match="weights of another architecture than its recipe's 'baseline'"):
         classifier_file.load(other)
     torch.save({k: v for k, v in content.items() if k != "seen"}, other)
     with pytest.raises(ModelError, match="lacks seen"):

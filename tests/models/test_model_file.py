@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import models
-from geo.errors import ModelError, OutputExistsError
+from geo.errors import ConfigError, ModelError, OutputExistsError
 from models import model_file, recipe
 
 NETWORK = {"name": "linknet", "encoder": "tu-test_efficientnet"}
@@ -167,13 +167,69 @@ def test_truncated_model_is_refused(saved):
         ({"format": None}, "is a file of torch with other content"),
         ({"version": 9}, "is a model of version 9, this geocrack reads version 1"),
         ({"threshold": None, "std": None}, "lacks std, threshold"),
-        ({"mean": [0.1, 0.2]}, "unfit bands, means or standard deviations"),
+        ({"mean": [0.1, 0.2]}, "3 bands have 2 means and 3 standard deviations"),
+        ({"bands": [1, 2, 3]}, r"holds what no training writes \(bands.0: input should be a valid string \(found 1\)"),
+        ({"bands": ["red", "Red", "nir"]}, "bands: 'red' is given twice"),
+        ({"bands": [], "mean": [], "std": []}, "bands: list should have at least 1 item"),
+        ({"mean": ["a", "b", "c"]}, r"mean.0: input should be a valid number \(found 'a'\)"),
+        ({"mean": [0.1, float("nan"), 0.3]}, "mean.1: input should be a finite number"),
+        ({"std": [0.1, 0.0, 0.1]}, r"std.1: input should be greater than 0 \(found 0.0\)"),
+        ({"std": [0.1, -1.0, 0.1]}, "std.1: input should be greater than 0"),
+        ({"chip_size": 0}, r"chip_size: input should be greater than or equal to 1 \(found 0\)"),
+        ({"chip_size": True}, "chip_size: input should be a valid integer"),
+        ({"threshold": 5.0}, "threshold: input should be less than or equal to 1"),
+        ({"threshold": float("nan")}, "threshold: input should be a finite number"),
+        ({"trained_on": {"pictures": 5}}, "trained_on.pictures: input should be a valid list"),
+        ({"trained_on": [1]}, "trained_on: input should be a valid dictionary"),
+        ({"history": [1]}, "history.0: input should be a valid dictionary"),
+        ({"state": {"a": 1}}, "state.a: input should be an instance of Tensor"),
+        ({"kind": "pixel"}, "says it is of kind 'pixel', its recipe is of kind 'segmenter'"),
+        ({"kind": ["x"]}, "kind: input should be 'segmenter' or 'pixel'"),
+        ({"mean": ["a"] * 40, "bands": ["b"] * 40}, "mean.4: .*; and 35 more"),
         ({"state": {"a": torch.zeros(1)}}, "holds weights of another architecture than its recipe's 'linknet'"),
     ],
 )
 def test_unfit_content_is_told(saved, change, message):
     path, _ = saved
     spoil(path, **change)
+    with pytest.raises(ModelError, match=message):
+        model_file.load(path)
+
+
+@pytest.mark.parametrize("kind", [["x"], 5, None])
+def test_a_recipe_of_an_odd_kind_is_told(saved, kind):
+    path, _ = saved
+    spoil(path, recipe={**RECIPE.model_dump(mode="json"), "kind": kind})
+    with pytest.raises(ConfigError, match=r"model\.pt: unknown kind '.*'; known: classifier, pixel, segmenter"):
+        model_file.load(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused(saved, value):
+    path, network = saved
+    state = network.state_dict()
+    name = list(state)[-1]
+    spoil(path, state={**state, name: torch.full(state[name].shape, value)})
+    with pytest.raises(ModelError, match=r"weights that are no finite numbers \(1 of \d+ parts, such as \S+\); train"):
+        model_file.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("svm", {"vectors": torch.zeros(())}, "weights of another architecture than its recipe's 'svm'"),
+        ("forest", {"feature": torch.zeros(())}, "weights of another architecture than its recipe's 'forest'"),
+        ("forest", {"features.above": torch.zeros(3)}, "weights of another architecture than its recipe's 'forest'"),
+        ("forest", {"feature": torch.tensor([0], dtype=torch.int32)}, "holds trees whose nodes lead nowhere"),
+        ("forest", {"roots": torch.tensor([5], dtype=torch.int32)}, "holds trees whose roots are in no order"),
+    ],
+)
+def test_odd_weights_of_pixel_models_are_told(tmp_path, name, change, message):
+    network = models.build(name, bands=3)
+    path = tmp_path / "model.pt"
+    model_file.save(path, network, recipe.load(name), **FACTS)
+    assert model_file.load(path).kind == "pixel"
+    spoil(path, state={**network.state_dict(), **change})
     with pytest.raises(ModelError, match=message):
         model_file.load(path)
 

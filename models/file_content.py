@@ -1,0 +1,165 @@
+"""What a model file must hold, checked before anything is made of it: files come from anywhere.
+
+Unknown keys are left alone, so that later versions may add some; what is known has the types and the ranges that
+the rest of the package counts on.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import nn
+
+from geo.errors import ModelError
+from geo.settings import explain
+from models.guards import not_finite
+from models.metrics import STEPS
+
+_Name = Annotated[str, Field(min_length=1)]
+_Positive = Annotated[float, Field(gt=0)]
+_Counts = Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=STEPS + 1, max_length=STEPS + 1)]
+#: Sides of chips and windows in pixels.
+_Side = Annotated[int, Field(ge=1, le=65_536)]
+#: Clauses of an error, at most: a spoilt list has one an entry.
+_TOLD = 5
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
+
+
+class _TrainedOn(_Plain):
+    """What is known of the data; absent where an older file has not noted it."""
+
+    chips: list[str] = []
+    sets: list[str] = []
+    start_from: str | None = None
+    counts: dict[str, int] = {}
+    pictures: list[str] | None = None
+    landslide_share: float | None = None
+    seed: int | None = None
+    fingerprint: str | None = None
+    seconds: float | None = None
+
+
+class _Content(_Plain):
+    recipe: dict[str, Any]
+    bands: list[_Name] = Field(min_length=1)
+    mean: list[float]
+    std: list[_Positive]
+    state: dict[str, torch.Tensor]
+    metrics: dict[str, Any]
+    history: list[dict[str, Any]]
+    trained_on: _TrainedOn = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _fitting(self) -> _Content:
+        _differ("bands", [band.lower() for band in self.bands])
+        if not len(self.bands) == len(self.mean) == len(self.std):
+            raise ValueError(
+                f"{len(self.bands)} bands have {len(self.mean)} means and {len(self.std)} standard deviations"
+            )
+        return self
+
+
+class LabellerContent(_Content):
+    """Of a model that labels pixels."""
+
+    kind: Literal["segmenter", "pixel"]
+    chip_size: _Side
+    threshold: Annotated[float, Field(ge=0, le=1)]
+
+
+class _Tags(_Plain):
+    numbers: dict[str, Annotated[tuple[float, _Positive], Field(strict=False)]]
+    categories: dict[str, list[str]]
+
+
+class _Seen(_Plain):
+    train: list[str]
+    val: list[str]
+
+
+class ClassifierContent(_Content):
+    """Of a classifier of whole images."""
+
+    classes: list[_Name] = Field(min_length=2)
+    positive: str
+    window: _Side
+    tags: Annotated[_Tags, Field(strict=False)] | None = None
+    validation: list[_Counts] = Field(min_length=2, max_length=2)
+    seen: _Seen = Field(strict=False)
+
+    @model_validator(mode="after")
+    def _known(self) -> ClassifierContent:
+        _differ("classes", self.classes)
+        if self.positive not in self.classes:
+            raise ValueError(f"positive: '{self.positive}' is none of the classes {', '.join(self.classes)}")
+        return self
+
+
+def _differ(what: str, names: list[str]) -> None:
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"{what}: '{twice[0]}' is given twice")
+
+
+def check(file: Path, content: dict[str, Any], schema: type[LabellerContent | ClassifierContent]) -> None:
+    """Raise where a model file holds something else than a training writes.
+
+    Raises
+    ------
+    ModelError
+        With what is missing, or what was found where.
+    """
+    missing = [name for name, field in schema.model_fields.items() if field.is_required() and name not in content]
+    if missing:
+        raise ModelError(f"{file} lacks {', '.join(missing)}; it was not written whole: train the model again")
+    try:
+        schema.model_validate(content)
+    except ValidationError as error:
+        clauses = explain(error, schema)
+        more = f"; and {len(clauses) - _TOLD} more" if len(clauses) > _TOLD else ""
+        raise ModelError(
+            f"{file} holds what no training writes ({'; '.join(clauses[:_TOLD])}{more}); train the model again"
+        ) from None
+
+
+def fill(module: nn.Module, state: dict[str, torch.Tensor], file: Path, name: str) -> None:
+    """Load weights that must fit, and must be numbers.
+
+    Parameters
+    ----------
+    module : nn.Module
+    state : dict
+        From ``file``.
+    file : Path
+    name : str
+        Of the recipe's network.
+
+    Raises
+    ------
+    ModelError
+        They are of another architecture, or a training spoilt them.
+    """
+    try:
+        module.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise unfit(file, name, error) from None
+    spoilt = not_finite(module.state_dict())
+    if spoilt:
+        raise ModelError(
+            f"{file} holds weights that are no finite numbers ({len(spoilt)} of {len(state)} parts, such as "
+            f"{spoilt[0]}); train the model again, at a lower learning rate"
+        )
+
+
+def unfit(file: Path, name: str, error: Exception) -> ModelError:
+    """Error for weights that do not fit a network."""
+    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    return ModelError(
+        f"{file} holds weights of another architecture than its recipe's '{name}' ({reason}); train the model again"
+    )
