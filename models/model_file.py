@@ -225,9 +225,11 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     state, settings = content["state"], recipe.network.settings
     try:
         settings |= models.architecture(recipe.network.name).settings_of(state)
-    except (TypeError, IndexError) as error:  # tensors of other dimensions
+        module = models.build(recipe.network.name, bands=len(content["bands"]), **settings)
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from None
+    except (TypeError, IndexError, RuntimeError) as error:  # tensors of other dimensions, or without end
         raise unfit(file, recipe.network.name, error) from None
-    module = models.build(recipe.network.name, bands=len(content["bands"]), **settings)
     fill(module, state, file, recipe.network.name)
     flaw = module.flaw()
     if flaw:

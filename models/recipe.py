@@ -60,8 +60,8 @@ class Optimizer(Section):
 
     name: Literal["sgd", "adam", "adamw"] = Field("sgd", description="Optimiser of torch.")
     momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD; the first beta of Adam.")
-    weight_decay: float = Field(0.0, ge=0, description="On convolution filters, not on biases and normalisation.")
-    encoder_factor: float = Field(1.0, gt=0, description="Learning rate of the encoder over that of the decoder.")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="On convolution filters, not on biases and normalisation.")
+    encoder_factor: float = Field(1.0, gt=0, le=1000, description="Learning rate of the encoder over the decoder's.")
     clip: float | None = Field(None, gt=0, description="Largest norm of the gradient; absent: not limited.")
 
 
@@ -69,7 +69,7 @@ class Phase(Section):
     """A stretch of training with one learning rate."""
 
     epochs: int = Field(ge=1, description="Passes over the training chips.")
-    learning_rate: float = Field(gt=0, description="The schedule's highest.")
+    learning_rate: float = Field(gt=0, le=1000, description="The schedule's highest.")
     batch: int = Field(8, ge=1, description="Chips in a step.")
     freeze: Literal["nothing", "encoder"] | int = Field(
         "nothing", description="Part whose weights and statistics stay: the encoder, or so many of its first stages."
@@ -87,11 +87,27 @@ class Augmentation(Section):
     flip_probability: float = Field(0.5, ge=0, le=1, description="How often, for each axis.")
     stretch: float = Field(0.0, ge=0, lt=1, description="Largest change of the scale of each axis (0.1 is 10 %).")
     zoom: float = Field(0.0, ge=0, lt=1, description="Largest change of the scale of both axes alike.")
-    crop: float = Field(1.0, gt=0, le=1, description="Share of the side that is cut out and enlarged.")
-    brightness: float = Field(0.0, ge=0, description="Largest shift of all bands, in standard deviations.")
+    crop: float = Field(1.0, ge=0.1, le=1, description="Share of the side that is cut out and enlarged.")
+    brightness: float = Field(0.0, ge=0, le=100, description="Largest shift of all bands, in standard deviations.")
     contrast: float = Field(0.0, ge=0, lt=1, description="Largest change of the contrast of all bands.")
-    colour: float = Field(0.0, ge=0, description="Largest shift of each band on its own, in standard deviations.")
-    noise: float = Field(0.0, ge=0, description="Largest sigma of Gaussian noise, in standard deviations.")
+    colour: float = Field(0.0, ge=0, le=100, description="Largest shift of each band alone, in standard deviations.")
+    noise: float = Field(0.0, ge=0, le=100, description="Largest sigma of Gaussian noise, in standard deviations.")
+
+    @field_validator("rotation_deg", mode="before")
+    @classmethod
+    def _some(cls, given: Any) -> Any:
+        if given == []:
+            raise ValueError("the list of angles is empty; give some, or 0 to turn no chip")
+        return given
+
+
+def different_bands(bands: list[str] | None) -> list[str] | None:
+    """Pass on bands that differ; one that is given twice is a ``ValueError``."""
+    names = [band.lower() for band in bands or ()]
+    twice = [name for i, name in enumerate(names) if name in names[:i]]
+    if twice:
+        raise ValueError(f"'{twice[0]}' is given twice; name each band once")
+    return bands
 
 
 def _checked(network: Network, *, encoding: bool) -> Network:
@@ -160,6 +176,11 @@ class Segmenter(Section):
     def _buildable(cls, network: Network) -> Network:
         return _checked(network, encoding=True)
 
+    @field_validator("bands")
+    @classmethod
+    def _different(cls, bands: list[str] | None) -> list[str] | None:
+        return different_bands(bands)
+
     @field_validator("weights", mode="before")
     @classmethod
     def _known_weights(cls, given: Any) -> Any:
@@ -203,6 +224,11 @@ class PixelClassifier(Section):
     @classmethod
     def _buildable(cls, network: Network) -> Network:
         return _checked(network, encoding=False)
+
+    @field_validator("bands")
+    @classmethod
+    def _different(cls, bands: list[str] | None) -> list[str] | None:
+        return different_bands(bands)
 
     @model_validator(mode="after")
     def _fitting(self) -> PixelClassifier:

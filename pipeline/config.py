@@ -150,7 +150,7 @@ class Training(Section):
     )
     area: FilePath | None = Field(None, description="Polygons inside which chips are cut; all of the scene if absent.")
     model: FilePath | None = Field(None, description="A trained model file to use instead of training.")
-    seed: int = Field(0, description="Seed of weights, order and augmentation.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of weights, order and augmentation.")
 
 
 class Prediction(Section):

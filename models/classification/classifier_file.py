@@ -20,7 +20,7 @@ from models.classification.classifier import Classifier
 from models.classification.reading import Scale
 from models.classification.recipe import ImageClassifier
 from models.classification.tags import TagTable
-from models.file_content import ClassifierContent, check, fill
+from models.file_content import ClassifierContent, check, fill, unfit
 from models.model_file import FORMAT, VERSION, read_safely
 
 EXPECTED = "a classifier written by 'geocrack classify train'"
@@ -149,14 +149,19 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     if not isinstance(recipe, ImageClassifier):
         raise ModelError(f"{file} says it is a classifier, its recipe is of kind '{recipe.kind}'; train it again")
     tags = TagTable.from_plain(content["tags"]) if content.get("tags") else None
-    module = classification.build(
-        recipe.network.name,
-        bands=len(content["bands"]),
-        classes=len(content["classes"]),
-        size=recipe.size,
-        tags=tags.width if tags else 0,
-        **recipe.network.settings,
-    )
+    try:
+        module = classification.build(
+            recipe.network.name,
+            bands=len(content["bands"]),
+            classes=len(content["classes"]),
+            size=recipe.size,
+            tags=tags.width if tags else 0,
+            **recipe.network.settings,
+        )
+    except ModelError as error:
+        raise ModelError(f"{file}: {error}") from None
+    except RuntimeError as error:  # a network without end
+        raise unfit(file, recipe.network.name, error) from None
     fill(module, content["state"], file, recipe.network.name)
     return LoadedClassifier(
         recipe=recipe,

@@ -102,6 +102,11 @@ class ImageClassifier(Section):
             raise ValueError(str(error)) from None
         return network
 
+    @field_validator("bands")
+    @classmethod
+    def _different(cls, bands: list[str] | None) -> list[str] | None:
+        return recipe.different_bands(bands)
+
     @field_validator("weights", mode="before")
     @classmethod
     def _known_weights(cls, given: Any) -> Any:

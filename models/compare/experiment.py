@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -89,7 +89,9 @@ class Experiment(Section):
     about: str = Field("", description="What a reader must know: what is as printed, what is not, and why.")
     data: dict[str, DataSet] = Field(min_length=1, description="Data sets by name.")
     rows: list[Row] = Field(min_length=1, description="Systems; the others are compared with the first.")
-    seeds: list[int] = Field([0], min_length=1, description="Each row is trained once with each.")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
+        [0], min_length=1, description="Each row is trained once with each."
+    )
     changes: list[str] = Field([], description="Values to take instead of those of each network's recipe: key=value.")
     budget: Budget | None = Field(None, description="Equal work for all networks; absent: as the recipes say.")
     train_chips: list[int | Literal["all"]] = Field(

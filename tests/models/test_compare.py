@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from made_chips import write_chips
+from pydantic import ValidationError
 
 from geo.errors import LabelError
 from models import recipe as recipes
@@ -40,6 +41,11 @@ def test_phases_share_a_budget_as_the_paper_dealt_them_out():
 def small(chips, **changes):
     rows = [{"name": "SVM", "recipe": "svm"}]
     return Experiment.model_validate({"title": "x", "data": {"a": {"chips": [chips]}}, "rows": rows} | changes)
+
+
+def test_seeds_are_no_less_than_0():
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        small("chips", seeds=[0, -1])
 
 
 def test_cells_are_known_by_what_they_are_made_of(tmp_path):

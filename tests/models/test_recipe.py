@@ -78,11 +78,28 @@ def test_all_mistakes_are_told_at_once():
         ({"network": {"name": "svm"}}, "'svm' is trained by a recipe of kind pixel"),
         ({"statistics": "pretrained", "weights": "none"}, "statistics: pretrained needs weights"),
         ({"phases": []}, "phases"),
+        ({"kind": ["segmenter"]}, r"unknown kind '\['segmenter'\]'"),
+        ({"bands": ["red", "Red"]}, "bands: 'red' is given twice; name each band once"),
+        (
+            {"phases": [{"epochs": 1, "learning_rate": 1e38}]},
+            "learning_rate: input .* less than or equal to 1000",
+        ),
+        ({"phases": [{"epochs": 1, "learning_rate": float("nan")}]}, "learning_rate: input should be a finite number"),
+        ({"optimizer": {"weight_decay": float("inf")}}, "weight_decay: input should be a finite number"),
+        ({"augmentation": {"rotation_deg": []}}, "rotation_deg: the list of angles is empty; give some, or 0"),
+        ({"augmentation": {"crop": 0.001}}, "crop: input should be greater than or equal to 0.1"),
+        ({"augmentation": {"brightness": 1e308}}, "brightness: input should be less than or equal to 100"),
+        ({"kind": "pixel", "network": {"name": "svm"}, "bands": ["a", "a"]}, "'a' is given twice"),
     ],
 )
 def test_mistakes_have_a_sentence(change, message):
     with pytest.raises(ConfigError, match=message):
         recipe.parse(BASE | change)
+
+
+def test_a_classifier_needs_bands_that_differ():
+    with pytest.raises(ConfigError, match="bands: 'red' is given twice"):
+        recipe.load("classify-lite0", ["bands=[red, green, red]"])
 
 
 def test_values_can_be_changed_by_key():

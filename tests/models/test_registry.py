@@ -60,7 +60,7 @@ def test_encoders_from_elsewhere_are_refused_without_a_look_at_the_network(name,
     settings = made_by.model_copy(update={"network": recipe.Network(name="linknet", encoder=name)})
     plain = {"bands": list("abc"), "mean": [0.0] * 3, "std": [1.0] * 3, "chip_size": 64, "threshold": 0.5}
     model_file.save(tmp_path / "model.pt", made, settings, **plain, metrics={})
-    with pytest.raises(ModelError, match="unknown encoder"):
+    with pytest.raises(ModelError, match=r"model\.pt: unknown encoder"):
         model_file.load(tmp_path / "model.pt")
 
 

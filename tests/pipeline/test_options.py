@@ -73,6 +73,7 @@ def test_values_have_the_type_of_their_field(section, field, arguments, value):
             "'nearest' is not one of 'bilinear', 'cubic', 'lanczos'",
         ),
         (config.Vectorization, "connectivity", ["--connectivity", "6"], "'6' is not one of '4', '8'"),
+        (config.Training, "seed", ["--seed", "-1"], "'--seed': input should be greater than or equal to 0, got -1"),
         (config.Tiling, "size", ["--size", "big"], "'big' is not a valid integer"),
         (config.Ortho, "dem", ["--dem", "$NOT_SET_ANYWHERE/a"], "the environment variable NOT_SET_ANYWHERE is not set"),
     ],
