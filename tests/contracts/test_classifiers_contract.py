@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from models import classification, recipe
 from models.classification import classifier_file
 from models.classification.classifier import Classifier
+from models.classification.classifier_file import LoadedClassifier
 from models.classification.reading import Scale
 from models.classification.tags import TagTable
 from models.explain import explain_classes
@@ -75,9 +78,8 @@ def test_stages_and_layers_of_the_encoder_can_be_frozen(name):
     assert len(network.encoder_layers()) >= len(network.encoder_stages()) >= 2
 
 
-@each
-def test_file_brings_it_back_and_it_can_be_explained(name, tmp_path):
-    network = made(name).eval()
+def saved(name: str, network: Classifier, path: Path, mean=(0.0,) * 3, std=(1.0,) * 3) -> LoadedClassifier:
+    """Write a classifier and read it again."""
     settings = {"kind": "classifier", "network": {"name": name, **SETTINGS.get(name, {})}, "weights": "none"}
     settings |= {"size": SIZES.get(name, 64), "phases": [{"epochs": 1, "learning_rate": 0.1}]}
     tags = None
@@ -86,11 +88,17 @@ def test_file_brings_it_back_and_it_can_be_explained(name, tmp_path):
         tags = TagTable({"km": (1.0, 2.0)}, {"setting": ("cut",)})
     made_by = recipe.parse(settings)
     classifier_file.save(
-        tmp_path / "m.pt", network, made_by, classes=["crack", "sound"], positive="crack",
-        scale=Scale(("red", "green", "blue"), (0.0,) * 3, (1.0,) * 3, made_by.size), window=64, tags=tags,
+        path, network, made_by, classes=["crack", "sound"], positive="crack",
+        scale=Scale(("red", "green", "blue"), mean, std, made_by.size), window=64, tags=tags,
         validation=np.zeros((2, 251), int), seen={"train": [], "val": []}, metrics={}, history=[], trained_on={},
     )  # fmt: skip
-    loaded = classifier_file.load(tmp_path / "m.pt")
+    return classifier_file.load(path)
+
+
+@each
+def test_file_brings_it_back_and_it_can_be_explained(name, tmp_path):
+    network = made(name).eval()
+    loaded = saved(name, network, tmp_path / "m.pt")
     images, more = given(name)
     plain = images.permute(0, 2, 3, 1).numpy()
     numbers = None if more is None else more.numpy()
@@ -99,3 +107,28 @@ def test_file_brings_it_back_and_it_can_be_explained(name, tmp_path):
     found = explain_classes(loaded, plain, [0, 1], numbers)
     assert found.shape == plain.shape[:3]
     assert (found >= 0).all()
+
+
+@each
+def test_onnx_says_the_same(name, tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from models.onnx import export_classifier
+
+    mean, std = (0.2, 0.3, 0.4), (0.1, 0.2, 0.3)
+    loaded = saved(name, made(name).eval(), tmp_path / "m.pt", mean, std)
+    export_classifier(loaded, tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    images, tags = given(name, 3)
+    numbers = None if tags is None else tags.numpy()
+    physical = images.numpy() * np.array(std)[:, None, None] + np.array(mean)[:, None, None]
+    physical[0, :, :5] = np.nan
+    images[0, :, :5] = 0  # what is not valid is the mean
+    fed = {"image": physical.astype(np.float32)} | ({} if numbers is None else {"tags": numbers})
+    (found,) = session.run(["probability"], fed)
+    assert np.allclose(found, loaded.probability(images.permute(0, 2, 3, 1).numpy(), numbers), atol=1e-4)
+    told = {p.key: p.value for p in onnx.load(tmp_path / "m.onnx").metadata_props}
+    assert (told["geocrack_classes"], told["geocrack_positive"]) == ("crack,sound", "crack")
+    assert told["geocrack_size"] == str(loaded.scale.size)
+    assert ("geocrack_tags" in told) == (name in TAGS)

@@ -128,3 +128,21 @@ def test_odd_sizes_are_padded_inside(name, tmp_path):
     found = model_file.load(tmp_path / "model.pt").probability(np.full((1, 1, 33, 70), np.nan, dtype=np.float32))
     assert found.shape == (1, 33, 70)
     assert np.isfinite(found).all()
+
+
+@pytest.mark.parametrize("name", [n for n in models.names() if issubclass(models.architecture(n), Encoding)])
+def test_onnx_says_the_same(name, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from models.onnx import export
+
+    save(tmp_path / "model.pt", made(name, 3), recipe_of(name), ["red", "green", "blue"])
+    loaded = model_file.load(tmp_path / "model.pt")
+    export(loaded, tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    images = np.random.default_rng(0).standard_normal((3, 3, 64, 64)).astype(np.float32)
+    images[0, :, :9] = np.nan
+    (found,) = session.run(None, {"image": images})
+    assert found.shape == (3, 64, 64)
+    assert np.allclose(found, loaded.probability(images), atol=1e-4)

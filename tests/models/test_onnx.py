@@ -5,11 +5,14 @@ import json
 import numpy as np
 import pytest
 import rasterio
+from made_pictures import TINY, write_set
 from test_predict import write
 from test_predict_blocks import network  # noqa: F401 - a fixture
 
+import models
 from geo.errors import ModelError, OutputExistsError
-from models import model_file
+from models import model_file, recipe
+from models.classification.train import train
 from models.onnx import OnnxModel, OpenVinoModel, export
 from models.predict import predict
 
@@ -94,6 +97,34 @@ def test_missing_packages_are_named(loaded, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
     with pytest.raises(ModelError, match=r"geocrack\[onnx\]"):
         export(loaded, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("name", ["svm", "forest"])
+def test_pixel_models_are_no_networks(name, tmp_path):
+    facts = {"bands": ["red"], "mean": [0.0], "std": [1.0], "chip_size": 64, "threshold": 0.5, "metrics": {}}
+    model_file.save(tmp_path / "m.pt", models.build(name, bands=1), recipe.load(name), **facts)
+    model = model_file.load(tmp_path / "m.pt")
+    message = rf"m\.pt is a pixel model \('{name}'\), .* `geocrack predict --backend torch`, or export a network"
+    with pytest.raises(ModelError, match=message):
+        export(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=message):
+        OnnxModel(model)
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_the_command_exports_classifiers(tmp_path):
+    from click.testing import CliRunner
+
+    from pipeline.cli import geocrack
+
+    write_set(tmp_path / "walls")
+    train(recipe.parse(TINY), [tmp_path / "walls"], tmp_path / "m.pt", threads=1)
+    result = CliRunner().invoke(geocrack, ["export", str(tmp_path / "m.pt"), "-o", str(tmp_path / "m.onnx")])
+    assert result.exit_code == 0, result.output
+    shape = onnx.load(tmp_path / "m.onnx").graph.output[0].type.tensor_type.shape
+    assert shape.dim[1].dim_value == 2
+    record = json.loads((tmp_path / "m.onnx.provenance.json").read_text())
+    assert record["results"] == {"bands": ["red", "green", "blue"], "classes": ["crack", "sound"]}
 
 
 def test_the_command_exports(network, tmp_path):  # noqa: F811
