@@ -138,8 +138,9 @@ def markdown(rows: dict[str, dict[str, Any]], plan: dict[str, Any], command: str
         if stage not in row:
             return "not run"
         found = row[stage]["test"][name]
-        low, high = found["intervals"]["accuracy"]
-        return f"{100 * found['scores']['accuracy']:.1f} ({100 * low:.1f}-{100 * high:.1f})"
+        span = found["intervals"]["accuracy"]
+        within = f" ({100 * span[0]:.1f}-{100 * span[1]:.1f})" if span else ""
+        return f"{100 * found['scores']['accuracy']:.1f}{within}"
 
     for name, row in rows.items():
         shown = [("large-plain", LARGE), ("large", LARGE), ("small", SMALL), ("joined", LARGE), ("joined", SMALL)]

@@ -7,6 +7,7 @@ and paired resampling: Efron and Tibshirani 1993, An Introduction to the Bootstr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,16 @@ _UNDEFINED = 0.1
 _CHUNK = 4_000_000
 
 Interval = list[float] | None
+
+#: Scores that are shares of images: columns of tp, fp, fn, tn that count, and all that the share is of.
+_LOOKED_AT = {
+    "accuracy": ([0, 3], [0, 1, 2, 3]),
+    "precision": ([0], [0, 1]),
+    "recall": ([0], [0, 2]),
+    "specificity": ([3], [1, 3]),
+    "f1": ([0], [0, 1, 2]),
+    "iou": ([0], [0, 1, 2]),
+}
 
 
 @dataclass(frozen=True)
@@ -154,7 +165,10 @@ class System:
     def spread(self, name: str) -> tuple[float, float] | None:
         """Lowest and highest of the seeds; None where there is one seed."""
         values = ratios(self.counted.sum(axis=1))[name]
-        return (float(np.nanmin(values)), float(np.nanmax(values))) if len(values) > 1 else None
+        if len(values) == 1:
+            return None
+        known = values[np.isfinite(values)]
+        return (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
 
     def tables(self, blocks: np.ndarray) -> np.ndarray:
         """Add up counts by block: shape (seeds, blocks, 4)."""
@@ -172,6 +186,57 @@ def interval_over_seeds(
         return None
     replicate = _replicates([system], name, blocks, draws)
     return draws.between(replicate[0])
+
+
+def interval_of_images(
+    system: System, name: str, *, blocks: np.ndarray | None = None, draws: Draws | None = None
+) -> Interval:
+    """Interval of a score of answers to whole images, which is never narrower than Wilson's.
+
+    Draws of images that were all answered right hold no error, so their interval has no width, however few they are.
+    Wilson's (1927, J. Am. Stat. Assoc. 22: 209-212) has the width that the number of images allows. Its trials are the
+    blocks that the ratio looks at, as if all images of one were right or wrong together. F1 is no share of
+    trials, but IoU is, the hits among images that are positive or answered so; F1 = 2 IoU / (1 + IoU) grows with it.
+
+    Parameters
+    ----------
+    system : System
+        Each image has a single 1 among its tp, fp, fn, tn.
+    name : {"accuracy", "precision", "recall", "specificity", "f1", "iou"}
+        Of other scores the interval is that of the draws alone.
+    blocks : ndarray of int, optional
+        Images that are drawn together.
+    draws : Draws, optional
+        Wilson's interval is of 95 % always.
+
+    Returns
+    -------
+    list of float or None
+        None where there are fewer than ``LEAST_IMAGES`` blocks or the score is often not defined.
+    """
+    blocks = np.arange(system.counted.shape[1]) if blocks is None else blocks
+    drawn = interval_over_seeds(system, name, blocks=blocks, draws=draws)
+    if drawn is None or name not in _LOOKED_AT:
+        return drawn
+    part, whole = _LOOKED_AT[name]
+    tables = system.tables(blocks)
+    share = tables[..., part].sum() / max(1, tables[..., whole].sum())
+    trials = float((tables[..., whole].sum(axis=-1) > 0).sum(axis=-1).mean())
+    low, high = wilson(share * trials, trials)
+    if name == "f1":
+        low, high = (round(2 * v / (1 + v), 6) for v in (low, high))
+    return [min(low, drawn[0]), max(high, drawn[1])]
+
+
+def wilson(hits: float, trials: float) -> list[float]:
+    """Interval (95 %) of a share of which ``hits`` of ``trials`` were seen (Wilson 1927)."""
+    if not trials:
+        return [0.0, 1.0]
+    z = 1.959964
+    share = hits / trials
+    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
+    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
+    return [round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)]
 
 
 def _replicates(systems: Sequence[System], name: str, blocks: np.ndarray, draws: Draws) -> list[np.ndarray]:
@@ -232,6 +297,25 @@ def difference(
         found["p"] = min(1.0, 2 * (int(smaller) + 1) / (len(apart) + 1))
     found["wilcoxon_p"] = _signed_ranks(one, other, name, blocks)
     return found
+
+
+def sign_test(one: System, other: System, blocks: np.ndarray) -> float | None:
+    """Exact sign test of whether one of two systems answers more images right.
+
+    Where each image is a block of its own and was answered by one seed, this is the exact test of McNemar (1947).
+
+    Returns
+    -------
+    float or None
+        Two-sided; None with fewer than ``LEAST_IMAGES`` blocks. 1 where no block is answered otherwise.
+    """
+    from scipy.stats import binomtest
+
+    if len(np.unique(blocks)) < LEAST_IMAGES:
+        return None
+    right = [system.tables(blocks)[..., [0, 3]].sum(axis=-1).mean(axis=0) for system in (one, other)]
+    better, worse = int((right[0] > right[1]).sum()), int((right[0] < right[1]).sum())
+    return float(binomtest(better, better + worse).pvalue) if better + worse else 1.0
 
 
 def _signed_ranks(one: System, other: System, name: str, blocks: np.ndarray) -> float | None:

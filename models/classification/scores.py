@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from models.intervals import Draws, System, interval_of_images, wilson
 from models.metrics import STEPS
-
-#: Share of draws that an interval holds.
-LEVEL = 0.95
 
 
 def confusion(labels: np.ndarray, answers: np.ndarray, classes: int) -> np.ndarray:
@@ -62,7 +60,10 @@ def summary(
     replicates: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Scores of a set of images, with intervals from draws of whole groups (Efron's percentile bootstrap).
+    """Scores of a set of images, with intervals (``models.intervals.interval_of_images``).
+
+    They come from draws of whole groups (Efron's percentile bootstrap) and are never narrower than those of Wilson
+    (1927) for as many trials as groups: where all answers are right, the draws alone would claim to be sure.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def summary(
     -------
     dict
         ``images, groups, classes, positive, confusion`` (rows are classes), ``scores`` and ``intervals`` (95 %);
-        undefined ratios are None.
+        undefined ratios are None, and so are intervals of fewer than ten groups.
     """
     answers = probabilities.argmax(axis=1)
     number = len(classes)
@@ -88,8 +89,14 @@ def summary(
     each = np.zeros((place.max() + 1, number, number), dtype=np.int64)
     np.add.at(each, (place, labels, answers), 1)
     found = ratios(each.sum(0), positive)
-    draws = np.random.default_rng(seed).multinomial(len(each), np.full(len(each), 1 / len(each)), size=replicates)
-    drawn = ratios((draws @ each.reshape(len(each), -1)).reshape(replicates, number, number), positive)
+    four = four_counts(labels == positive, answers == positive)
+    right = four_counts(np.ones(len(labels), dtype=bool), labels == answers)  # of any number of classes
+    system = {name: System((right if name == "accuracy" else four)[None]) for name in found}
+    draws = Draws(replicates, seed)
+    spans = {
+        name: interval_of_images(of, "recall" if name == "accuracy" else name, blocks=place, draws=draws)
+        for name, of in system.items()
+    }
     return {
         "images": len(labels),
         "groups": len(each),
@@ -97,21 +104,24 @@ def summary(
         "positive": classes[positive],
         "confusion": each.sum(0).tolist(),
         "scores": {name: _plain(float(value)) for name, value in found.items()},
-        "intervals": {name: interval(values) for name, values in drawn.items()},
+        "intervals": spans,
     }
-
-
-def interval(values: np.ndarray) -> list[float] | None:
-    """Middle 95 % of draws; None where fewer than half of them are defined."""
-    known = values[np.isfinite(values)]
-    if known.size < max(1, values.size / 2):
-        return None
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return [round(float(low), 6), round(float(high), 6)]
 
 
 def _plain(value: float) -> float | None:
     return round(value, 6) if math.isfinite(value) else None
+
+
+def four_counts(truth: np.ndarray, answered: np.ndarray) -> np.ndarray:
+    """Count each image as tp, fp, fn or tn: int64 of shape (n, 4) with a single 1 in each row.
+
+    Parameters
+    ----------
+    truth, answered : ndarray of bool, shape (n,)
+        Whether an image is positive, and was answered so.
+    """
+    kinds = (truth & answered, ~truth & answered, truth & ~answered, ~truth & ~answered)
+    return np.stack(kinds, axis=-1).astype(np.int64)
 
 
 def counted(labels: np.ndarray, probability: np.ndarray, positive: int) -> np.ndarray:
@@ -149,14 +159,3 @@ def threshold_for(counts: np.ndarray, recall: float) -> dict[str, Any]:
         "positives": int(positives),
         "skipped": _plain(float(_ratio(counts[0][:first].sum(), negatives))),
     }
-
-
-def wilson(hits: int, trials: int) -> list[float]:
-    """Interval (95 %) of a share of which ``hits`` of ``trials`` were seen (Wilson 1927)."""
-    if not trials:
-        return [0.0, 1.0]
-    z = 1.959964
-    share = hits / trials
-    centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
-    half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return [round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)]

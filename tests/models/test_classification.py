@@ -252,6 +252,20 @@ def test_intervals_draw_groups_not_images():
     assert (one_class["scores"]["specificity"], one_class["intervals"]["specificity"]) == (None, None)
 
 
+def test_all_right_is_not_sure():
+    labels = np.arange(30) % 2
+    groups = [str(n) for n in range(30)]
+    spans = summary(labels, np.eye(2)[labels], groups, ["a", "b"], 0)["intervals"]
+    assert spans["accuracy"] == wilson(30, 30) == pytest.approx([0.8865, 1], abs=1e-3)
+    assert spans["recall"] == spans["precision"] == wilson(15, 15)
+    iou = wilson(15, 15)[0]
+    assert spans["f1"] == pytest.approx([2 * iou / (1 + iou), 1], abs=1e-5)
+    few = summary(labels[:9], np.eye(2)[labels[:9]], groups[:9], ["a", "b"], 0)
+    assert set(few["intervals"].values()) == {None}
+    photographs = [str(n // 3) for n in range(30)]
+    assert summary(labels, np.eye(2)[labels], photographs, ["a", "b"], 0)["intervals"]["accuracy"] == wilson(10, 10)
+
+
 def test_threshold_for_a_recall():
     labels = np.array([0] * 50 + [1] * 50)
     probability = np.concatenate([np.linspace(0.51, 1, 50), np.linspace(0, 0.49, 50)])
