@@ -253,7 +253,8 @@ def gather(
             shown = "a landslide" if not any(shares) else "ground without landslide"
             raise LabelError(
                 f"none of the {len(found)} chips in {where} of the split '{split}' {role} shows {shown}; "
-                "check that labels and image lie on the same ground, cut smaller blocks, or label more ground"
+                "check that labels and image lie on the same ground, cut smaller blocks, or label more ground; of "
+                "photographs, check the masks, or add photographs that show it"
             )
     mean, std = chips.statistics.mean[columns], chips.statistics.std[columns]
     flat = [band for band, m, s in zip(bands, mean, std, strict=True) if s <= 1e-6 * max(abs(m), 1e-6)]

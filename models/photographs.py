@@ -14,26 +14,23 @@ from typing import Any
 import cv2
 import numpy as np
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geo.atomic import atomic
 from geo.errors import LabelError, RasterError
 from geo.image import open_image
-from geo.labels import BACKGROUND, UNKNOWN
+from geo.labels import BACKGROUND
 from geo.raster import Encoding, open_raster
 from geo.stream import stream
 from models.chips import ChipsWriter, NewChip
-from models.labelme import labelme_mask
+from models.mask_files import LABELME, read_mask
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable, str, int], Iterable]
 
 SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-#: Outlines drawn in Labelme may take a mask's place.
-LABELME = ".json"
 
 
 @dataclass(frozen=True)
@@ -46,8 +43,8 @@ class Photograph:
 
 
 def import_photographs(
-    images: str | os.PathLike,
-    masks: str | os.PathLike,
+    images: str | os.PathLike | None,
+    masks: str | os.PathLike | None,
     output: str | os.PathLike,
     *,
     bands: Sequence[str] = ("red", "green", "blue"),
@@ -56,6 +53,7 @@ def import_photographs(
     test_list: str | os.PathLike | None = None,
     val_fraction: float = 0.1,
     test_fraction: float = 0.0,
+    negatives_test_fraction: float | None = None,
     seed: int = 0,
     black_px: int = 100,
     overwrite: bool = False,
@@ -66,9 +64,9 @@ def import_photographs(
 
     Parameters
     ----------
-    images, masks : path
+    images, masks : path or None
         Folders; an image and its mask have the same name but for the suffix. Masks are 0 and 1, or 0 and 255, or
-        outlines drawn in Labelme (``.json``).
+        outlines drawn in Labelme (``.json``). None where there are only negatives.
     output : path
         Folder to make; it appears whole or not at all.
     bands : sequence of str
@@ -81,6 +79,8 @@ def import_photographs(
         Text file with a name in each line: these are only tested on.
     val_fraction, test_fraction : float
         Shares drawn, by hashes of names, among those not in the list; the same of images and of negatives.
+    negatives_test_fraction : float, optional
+        Another share of the negatives that tests; 1 takes all of them for it.
     seed : int
         Another one draws others.
     black_px : int
@@ -104,14 +104,28 @@ def import_photographs(
         An image cannot be read, or has other bands.
     OutputExistsError, OutputError
     """
-    photographs = _paired(Path(images), Path(masks), Path(negatives) if negatives else None)
+    pair = (Path(images), Path(masks)) if images and masks else None
+    photographs = _paired(pair, Path(negatives) if negatives else None)
     listed = _listed(Path(test_list), photographs) if test_list else set()
     with atomic(output, overwrite=overwrite, folder=True, known_by="chips.json") as part:
         looked_at = progress(stream(_content, photographs, workers=threads), "Comparing images", len(photographs))
         contents = {photograph.id: digest for photograph, digest in looked_at}
         splits, moved, copies = deal(
-            photographs, contents, listed, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
+            photographs,
+            contents,
+            listed,
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            negatives_test_fraction=negatives_test_fraction,
+            seed=seed,
         )
+        empty = [splits[photograph.id] for photograph in photographs if photograph.mask is None]
+        if empty and "test" not in empty and "test" in splits.values():
+            log.warning(
+                "none of the %d negatives is tested on, so false alarms on images without landslide will not be seen; "
+                "give --negatives-test-fraction, or name some in the list",
+                len(empty),
+            )
         if copies:
             log.warning("%d images are copies of others; copies stay in the split of the first", copies)
         if moved:
@@ -131,13 +145,19 @@ def import_photographs(
             resolution_m=None,
             sources=[
                 {
-                    "image": str(images),
-                    "labels": str(masks),
+                    "image": str(images) if images else None,
+                    "labels": str(masks) if masks else None,
                     "negatives": str(negatives) if negatives else None,
                     "test_list": str(test_list) if test_list else None,
                 }
             ],
-            split={"val_fraction": val_fraction, "test_fraction": test_fraction, "seed": seed, "black_px": black_px},
+            split={
+                "val_fraction": val_fraction,
+                "test_fraction": test_fraction,
+                "negatives_test_fraction": negatives_test_fraction,
+                "seed": seed,
+                "black_px": black_px,
+            },
             copies=copies,
         )
 
@@ -157,18 +177,22 @@ def _files(folder: Path, what: str, suffixes: Sequence[str] = SUFFIXES) -> dict[
     return files
 
 
-def _paired(images: Path, masks: Path, negatives: Path | None) -> list[Photograph]:
+def _paired(pair: tuple[Path, Path] | None, negatives: Path | None) -> list[Photograph]:
     """All photographs in the order of their names, negatives last."""
-    there, masked = _files(images, "images"), _files(masks, "masks", (*SUFFIXES, LABELME))
-    missing = [path.name for stem, path in there.items() if stem not in masked]
-    if missing:
-        raise LabelError(
-            f"{len(missing)} of {len(there)} images in {images} have no mask of the same name in {masks}: "
-            f"{_some(missing)}; add the masks, or put images without landslide into a folder for --negatives"
-        )
-    alone = len(masked.keys() - there.keys())
-    if alone:
-        log.warning("%d masks in %s have no image and are left out", alone, masks)
+    there: dict[str, Path] = {}
+    masked: dict[str, Path] = {}
+    if pair:
+        images, masks = pair
+        there, masked = _files(images, "images"), _files(masks, "masks", (*SUFFIXES, LABELME))
+        missing = [path.name for stem, path in there.items() if stem not in masked]
+        if missing:
+            raise LabelError(
+                f"{len(missing)} of {len(there)} images in {images} have no mask of the same name in {masks}: "
+                f"{_some(missing)}; add the masks, or put images without landslide into a folder for --negatives"
+            )
+        alone = len(masked.keys() - there.keys())
+        if alone:
+            log.warning("%d masks in %s have no image and are left out", alone, masks)
     found = [Photograph(_safe(stem), path, masked[stem]) for stem, path in there.items()]
     taken = {photograph.id for photograph in found}
     for stem, path in (_files(negatives, "images") if negatives else {}).items():
@@ -220,6 +244,7 @@ def deal(
     *,
     val_fraction: float,
     test_fraction: float,
+    negatives_test_fraction: float | None = None,
     seed: int,
 ) -> tuple[dict[str, str], list[str], int]:
     """Deal photographs to the splits; those with the same pixels go together.
@@ -233,6 +258,8 @@ def deal(
         Chips to be tested on.
     val_fraction, test_fraction : float
         Of the others.
+    negatives_test_fraction : float, optional
+        Of the negatives, where it is another.
     seed : int
 
     Returns
@@ -271,6 +298,9 @@ def deal(
         free.sort(key=lambda group: hashlib.sha256(f"{seed} {min(p.id for p in group)}".encode()).digest())
         count = sum(map(len, free))
         wanted = {"val": round(val_fraction * count), "test": round(test_fraction * count)}
+        if kind and negatives_test_fraction is not None:  # those who are not tested on validate by their share
+            tested = round(negatives_test_fraction * count)
+            wanted = {"val": round(val_fraction * (count - tested)), "test": tested}
         for group in free:
             split = next((name for name, left in wanted.items() if left > 0), "train")
             if split != "train":
@@ -296,7 +326,7 @@ def _chip(photograph: Photograph, split: str, bands: Sequence[str], grey: bool, 
     if photograph.mask is None:
         label = np.full((height, width), BACKGROUND, dtype=np.uint8)
     else:
-        label = labelme_mask(photograph.mask) if photograph.mask.suffix == LABELME else _mask(photograph.mask)
+        label = read_mask(photograph.mask)
         if label.shape != (height, width):
             raise LabelError(
                 f"{photograph.mask} has {label.shape[0]} x {label.shape[1]} pixels, its image {photograph.image} "
@@ -339,22 +369,3 @@ def wedges(values: np.ndarray, least_px: int) -> np.ndarray:
     large = np.flatnonzero(statistics[:, cv2.CC_STAT_AREA] >= least_px)
     chosen = [number for number in np.intersect1d(border, large) if number != 0]
     return np.isin(parts, chosen)
-
-
-def _mask(path: Path) -> np.ndarray:
-    """Label of a mask file: 0, 1, or 255 where it is nodata."""
-    with open_raster(path) as src:
-        bands = [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
-        stored = src.read(bands)
-        nodata = src.nodata
-    if (stored != stored[:1]).any():
-        raise LabelError(f"{path} is a picture in colours; expected a mask of 0 and 1, or 0 and 255")
-    values = stored[0]
-    unknown = np.zeros(values.shape, dtype=bool) if nodata in (None, 0) else values == nodata
-    found = np.unique(values[~unknown])
-    if not (set(found) <= {0, 1} or set(found) <= {0, 255}):
-        shown = ", ".join(f"{v:g}" for v in found[:8]) + (" ..." if len(found) > 8 else "")
-        raise LabelError(
-            f"{path} holds the values {shown}; expected 0 and 1, or 0 and 255 (a JPEG blurs masks: save them as PNG)"
-        )
-    return np.where(unknown, UNKNOWN, values > 0).astype(np.uint8)

@@ -73,6 +73,7 @@ class CrackMask:
         dtype = np.dtype(src.dtypes[self._band - 1])
         found: set[int] = set()
         many = False
+        self._check_alpha(bands)
         for window in blocks(src.shape, _BLOCK):
             values, valid = read(src, window, bands=bands)
             if (values[1:][:, valid] != values[:1][:, valid]).any():
@@ -110,6 +111,25 @@ class CrackMask:
                 "from 0 to 1: make one of it first"
             )
 
+    def _check_alpha(self, bands: list[int]) -> None:
+        """Raise where the mask is drawn in the transparency: what is not opaque would be taken for not known."""
+        src = self.dataset
+        alpha = [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c == ColorInterp.alpha]
+        if not alpha:
+            return
+        colours: set[int] = set()
+        clear: set[int] = set()
+        for window in blocks(src.shape, _BLOCK):
+            colours |= {int(v) for v in np.unique(src.read(bands, window=window))}
+            clear |= {int(v) for v in np.unique(src.read(alpha[0], window=window))}
+            if len(colours) > 1:
+                return
+        if len(clear) > 1:
+            raise RasterError(
+                f"{src.name} has one colour everywhere and differs only in its transparency (alpha); expected a mask "
+                "of 0 and 1, or 0 and 255: save it on an opaque black ground"
+            )
+
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Where cracks are, and where that is known.
 
@@ -132,6 +152,7 @@ class CrackMask:
         """Crack and known as the raster has them."""
         with self._lock:
             values, valid = read(self.dataset, window, bands=[self._band])
+            self._check_finite(window)
         known = valid
         if self._zero_is_known:
             inside = clip(window, self.shape)
@@ -148,6 +169,17 @@ class CrackMask:
                 )
             crack = valid & known & (values[0] >= self._level)
         return crack, known
+
+    def _check_finite(self, window: Window) -> None:
+        """Raise where values are infinite, which reads as not known: a broken probability, not an unseen place."""
+        src, inside = self.dataset, clip(window, self.shape)
+        nodata = src.nodatavals[self._band - 1]
+        if not np.issubdtype(src.dtypes[self._band - 1], np.floating) or (nodata is not None and np.isinf(nodata)):
+            return
+        if inside.width and inside.height and np.isinf(src.read(self._band, window=inside)).any():
+            raise RasterError(
+                f"{src.name} holds infinite values; expected a probability from 0 to 1, or NaN where nothing is known"
+            )
 
 
 def _is_probability(src: rasterio.DatasetReader, band: int) -> bool:

@@ -19,8 +19,8 @@ def command() -> None:
 
 
 @command.command("import", short_help="Import folders of images and masks.")
-@click.argument("images", type=options.PATH)
-@click.argument("masks", type=options.PATH)
+@click.argument("images", type=options.PATH, required=False)
+@click.argument("masks", type=options.PATH, required=False)
 @options.output("Folder of chips to make: images/, labels/, index.gpkg, chips.json.")
 @click.option("--negatives", type=options.PATH, help="Folder of images without landslide, which need no masks.")
 @click.option("--test-list", type=options.PATH, help="Text file that names, one in a line, images only to test on.")
@@ -38,6 +38,11 @@ def command() -> None:
     show_default=True,
     help="Share of the other images that tests, where no list does.",
 )
+@click.option(
+    "--negatives-test-fraction",
+    type=click.FloatRange(0, 1),
+    help="Share of the negatives that tests; 1: all of them, to see false alarms.  [default: that of --test-fraction]",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Another one draws other images.")
 @click.option("--bands", default="red,green,blue", show_default=True, help="Names of the bands, in their order.")
 @click.option("--grey", is_flag=True, help="Make chips of one band, grey, out of red, green and blue.")
@@ -52,13 +57,14 @@ def command() -> None:
 @options.overwrite
 @options.verbosity
 def import_command(
-    images: Path,
-    masks: Path,
+    images: Path | None,
+    masks: Path | None,
     output: Path,
     negatives: Path | None,
     test_list: Path | None,
     val_fraction: float,
     test_fraction: float,
+    negatives_test_fraction: float | None,
     seed: int,
     bands: str,
     grey: bool,
@@ -69,8 +75,14 @@ def import_command(
     """Import photographs in IMAGES and their masks in MASKS, which have the same names but for the suffix.
 
     Images keep their sizes; masks are 0 and 1, or 0 and 255, or outlines of Labelme (.json). Images with the same
-    pixels go into the same split.
+    pixels go into the same split. IMAGES and MASKS are left away to import --negatives alone, to test on.
     """
+    if images is None and negatives is None:
+        raise click.UsageError("give IMAGES and MASKS, or --negatives")
+    if images is not None and masks is None:
+        raise click.UsageError("give MASKS beside IMAGES, or images without landslide as --negatives")
+    if negatives is None and negatives_test_fraction is not None:
+        raise click.UsageError("--negatives-test-fraction is of --negatives, which are not given")
     if test_list is not None and test_fraction:
         raise click.UsageError("give either --test-list or --test-fraction")
     if val_fraction + test_fraction > 1:
@@ -85,6 +97,7 @@ def import_command(
     settings: dict[str, Any] = {
         "val_fraction": val_fraction,
         "test_fraction": test_fraction,
+        "negatives_test_fraction": negatives_test_fraction,
         "seed": seed,
         "black_px": black_px,
         "grey": grey,

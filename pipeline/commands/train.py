@@ -66,12 +66,18 @@ def command(
     only scored.
     """
     from geo.atomic import check_free
+    from geo.errors import OutputExistsError
     from models import recipe as recipes
     from models.distributed import follows
     from models.train import train
     from pipeline.provenance import track
 
     check_free(output, overwrite=overwrite)
+    within = [f for f in chips if (f / "chips.json").exists() and f.resolve() in output.resolve().parents]
+    if within:
+        raise OutputExistsError(
+            f"{output} lies in the folder of chips {within[0]}, which holds chips only; choose another"
+        )
     settings = recipes.labelling(recipes.load(recipe, changes), recipe)
     given = recipes.place(recipe)
     how: dict[str, Any] = {"seed": seed, "resume": resume, "threads": threads}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import cv2
 import geopandas as gpd
 import numpy as np
 import pandas as pd
@@ -443,3 +444,18 @@ def test_real_masks_are_accounted_for():
         explained = (crack["length_px"] * crack["width_mean_px"]).sum() / crack["area_px"].sum()
         assert 0.9 < explained < 1.1, path.name
         assert found.centre_lines.geometry.is_valid.all()
+
+
+def test_a_mask_in_the_transparency_is_refused(tmp_path):
+    drawn = np.zeros((60, 60, 4), np.uint8)
+    drawn[20:24, :, 3] = 255
+    assert cv2.imwrite(str(tmp_path / "mask.png"), drawn)
+    with pytest.raises(RasterError, match="differs only in its transparency"), open_mask(tmp_path / "mask.png"):
+        pass
+
+
+def test_infinite_probability_is_refused(tmp_path):
+    values = np.full((40, 40), 0.2, np.float32)
+    values[10, 10:30] = np.inf
+    with pytest.raises(RasterError, match="holds infinite values"):
+        measure_cracks(save(tmp_path / "mask.tif", values), workers=1)

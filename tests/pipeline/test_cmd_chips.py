@@ -128,6 +128,58 @@ def test_negatives_are_all_background(tmp_path, folders):
         run(*folders, "-o", tmp_path / "other", "--negatives", tmp_path / "calm")
 
 
+def test_negatives_are_tested_on(tmp_path, folders):
+    for number in range(4):
+        save(tmp_path / "calm" / f"n{number}.png", picture(900 + number))
+    (tmp_path / "test.txt").write_text("a03\na07\n")
+    given = ("--negatives", tmp_path / "calm")
+    listed = (*folders, "--test-list", tmp_path / "test.txt", *given)
+    assert "none of the 4 negatives is tested on" in run(*listed, "-o", tmp_path / "none").output
+    run(*listed, "-o", tmp_path / "half", "--negatives-test-fraction", 0.5)
+    tested = {r.id for r in open_chips([tmp_path / "half"]).split("test")}
+    assert {"a03", "a07"} < tested
+    assert sum(name.startswith("n") for name in tested) == 2
+    run(*given, "--negatives-test-fraction", 1, "-o", tmp_path / "alone")
+    alone = open_chips([tmp_path / "alone"])
+    assert [r.split for r in alone.records] == ["test"] * 4
+    assert all(r.landslide_share == 0 for r in alone.records)
+    for arguments, message in (
+        ((), "give IMAGES and MASKS, or --negatives"),
+        ((folders[0], *given), "give MASKS beside IMAGES"),
+        ((*folders, "--negatives-test-fraction", 1), "is of --negatives, which are not given"),
+    ):
+        result = run(*arguments, "-o", tmp_path / "wrong")
+        assert result.exit_code == 2
+        assert message in result.output
+
+
+def test_masks_in_the_transparency_are_not_read_as_background(tmp_path, folders):
+    _, masks = folders
+    drawn = np.zeros((40, 50, 4), np.uint8)
+    drawn[..., 3] = mask()
+    assert cv2.imwrite(str(masks / "a00.png"), drawn)
+    with pytest.raises(LabelError, match=r"a00\.png has one colour everywhere and differs only in its transparency"):
+        run(*folders, "-o", tmp_path / "chips")
+    drawn[..., :3], drawn[..., 3] = mask()[..., None], 255
+    assert cv2.imwrite(str(masks / "a00.png"), drawn)
+    run(*folders, "-o", tmp_path / "chips")
+    record = next(r for r in open_chips([tmp_path / "chips"]).records if r.id == "a00")
+    np.testing.assert_array_equal(read_chip(record)[1], mask(high=1))
+
+
+def test_masks_of_16_bits_and_of_three_values(tmp_path, folders):
+    _, masks = folders
+    assert cv2.imwrite(str(masks / "a00.png"), mask().astype(np.uint16) * 257)
+    run(*folders, "-o", tmp_path / "chips")
+    record = next(r for r in open_chips([tmp_path / "chips"]).records if r.id == "a00")
+    np.testing.assert_array_equal(read_chip(record)[1], mask(high=1))
+    marks = mask(high=1)
+    marks[30:] = 255
+    save(masks / "a00.png", marks)
+    with pytest.raises(LabelError, match=r"holds the values 0, 1, 255; .*if 255 is what nobody knows, say so"):
+        run(*folders, "-o", tmp_path / "other")
+
+
 def test_black_wedges_show_no_ground(tmp_path, folders):
     images, masks = folders
     holed = picture(950, (60, 60))

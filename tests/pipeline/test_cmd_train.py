@@ -83,6 +83,13 @@ def test_a_folder_without_chips(tmp_path):
     assert "is no folder of chips" in str(result.exception)
 
 
+def test_a_model_does_not_go_among_chips(chips, tiny):
+    result = run(tiny, "--chips", chips, "-o", chips / "model.pt")
+    assert isinstance(result.exception, OutputExistsError)
+    assert "lies in the folder of chips" in str(result.exception)
+    assert not list(chips.glob("model*"))
+
+
 def test_an_existing_model_needs_overwrite(tmp_path, chips, tiny):
     output = tmp_path / "model.pt"
     output.write_bytes(b"precious")

@@ -1,0 +1,64 @@
+"""Masks of photographs as labels: pictures of 0 and 1 or 255, or outlines drawn in Labelme."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from rasterio.enums import ColorInterp
+
+from geo.errors import LabelError
+from geo.labels import UNKNOWN
+from geo.raster import open_raster
+from models.labelme import labelme_mask
+
+#: Outlines drawn in Labelme may take a mask's place.
+LABELME = ".json"
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Read the label that a mask or outlines give.
+
+    Returns
+    -------
+    ndarray of uint8, shape (height, width)
+        1 landslide or crack, 0 background, 255 where a mask is nodata.
+
+    Raises
+    ------
+    LabelError
+        Other values than 0 and 1, 0 and 255, or 0 and the highest of the type; colours; or a mask that is drawn in the
+        transparency only, of which nothing would be read.
+    """
+    return labelme_mask(path) if path.suffix == LABELME else _pixels(path)
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """Label of a mask file: 0, 1, or 255 where it is nodata."""
+    with open_raster(path) as src:
+        interp = src.colorinterp
+        bands = [b for b, c in zip(src.indexes, interp, strict=True) if c != ColorInterp.alpha]
+        alpha = [b for b, c in zip(src.indexes, interp, strict=True) if c == ColorInterp.alpha]
+        stored = src.read(bands)
+        clear = src.read(alpha[0]) if alpha else None
+        nodata = src.nodata
+    if clear is not None and (clear != clear.flat[0]).any() and (stored == stored.flat[0]).all():
+        raise LabelError(
+            f"{path} has one colour everywhere and differs only in its transparency (alpha); expected a mask of 0 and "
+            "1, or 0 and 255: save it on an opaque black ground"
+        )
+    if (stored != stored[:1]).any():
+        raise LabelError(f"{path} is a picture in colours; expected a mask of 0 and 1, or 0 and 255")
+    values = stored[0]
+    unknown = np.zeros(values.shape, dtype=bool) if nodata in (None, 0) else values == nodata
+    found = np.unique(values[~unknown])
+    # the highest value of the file's type says yes, as 255 does in bytes
+    most = float(np.iinfo(values.dtype).max) if np.issubdtype(values.dtype, np.integer) else 1.0
+    if not any(set(found) <= {0, yes} for yes in (1, 255, most)):
+        shown = ", ".join(f"{v:g}" for v in found[:8]) + (" ..." if len(found) > 8 else "")
+        if set(found) <= {0, 1, 255}:
+            hint = "if 255 is what nobody knows, say so in the file: gdal_edit.py -a_nodata 255"
+        else:
+            hint = "a JPEG blurs masks: save them as PNG"
+        raise LabelError(f"{path} holds the values {shown}; expected 0 and 1, or 0 and {max(255, most):g} ({hint})")
+    return np.where(unknown, UNKNOWN, values > 0).astype(np.uint8)
