@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import csv
-import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from geo.stream import stream
 from models import metrics
 from models.dataset import Fitted, FittedChips
 from models.guards import check_answers
-from models.intervals import Draws, blocks_of, interval_of, intervals
+from models.intervals import Draws, blocks_of, interval_of, intervals, wilson
 from models.outlines import COLUMNS, tolerant_counts, tolerant_scores
 
 #: Pixels up to which an outline or a centre line agrees, unless stated otherwise.
@@ -162,7 +161,7 @@ def judge(
     )
 
 
-def report(judged: Judged, draws: Draws | None = None) -> dict[str, Any]:
+def report(judged: Judged, draws: Draws | None = None, *, alarm_px: int = 1) -> dict[str, Any]:
     """All scores with their intervals, for a file of scores.
 
     Returns
@@ -170,8 +169,8 @@ def report(judged: Judged, draws: Draws | None = None) -> dict[str, Any]:
     dict
         ``metrics.summary`` and ``interval`` (of ``pooled`` and ``per_image``), ``tolerant`` (precision, recall and F1
         with the interval of F1, of outlines, centre lines and pixels within ``tolerance_px``), ``without_landslide``
-        (``images`` that show none, how many of them have a ``false_alarm``, and the ``share`` of their pixels that is
-        one) and ``resampling``.
+        (``false_alarms`` from ``alarm_px`` pixels on; ``images`` is 0 where all show some), ``with_landslide``
+        (ratios over the pixels of the others, which false alarms elsewhere do not touch) and ``resampling``.
     """
     draws = draws or Draws()
     blocks = judged.blocks
@@ -184,16 +183,47 @@ def report(judged: Judged, draws: Draws | None = None) -> dict[str, Any]:
         "interval": intervals(judged.counted, blocks=blocks, draws=draws),
         "tolerance_px": judged.tolerance_px,
         "tolerant": tolerant,
-        "without_landslide": _false_alarms(judged.counted),
+        "without_landslide": false_alarms(judged.counted, alarm_px) or {"images": 0, "least_px": alarm_px},
+        "with_landslide": metrics.plain(metrics.scores(*_with_landslide(judged.counted))),
         "resampling": draws.facts(len(np.unique(blocks))),
     }
 
 
-def _false_alarms(counted: np.ndarray) -> dict[str, Any]:
-    """Count what is found on images without landslide."""
-    none = counted[(counted[:, 0] + counted[:, 2] == 0) & (counted.sum(axis=1) > 0)]
-    share = float(none[:, 1].sum() / none.sum()) if len(none) else math.nan
-    return {"images": len(none), "false_alarm": int((none[:, 1] > 0).sum()), **metrics.plain({"share": share})}
+def false_alarms(counted: np.ndarray, least_px: int) -> dict[str, Any] | None:
+    """Tell how often something is found where nothing is.
+
+    Parameters
+    ----------
+    counted : ndarray, shape (chips, 4) or (seeds, chips, 4)
+        tp, fp, fn, tn.
+    least_px : int
+        Pixels found from which a chip without landslide counts as a false alarm.
+
+    Returns
+    -------
+    dict or None
+        ``images`` without landslide, ``false_alarm`` (how many of them are one; the mean over seeds), ``rate`` with its
+        ``interval`` (Wilson 1927, 95 %; chips are taken for independent), ``share`` of their pixels that was found, and
+        ``least_px``. None where all chips show landslide.
+    """
+    tables = counted.reshape(-1, *counted.shape[-2:])
+    empty = (tables[0, :, 0] + tables[0, :, 2] == 0) & (tables[0].sum(axis=1) > 0)
+    none = tables[:, empty]
+    if not empty.any():
+        return None
+    images, alarms = int(empty.sum()), float((none[..., 1] >= least_px).sum(axis=1).mean())
+    return {
+        "images": images,
+        "least_px": least_px,
+        "false_alarm": int(alarms) if alarms.is_integer() else round(alarms, 2),
+        "rate": round(alarms / images, 6),
+        "interval": wilson(alarms, images),
+        "share": round(float(none[..., 1].sum() / none.sum()), 6),
+    }
+
+
+def _with_landslide(counted: np.ndarray) -> np.ndarray:
+    return counted[counted[:, 0] + counted[:, 2] > 0].sum(axis=0)
 
 
 def _tolerant_f1(sums: np.ndarray) -> np.ndarray:
@@ -226,7 +256,7 @@ def worst(judged: Judged, number: int) -> list[dict[str, Any]]:
     ]
 
 
-def write_counts(path: str | os.PathLike, judged: dict[str, Judged]) -> None:
+def write_counts(path: str | os.PathLike, judged: Mapping[str, Judged | ImageCounts]) -> None:
     """Write the counts of each chip as CSV, one row a chip, by split.
 
     Comparisons of systems need nothing else.
@@ -235,8 +265,8 @@ def write_counts(path: str | os.PathLike, judged: dict[str, Judged]) -> None:
     ----------
     path : path
         Replaced where it is there.
-    judged : dict
-        By split; what was judged without outlines has empty columns for them.
+    judged : mapping
+        By split.
     """
     with atomic(path, overwrite=True) as part, open(part, "w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file, lineterminator="\n")

@@ -220,7 +220,7 @@ def interval_of_images(
         return drawn
     part, whole = _LOOKED_AT[name]
     tables = system.tables(blocks)
-    share = tables[..., part].sum() / max(1, tables[..., whole].sum())
+    share = float(tables[..., part].sum() / max(1, tables[..., whole].sum()))
     trials = float((tables[..., whole].sum(axis=-1) > 0).sum(axis=-1).mean())
     low, high = wilson(share * trials, trials)
     if name == "f1":
@@ -236,7 +236,7 @@ def wilson(hits: float, trials: float) -> list[float]:
     share = hits / trials
     centre = (share + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * math.sqrt(share * (1 - share) / trials + z**2 / (4 * trials**2))
-    return [round(max(0.0, centre - half), 6), round(min(1.0, centre + half), 6)]
+    return [round(float(v), 6) for v in (max(0.0, centre - half), min(1.0, centre + half))]
 
 
 def _replicates(systems: Sequence[System], name: str, blocks: np.ndarray, draws: Draws) -> list[np.ndarray]:

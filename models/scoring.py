@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from models.evaluation import TOLERANCE_PX, Judged, judge, maps, report, worst
 from models.intervals import Draws
 from models.model_file import LoadedModel
 from models.panels import Answer, Row, picture_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def score_model(
     threshold: float | None = None,
     tolerance_px: float = TOLERANCE_PX,
     worst_chips: int = 10,
+    alarm_px: int = 100,
     draws: Draws | None = None,
     device: str | None = None,
 ) -> Scored:
@@ -85,6 +89,8 @@ def score_model(
         For outlines and centre lines.
     worst_chips : int
         How many to list.
+    alarm_px : int
+        Pixels found on a chip without landslide from which it counts as a false alarm.
     draws : Draws, optional
     device : str, optional
 
@@ -104,6 +110,11 @@ def score_model(
         if seen is not None:
             check_unseen(chips.records, pictures, seen, model=os.fspath(path))
         else:  # a model of before the pictures were noted: at least its folders must be clean
+            log.warning(
+                "%s was trained before models noted their pictures, so whether it was trained on some of these chips "
+                "cannot be told, only whether the folders' own training chips are among them; train it again to know",
+                path,
+            )
             every = open_chips(folders)
             sets = {"train": every.split("train"), "val": every.split("val"), "test": chips.records}
             found = {name: digests(records) for name, records in sets.items() if name != "test"}
@@ -117,7 +128,7 @@ def score_model(
         "recipe": model.recipe.get("description") or model.recipe.get("network", {}).get("name"),
         "chips": [os.fspath(folder) for folder in folders],
         "split": split,
-        **report(judged, draws),
+        **report(judged, draws, alarm_px=alarm_px),
         "calibration": calibration["bins"],
         "curve": {k: v for k, v in curve.items() if k != "average_precision"},
         **metrics.plain({"average_precision": curve["average_precision"]}),

@@ -50,6 +50,7 @@ def train(
     val_fraction: float = 0.1,
     test_fraction: float = 0.2,
     seed: int = 0,
+    deal_seed: int | None = None,
     bands: Sequence[str] | None = None,
     resume: bool = False,
     log_dir: str | os.PathLike | None = None,
@@ -75,7 +76,9 @@ def train(
     val_fraction, test_fraction : float
         Of sets without splits of their own.
     seed : int
-        Of the dealing, weights, order and augmentation.
+        Of weights, order and augmentation, and of the dealing unless ``deal_seed`` is given.
+    deal_seed : int, optional
+        Deals the images alike whatever the seed, so that trainings with several are tested on the same ones.
     bands : sequence of str, optional
         Names of the images' bands in the order of the files.
     resume : bool
@@ -111,7 +114,7 @@ def train(
         folders,
         val_fraction=val_fraction,
         test_fraction=test_fraction,
-        seed=seed,
+        seed=seed if deal_seed is None else deal_seed,
         bands=bands,
         positive_share=recipe.positive_share,
         threads=threads,

@@ -20,7 +20,8 @@ from geo.atomic import atomic
 from geo.errors import GeocrackError
 from geo.stream import cpus, stream
 from models.chips import Record, open_chips
-from models.compare.experiment import Experiment, Row, recipe_of
+from models.compare import pictures
+from models.compare.experiment import AnyRecipe, DataSet, Experiment, Row, recipe_of
 from models.evaluation import ImageCounts, read_counts, write_counts
 from models.recipe import Recipe
 from models.scoring import score_model
@@ -43,7 +44,7 @@ class Cell:
         Name of the data set.
     train_chips : int or "all"
     seed : int
-    recipe : Recipe
+    recipe : Recipe or ImageClassifier
         With all changes.
     folder : Path
         Where it is, or will be.
@@ -53,7 +54,7 @@ class Cell:
     data: str
     train_chips: int | str
     seed: int
-    recipe: Recipe
+    recipe: AnyRecipe
     folder: Path
 
     @property
@@ -105,16 +106,20 @@ def cells_of(experiment: Experiment, folder: str | os.PathLike) -> list[Cell]:
         A data set is no folder of chips.
     ConfigError
     """
-    contents = {name: content_of(open_chips(data.chips).records) for name, data in experiment.data.items()}
+    contents = {name: _content(experiment.data[name]) for name in experiment.trained_on}
     found = []
     for row in experiment.rows:
         recipe = recipe_of(experiment, row)
-        for name in experiment.data:
+        for name in experiment.trained_on:
             for number in experiment.train_chips:
                 for seed in experiment.seeds:
                     key = _key(recipe, seed, number, contents[name])
                     found.append(Cell(row, name, number, seed, recipe, Path(folder) / "cells" / key))
     return found
+
+
+def _content(data: DataSet) -> str:
+    return pictures.content_of(data) if data.images else content_of(open_chips(data.chips).records)
 
 
 def content_of(records: Sequence[Record]) -> str:
@@ -130,7 +135,7 @@ def content_of(records: Sequence[Record]) -> str:
     return whole.hexdigest()
 
 
-def _key(recipe: Recipe, seed: int, train_chips: int | str, content: str) -> str:
+def _key(recipe: AnyRecipe, seed: int, train_chips: int | str, content: str) -> str:
     made_of = recipe.model_dump(mode="json")
     for word in ("description", "cache_mb"):  # neither changes a result
         made_of.pop(word, None)
@@ -173,18 +178,7 @@ def run(
         log.info("%s (%s)", cell.words, cell.folder.name)
         cell.folder.mkdir(parents=True, exist_ok=True)
         try:
-            found = train(
-                cell.recipe,
-                experiment.data[cell.data].chips,
-                cell.model,
-                seed=cell.seed,
-                resume=cell.recipe.kind == "segmenter",
-                train_chips=None if cell.train_chips == "all" else int(cell.train_chips),
-                threads=threads,
-                devices=devices,
-                overwrite=True,
-                progress=progress,
-            )
+            found = _train(experiment, cell, threads, devices, progress)
         except (GeocrackError, torch.OutOfMemoryError) as error:
             short = "the GPU's memory is too small; give a smaller batch or size, or more devices"
             reason = str(error) if isinstance(error, GeocrackError) else short
@@ -193,7 +187,7 @@ def run(
             yield cell
             continue
         if "test" not in found:
-            _write(cell.folder / "failed.json", {"reason": f"the data set '{cell.data}' has no test chips"})
+            _write(cell.folder / "failed.json", {"reason": f"the data set '{cell.data}' has no test {_what(cell)}"})
             yield cell
             continue
         (cell.folder / "failed.json").unlink(missing_ok=True)
@@ -208,14 +202,51 @@ def run(
                 "seed": cell.seed,
                 "recipe": cell.recipe.model_dump(mode="json"),
                 "minutes": round(seconds / 60, 2),
-                "threshold": found["threshold"],
-                "validation": found["validation"]["pooled"],
-                "test": found["test"]["pooled"],
+                **_found(cell, found),
                 "hardware": hardware(threads, devices),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
         )
         yield cell
+
+
+def _train(
+    experiment: Experiment, cell: Cell, threads: int | None, devices: int, progress: Callable[..., Iterable]
+) -> dict[str, Any]:
+    """Train a cell; beside its model lie the counts of each test image."""
+    data = experiment.data[cell.data]
+    if not isinstance(cell.recipe, Recipe):
+        return pictures.train(
+            cell.recipe, data, cell.model, seed=cell.seed, threads=threads, devices=devices, progress=progress
+        )
+    return train(
+        cell.recipe,
+        data.chips,
+        cell.model,
+        seed=cell.seed,
+        resume=cell.recipe.kind == "segmenter",
+        train_chips=None if cell.train_chips == "all" else int(cell.train_chips),
+        threads=threads,
+        devices=devices,
+        overwrite=True,
+        progress=progress,
+    )
+
+
+def _what(cell: Cell) -> str:
+    return "chips" if isinstance(cell.recipe, Recipe) else "images"
+
+
+def _found(cell: Cell, found: dict[str, Any]) -> dict[str, Any]:
+    """Scores for the file of a cell: over pixels, or of each set of images by itself."""
+    if not isinstance(cell.recipe, Recipe):
+        sets = {split: found[split] for split in ("validation", "test")}
+        return {split: {name: of["scores"] for name, of in scored.items()} for split, scored in sets.items()}
+    return {
+        "threshold": found["threshold"],
+        "validation": found["validation"]["pooled"],
+        "test": found["test"]["pooled"],
+    }
 
 
 def results(experiment: Experiment, cells: Sequence[Cell], *, score: bool) -> list[Result]:
@@ -229,30 +260,48 @@ def results(experiment: Experiment, cells: Sequence[Cell], *, score: bool) -> li
         Score finished models on the other data sets where the experiment asks for it and nobody did yet.
     """
     found = []
+    others = _others(experiment) if any(cell.done for cell in cells) else {}
     for cell in cells:
         if not cell.done:
             found.append(Result(cell, cell.data, None, {}, _reason(cell)))
             continue
         facts = json.loads((cell.folder / "cell.json").read_text())
         found.append(Result(cell, cell.data, read_counts(cell.folder / "model.images.csv"), facts))
-        for other in experiment.data if experiment.cross else ():
-            if other != cell.data:
-                found.append(_elsewhere(experiment, cell, other, facts, score=score))
+        for other, content in others.items():
+            if other != cell.data and (experiment.cross or not experiment.data[other].train):
+                found.append(_elsewhere(experiment, cell, other, content, facts, score=score))
     return found
 
 
-def _elsewhere(experiment: Experiment, cell: Cell, other: str, facts: dict[str, Any], *, score: bool) -> Result:
-    """Score a model on the test chips of another data set."""
-    folders = experiment.data[other].chips
-    content = content_of(open_chips(folders).split("test"))[:12]
-    path = cell.folder / f"on-{content}.images.csv"
+def _others(experiment: Experiment) -> dict[str, str | GeocrackError]:
+    """Hash the data sets that models are tested on besides their own; or tell what is wrong with one."""
+    found: dict[str, str | GeocrackError] = {}
+    for name, data in experiment.data.items():
+        if data.train and not experiment.cross:
+            continue
+        try:
+            found[name] = _content(data) if data.images else content_of(open_chips(data.chips).split("test"))
+        except GeocrackError as error:
+            found[name] = error
+    return found
+
+
+def _elsewhere(
+    experiment: Experiment, cell: Cell, other: str, content: str | GeocrackError, facts: dict[str, Any], *, score: bool
+) -> Result:
+    """Score a model on the test chips or images of another data set."""
+    if isinstance(content, GeocrackError):
+        return Result(cell, other, None, {}, str(content))
+    path = cell.folder / f"on-{content[:12]}.images.csv"
+    data = experiment.data[other]
     if not path.exists() and not score:
         return Result(cell, other, None, {}, "not scored yet")
     if not path.exists():
         try:
-            write_counts(path, {"test": score_model(cell.model, folders).judged})
+            counts = pictures.score(cell.model, data) if data.images else score_model(cell.model, data.chips).judged
         except GeocrackError as error:
             return Result(cell, other, None, {}, str(error))
+        write_counts(path, {"test": counts})
     return Result(cell, other, read_counts(path), facts)
 
 

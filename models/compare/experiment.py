@@ -12,7 +12,11 @@ from pydantic import ConfigDict, Field, ValidationError, field_validator, model_
 from geo.errors import ConfigError, unknown_name
 from geo.settings import Section, explain, read_yaml
 from models import recipe as recipes
+from models.classification.recipe import ImageClassifier
 from models.recipe import Recipe, Segmenter
+
+#: What a row of an experiment may be.
+AnyRecipe = Recipe | ImageClassifier
 
 #: Scores that a table can show, with its heading.
 SCORES = {
@@ -65,7 +69,9 @@ class Budget(Section):
     steps: int = Field(ge=1, description="Optimiser steps of each network, over all its phases.")
     epochs: int = Field(ge=1, description="Validations in these steps, dealt out to the phases as the recipe does.")
     batch: int = Field(8, ge=1, description="Chips in a step.")
-    size: int = Field(256, ge=32, description="Height and width in pixels to which chips are fitted.")
+    size: int = Field(
+        256, ge=32, description="Height and width in pixels to which chips are fitted; classifiers keep their recipe's."
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Budget:
@@ -75,10 +81,30 @@ class Budget(Section):
 
 
 class DataSet(Section):
-    """Chips to train, validate and test on."""
+    """Chips, or images of classes, to train, validate and test on."""
 
-    chips: list[Path] = Field(min_length=1, description="Folders of chips, from where the command runs.")
+    chips: list[Path] = Field([], description="Folders of chips, from where the command runs: for models of pixels.")
+    images: list[Path] = Field(
+        [], description="Sets of images as `geocrack classify train --data` takes them: for classifiers."
+    )
     title: str = Field("", description="Words for the tables.")
+    train: bool = Field(
+        True, description="false: nothing is trained on it; each model is tested on it, besides on its own."
+    )
+    val_fraction: float = Field(0.1, ge=0, lt=1, description="Of images without splits of their own: who validates.")
+    test_fraction: float = Field(0.2, ge=0, lt=1, description="Of images without splits of their own: who tests.")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> DataSet:
+        if bool(self.chips) == bool(self.images):
+            given = "both" if self.chips else "neither chips nor images"
+            raise ValueError(f"{given} given; give chips for models of pixels, or images for classifiers")
+        return self
+
+    @property
+    def folders(self) -> list[Path]:
+        """Folders of chips or images."""
+        return self.chips or self.images
 
 
 class Experiment(Section):
@@ -99,13 +125,37 @@ class Experiment(Section):
     )
     cross: bool = Field(False, description="Score each model on the test chips of the other data sets too.")
     metric: str = Field("f1", description="Score of the figure and of the differences to the first row.")
-    columns: list[str] = Field(["precision", "recall", "f1", "iou", "miou"], description="Scores of the table.")
+    columns: list[str] = Field(
+        ["precision", "recall", "f1", "iou", "miou"],
+        description="Scores of the table; of classifiers accuracy, F1, precision, recall, specificity.",
+    )
     panels: int = Field(4, ge=0, le=20, description="Chips in the picture of all systems, the worst first.")
+    alarm_px: int = Field(
+        100, ge=1, description="Pixels found on a chip without landslide from which it counts as a false alarm."
+    )
+
+    @property
+    def classifies(self) -> bool:
+        """Whether its systems classify whole images, not pixels."""
+        return bool(next(iter(self.data.values())).images)
+
+    @property
+    def trained_on(self) -> list[str]:
+        """Names of the data sets that are trained on."""
+        return [name for name, data in self.data.items() if data.train]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_images(cls, given: Any) -> Any:
+        sets = given.get("data") if isinstance(given, dict) else None
+        images = isinstance(sets, dict) and any(isinstance(s, dict) and s.get("images") for s in sets.values())
+        return {"columns": ["accuracy", "f1", "precision", "recall", "specificity"], **given} if images else given
 
     @model_validator(mode="after")
     def _consistent(self) -> Experiment:
         wrong = []
-        for what, names in (("rows", [row.name for row in self.rows]), ("seeds", self.seeds)):
+        named = (("rows", [row.name for row in self.rows]), ("seeds", self.seeds), ("train_chips", self.train_chips))
+        for what, names in named:
             twice = sorted({str(n) for n in names if list(names).count(n) > 1})
             wrong += [f"{what}: '{name}' is given twice" for name in twice]
         for row in self.rows:
@@ -118,6 +168,13 @@ class Experiment(Section):
             unknown_name("score", name, list(SCORES)) for name in (self.metric, *self.columns) if name not in SCORES
         ]
         wrong += [f"train_chips: {n} is too few" for n in self.train_chips if n != "all" and n < 1]
+        wrong += [f"seeds: {n} is negative; give 0 or more" for n in self.seeds if n < 0]
+        if len({bool(data.images) for data in self.data.values()}) > 1:
+            wrong.append("data: some sets are of chips, others of images; give one kind, they are no one table")
+        if not self.trained_on:
+            wrong.append("data: nothing is trained on; leave `train: false` away from one set")
+        if self.classifies and self.train_chips != ["all"]:
+            wrong.append("train_chips: classifiers are trained on all images; leave it away")
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
@@ -132,7 +189,7 @@ def load(path: str | os.PathLike, changes: Sequence[str] = (), chips: Sequence[s
     changes : sequence of str
         ``"budget.steps=20"``: settings to take instead.
     chips : sequence of str
-        ``"bijie=folder"``: folder of chips of a data set.
+        ``"bijie=folder"``: folder of chips, or of images, of a data set.
 
     Raises
     ------
@@ -146,12 +203,14 @@ def load(path: str | os.PathLike, changes: Sequence[str] = (), chips: Sequence[s
         recipes.apply_change(settings, change)
     for pair in chips:
         name, sign, folder = pair.partition("=")
-        known = settings.get("data", {})
+        known = settings.get("data")
+        if not isinstance(known, dict) or not all(isinstance(given, dict) for given in known.values()):
+            raise ConfigError(f"{path}: data is {known!r}; expected data sets by name, each with its chips or images")
         if not sign or not folder:
             raise ConfigError(f"--chips {pair}: expected NAME=FOLDER, for instance {next(iter(known), 'bijie')}=chips")
         if name not in known:
             raise ConfigError(f"--chips {pair}: " + unknown_name("data set", name, list(known)))
-        known[name]["chips"] = [folder]
+        known[name]["images" if known[name].get("images") else "chips"] = [folder]
     try:
         experiment = Experiment.model_validate(settings)
     except ValidationError as error:
@@ -161,7 +220,7 @@ def load(path: str | os.PathLike, changes: Sequence[str] = (), chips: Sequence[s
     return experiment
 
 
-def recipe_of(experiment: Experiment, row: Row) -> Recipe:
+def recipe_of(experiment: Experiment, row: Row) -> AnyRecipe:
     """Recipe by which a row is trained: its own, within the budget, with the changes of experiment and row.
 
     Raises
@@ -171,19 +230,29 @@ def recipe_of(experiment: Experiment, row: Row) -> Recipe:
     """
     try:
         plain = recipes.load(row.recipe)
+        if isinstance(plain, ImageClassifier) and not experiment.classifies:
+            raise ConfigError(
+                f"{row.recipe} classifies whole images, and the data are chips for models of pixels; give `images` in "
+                "place of `chips`, or take a recipe that labels pixels (linknet-lite0)"
+            )
+        if experiment.classifies and not isinstance(plain, ImageClassifier):
+            raise ConfigError(
+                f"{row.recipe} labels pixels, and the data are images of classes; give `chips` in place of `images`, "
+                "or take a classifier (classify-lite0)"
+            )
         shared: list[str] = []
-        if isinstance(plain, Segmenter):
+        if isinstance(plain, Segmenter | ImageClassifier):
             shared = [*(within(plain, experiment.budget) if experiment.budget else []), *experiment.changes]
-        return recipes.labelling(recipes.load(row.recipe, [*shared, *row.changes]), row.recipe)
+        return recipes.load(row.recipe, [*shared, *row.changes])
     except ConfigError as error:
         raise ConfigError(f"the row '{row.name}': {error}") from None
 
 
-def within(recipe: Segmenter, budget: Budget) -> list[str]:
+def within(recipe: Segmenter | ImageClassifier, budget: Budget) -> list[str]:
     """Give the changes that make a recipe do the work of a budget, no less and no more.
 
     Its phases keep their learning rates and what they freeze, and share the epochs in proportion to their own.
-    Early stopping is off: it would leave work undone.
+    Early stopping is off: it would leave work undone. Classifiers keep the size of their images, by which they differ.
     """
     phases = recipe.phases
     if budget.epochs < len(phases):
@@ -198,7 +267,8 @@ def within(recipe: Segmenter, budget: Budget) -> list[str]:
         share = left if not after else min(max(1, round(budget.epochs * phase.epochs / total)), left - after)
         shares.append(share)
         left -= share
-    changes = [f"size={budget.size}", f"steps_per_epoch={budget.steps // budget.epochs}", "patience=null"]
+    changes = [f"steps_per_epoch={budget.steps // budget.epochs}", "patience=null"]
+    changes += [f"size={budget.size}"] if isinstance(recipe, Segmenter) else []
     for number, share in enumerate(shares):
         changes += [f"phases.{number}.{key}={value}" for key, value in
                     (("epochs", share), ("batch", budget.batch), ("accumulate", 1))]  # fmt: skip

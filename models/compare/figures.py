@@ -30,6 +30,9 @@ def draw_scores(experiment: Experiment, lines: Sequence[Line], path: str | os.Pa
     tables: dict[tuple[str, str], list[Line]] = {}
     for line in lines:
         tables.setdefault((line.on, line.data), []).append(line)
+    # on chips that all lack landslide, for instance, F1 is nowhere defined
+    shown = {place: t for place, t in tables.items() if any(np.isfinite(_score(line, experiment)) for line in t)}
+    tables = shown or tables
     most = max(len(table) for table in tables.values())
     wide = min(3, len(tables))
     high = -(-len(tables) // wide)
@@ -53,6 +56,10 @@ def draw_scores(experiment: Experiment, lines: Sequence[Line], path: str | os.Pa
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8, frameon=False)
     figure.suptitle(experiment.title, fontsize=11)
     figure.savefig(path, format="png")
+
+
+def _score(line: Line, experiment: Experiment) -> float:
+    return line.scores.get(experiment.metric, float("nan"))
 
 
 def _point(axes: Any, place: int, line: Line, name: str) -> None:

@@ -47,7 +47,7 @@ def write_report(experiment: Experiment, cells: Sequence[Cell], folder: Path, *,
     if len(experiment.train_chips) > 1 and any(line.seeds for line in lines):
         with atomic(folder / "curve.png", overwrite=True) as part:
             draw_curves(experiment, lines, part)
-    for name in experiment.data if experiment.panels else ():
+    for name in experiment.trained_on if experiment.panels and not experiment.classifies else ():
         _write_panels(experiment, found, name, folder / f"panels-{name}.png")
     return lines
 

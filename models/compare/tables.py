@@ -12,8 +12,18 @@ import numpy as np
 
 from models.compare.cells import Result
 from models.compare.experiment import SCORES, Experiment, Published, Row
-from models.evaluation import picture_keys
-from models.intervals import Draws, Interval, System, blocks_of, difference, holm, interval_over_seeds
+from models.evaluation import false_alarms, picture_keys
+from models.intervals import (
+    Draws,
+    Interval,
+    System,
+    blocks_of,
+    difference,
+    holm,
+    interval_of_images,
+    interval_over_seeds,
+    sign_test,
+)
 from models.metrics import identities, mean_of_defined, ratios
 
 
@@ -29,6 +39,8 @@ class Line:
     train_chips : int or "all"
     seeds : list of int
         Those that were run.
+    apart : bool
+        Nothing is trained on the data set it was scored on.
     images : int
     scores, per_image : dict
         Means over seeds, over all pixels and as means over images; NaN where not defined.
@@ -37,7 +49,9 @@ class Line:
     spread : dict
         Lowest and highest seed of ``scores``; None where there is one.
     difference : dict or None
-        To the first row, see ``intervals.difference``, with ``holm_p``.
+        To the first row, see ``intervals.difference``, with ``holm_p`` and, of classifiers, ``sign_p``.
+    alarms : dict or None
+        ``evaluation.false_alarms``, means over seeds; None where all chips show landslide, and of classifiers.
     minutes : float
         Of a training, mean over seeds.
     hardware : str
@@ -50,22 +64,24 @@ class Line:
     on: str
     train_chips: int | str
     seeds: list[int] = field(default_factory=list)
+    apart: bool = False
     images: int = 0
     scores: dict[str, float] = field(default_factory=dict)
     per_image: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, Interval] = field(default_factory=dict)
     spread: dict[str, tuple[float, float] | None] = field(default_factory=dict)
     difference: dict[str, Any] | None = None
+    alarms: dict[str, Any] | None = None
     minutes: float = 0.0
     hardware: str = ""
     reason: str = ""
 
     @property
     def published(self) -> list[Published]:
-        """Figures in print that stand beside it: only of models tested where they were trained, on all chips."""
-        if self.train_chips != "all" or self.data != self.on:
+        """Figures in print that stand beside it: of training on all chips, tested where it, or nothing, was trained."""
+        if self.train_chips != "all" or (self.data != self.on and not self.apart):
             return []
-        return [p for p in self.row.published if p.data in (None, self.on)]
+        return [p for p in self.row.published if p.data == self.on or (p.data is None and not self.apart)]
 
 
 def lines_of(experiment: Experiment, results: Sequence[Result], draws: Draws | None = None) -> list[Line]:
@@ -100,6 +116,7 @@ def lines_of(experiment: Experiment, results: Sequence[Result], draws: Draws | N
 def _line(found: Sequence[Result], draws: Draws, experiment: Experiment) -> tuple[Line, System | None, tuple[str, ...]]:
     first = found[0]
     line = Line(first.cell.row, first.cell.data, first.on, first.cell.train_chips)
+    line.apart = not experiment.data[first.on].train
     run = [result for result in found if result.counts is not None]
     missing = [result for result in found if result.counts is None]
     if missing:
@@ -120,7 +137,14 @@ def _line(found: Sequence[Result], draws: Draws, experiment: Experiment) -> tupl
             np.array([mean_of_defined(ratios(table)[name]) for table in system.counted])
         )
         if name in (*experiment.columns, experiment.metric):
-            line.intervals[name] = interval_over_seeds(system, name, blocks=blocks, draws=draws)
+            between = interval_of_images if experiment.classifies else interval_over_seeds
+            line.intervals[name] = between(system, name, blocks=blocks, draws=draws)
+    if not experiment.classifies:
+        line.alarms = false_alarms(system.counted, experiment.alarm_px)
+    if line.alarms and line.alarms["images"] == len(ids):  # no landslide at all, of which there are no ratios either
+        for name in line.scores.keys() - {"specificity", "accuracy"}:
+            line.scores[name], line.intervals[name] = np.nan, None
+            line.per_image[name] = np.nan
     line.minutes = float(np.mean([result.facts["minutes"] for result in run]))
     line.hardware = "; ".join(dict.fromkeys(result.facts["hardware"] for result in run))
     keys = tuple(picture_keys(ids, pictures))
@@ -136,9 +160,11 @@ def _compare(
         return
     compared = []
     for line, system, own in table[1:]:
-        if system is not None and own == ids:
+        if system is not None and own == ids and np.isfinite(line.scores[experiment.metric]):
             blocks = blocks_of([name.split(" ", 1)[1] for name in own])
             line.difference = difference(system, first, experiment.metric, blocks=blocks, draws=draws)
+            if experiment.classifies:
+                line.difference["sign_p"] = sign_test(system, first, blocks)
             compared.append(line)
     for line, p in zip(compared, holm([line.difference["p"] for line in compared if line.difference]), strict=True):
         assert line.difference is not None
@@ -153,7 +179,7 @@ def markdown(experiment: Experiment, lines: Sequence[Line], *, command: str = ""
         text += [experiment.about.strip(), ""]
     if command:
         text += [f"    {command}", ""]
-    text += [_reading(experiment, draws), ""]
+    text += [_reading(experiment, draws, any(line.alarms for line in lines)), ""]
     notes: list[str] = []
     for (on, data, number), table in _tables(lines).items():
         text += _table(experiment, on, data, number, table, notes)
@@ -169,23 +195,42 @@ def _tables(lines: Sequence[Line]) -> dict[tuple[str, str, int | str], list[Line
     return tables
 
 
-def _reading(experiment: Experiment, draws: Draws) -> str:
+_DIFFERENCE = (
+    "*Difference* is {} less that of the first row on the same draws of images; p of the paired bootstrap is raised "
+    "for the number of rows (Holm), and "
+)
+
+
+def _reading(experiment: Experiment, draws: Draws, alarms: bool) -> str:
     seeds = ", ".join(map(str, experiment.seeds))
-    words = [
-        f"Per cent, over all test pixels together; P, R, F1 and IoU of the landslide class, mIoU the mean over both "
-        f"classes. In brackets the {100 * draws.level:.0f} % interval of "
-        f"{SCORES[experiment.metric]} from {draws.replicates} draws of test images (and "
-        f"of seeds, where there are several). Seeds: {seeds}. Thresholds were chosen on validation chips.",
-        f"*Difference* is {SCORES[experiment.metric]} less that of the first row on the same draws of images; p of the "
-        "paired bootstrap is raised for the number of rows (Holm), and p of Wilcoxon's signed ranks asks whether most "
-        "images differ.",
-        "*In print* are the figures of the publication, measured on the data named there: they are no result of ours.",
-    ]
+    names = SCORES[experiment.metric]
+    brackets = (
+        f"In brackets the {100 * draws.level:.0f} % interval of {names} from {draws.replicates} draws of test images "
+        "(and of seeds, where there are several)"
+    )
+    if experiment.classifies:
+        words = [
+            "Per cent, over all test images; P, R, F1 and specificity of the class that is sought. "
+            f"{brackets}, never narrower than Wilson's. Seeds: {seeds}. Weights were chosen on validation images.",
+            _DIFFERENCE.format(names) + "p signs is of the exact sign test of images that one of both answers right.",
+        ]
+    else:
+        words = [
+            "Per cent, over all test pixels together; P, R, F1 and IoU of the landslide class, mIoU the mean over both "
+            f"classes. {brackets}. Seeds: {seeds}. Thresholds were chosen on validation chips.",
+            _DIFFERENCE.format(names) + "p of Wilcoxon's signed ranks asks whether most images differ.",
+            f"*False alarms* are the chips without landslide on which at least {experiment.alarm_px} pixels are found, "
+            "with Wilson's 95 % interval, and *of pixels* what share of all their pixels is.",
+        ][: 3 if alarms else 2]
+    words.append(
+        "*In print* are the figures of the publication, measured on the data named there: they are no result of ours."
+    )
     if experiment.budget:
         b = experiment.budget
         pixels = b.steps * b.batch * b.size**2 / 1e6
+        chips = f"chips of {b.size} x {b.size} ({pixels:.0f} Mpx)"
         words.append(
-            f"Every network: {b.steps} steps of {b.batch} chips of {b.size} x {b.size} ({pixels:.0f} Mpx), the best of "
+            f"Every network: {b.steps} steps of {b.batch} {'images' if experiment.classifies else chips}, the best of "
             f"{b.epochs} validations; learning rates, losses and what is frozen are those of its recipe."
         )
     return "\n".join(words)
@@ -200,24 +245,28 @@ def _table(
         parts.append(f"trained on {experiment.data[data].title or data}")
     if number != "all":
         parts.append(f"{number} training chips")
+    alarms, single = any(line.alarms for line in table), not experiment.classifies
     images = max(line.images for line in table)
     text = [f"## {', '.join(parts)[:1].upper()}{', '.join(parts)[1:]}", ""]
     if images:
         hardware = "; ".join(dict.fromkeys(line.hardware for line in table if line.hardware))
         text += [f"{images} test images. Trained on {hardware}.", ""]
-    heads = ["system", "", *(SCORES[name] for name in experiment.columns), "F1 per image", "difference", "p"]
-    heads += ["p Wilcoxon", "in print", "minutes"]
+    heads = ["system", "", *(SCORES[name] for name in experiment.columns), *["F1 per image"] * single]
+    heads += [*["false alarms", "of pixels"] * alarms, "difference", "p"]
+    heads += ["p Wilcoxon" if single else "p signs", "in print", "minutes"]
     text += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for line in table:
         if not line.seeds:
-            empty = ["-"] * (len(experiment.columns) + 4)
+            empty = ["-"] * (len(heads) - 4)
             cells = [line.row.name, _joined(line.row.mark, line.reason), *empty, _in_print(line, notes), "-"]
         else:
             shown = [
                 _per_cent(line.scores[name], line.intervals.get(name) if name == experiment.metric else None)
                 for name in experiment.columns
             ]
-            cells = [line.row.name, _joined(line.row.mark, line.reason), *shown, _per_cent(line.per_image["f1"])]
+            cells = [line.row.name, _joined(line.row.mark, line.reason), *shown]
+            cells += [_per_cent(line.per_image["f1"])] * single
+            cells += _alarming(line) if alarms else []
             cells += [*_apart(line), _in_print(line, notes), f"{line.minutes:.1f}"]
         text.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return [*text, ""]
@@ -234,6 +283,14 @@ def _per_cent(value: float | None, interval: Interval = None) -> str:
     return shown if interval is None else f"{shown} ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})"
 
 
+def _alarming(line: Line) -> list[str]:
+    """Share of the chips without landslide that have a false alarm, and of their pixels."""
+    if line.alarms is None:
+        return ["-"] * 2
+    found = line.alarms
+    return [f"{_per_cent(found['rate'], found['interval'])} of {found['images']}", f"{100 * found['share']:.2f}"]
+
+
 def _apart(line: Line) -> list[str]:
     found = line.difference
     if found is None:
@@ -243,7 +300,7 @@ def _apart(line: Line) -> list[str]:
         shown += f" ({100 * found['interval'][0]:+.1f} to {100 * found['interval'][1]:+.1f})"
     p = [
         "-" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
-        for value in (found.get("holm_p"), found["wilcoxon_p"])
+        for value in (found.get("holm_p"), found.get("sign_p", found["wilcoxon_p"]))
     ]
     return [shown, *p]
 
@@ -279,7 +336,8 @@ def table_csv(experiment: Experiment, lines: Sequence[Line]) -> str:
     heads = ["system", "recipe", "mark", "trained_on", "tested_on", "train_chips", "seeds", "images", *columns]
     heads += [f"{name}_{end}" for name in with_interval for end in ("low", "high")]
     heads += [f"{name}_per_image" for name in columns]
-    heads += ["difference", "difference_low", "difference_high", "p", "p_holm", "p_wilcoxon"]
+    heads += ["difference", "difference_low", "difference_high", "p", "p_holm", "p_wilcoxon", "p_signs"]
+    heads += ["without_landslide", "false_alarms", "false_alarms_low", "false_alarms_high", "false_alarm_pixels"]
     heads += [f"published_{name}" for name in columns] + ["published_on", "minutes", "hardware", "not_run"]
     rows.writerow(heads)
     for line in lines:
@@ -291,7 +349,10 @@ def table_csv(experiment: Experiment, lines: Sequence[Line]) -> str:
         row += [_number(v) for name in with_interval for v in (line.intervals.get(name) or nothing)]
         row += [_number(line.per_image.get(name)) for name in columns]
         row += [_number(v) for v in (apart.get("difference"), *(apart.get("interval") or nothing))]
-        row += [_number(apart.get(name)) for name in ("p", "holm_p", "wilcoxon_p")]
+        row += [_number(apart.get(name)) for name in ("p", "holm_p", "wilcoxon_p", "sign_p")]
+        alarms = line.alarms or {"images": 0 if line.seeds else ""}
+        row += [alarms["images"], _number(alarms.get("rate"))]
+        row += [_number(v) for v in (*(alarms.get("interval") or nothing), alarms.get("share"))]
         row += [_number(printed.scores[n] / 100) if printed and n in printed.scores else "" for n in columns]
         row += [
             printed.measured_on if printed else "",

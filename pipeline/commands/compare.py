@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
     "folders",
     multiple=True,
     metavar="NAME=FOLDER",
-    help="Folder of chips of a data set, instead of the experiment's; may be given several times.",
+    help="Folder of chips, or of images, of a data set, instead of the experiment's; may be given several times.",
 )
 @click.option(
     "--set",
@@ -48,18 +48,20 @@ def command(
 
     EXPERIMENT is a YAML file as in configs/experiments. Each cell (a recipe, a seed, a data set, a number of training
     chips) is known by a hash of all that it is made of: what is finished is not run again, and a run that was broken
-    off goes on. What the tables mean is in docs/compare.md.
+    off goes on. Rows label pixels of chips, or classify whole images. What the tables mean is in docs/compare.md.
     """
     import shlex
     import sys
 
     from geo.atomic import check_free
-    from geo.errors import ConfigError, unknown_name
+    from geo.errors import ConfigError, OutputExistsError, unknown_name
     from models.compare import experiment as experiments
     from models.compare.cells import cells_of, run
     from models.compare.report import MARK, write_report, write_tables
     from pipeline.provenance import track
 
+    if output.is_file():
+        raise OutputExistsError(f"{output} is a file; expected a folder of results, or the name of a new one")
     check_free(output, overwrite=True, known_by=MARK)
     settings = experiments.load(experiment, changes, folders)
     for name in only:
@@ -67,12 +69,13 @@ def command(
             raise ConfigError(f"--only {name}: " + unknown_name("row", name, [row.name for row in settings.rows]))
     cells = cells_of(settings, output)
     if plan:
-        for cell in cells:
+        for cell in (cell for cell in cells if not only or cell.row.name in only):
             state = "finished" if cell.done else f"skipped: {cell.row.skip}" if cell.row.skip else "to be run"
             click.echo(f"{cell.folder.name}  {cell.words}: {state}")
         return
     told = shlex.join(["geocrack", *sys.argv[1:]])
-    inputs = [experiment, *(folder for data in settings.data.values() for folder in data.chips)]
+    folders_read = [folder for data in settings.data.values() for folder in data.folders]
+    inputs = [experiment, *(folder for folder in folders_read if folder.exists())]
     with track("compare", output, inputs=inputs, settings=experiments.facts(settings)) as record:
         output.mkdir(parents=True, exist_ok=True)
         write_tables(settings, cells, output, command=told)  # so that the folder is known as ours from the start

@@ -37,6 +37,13 @@ log = logging.getLogger(__name__)
     "--worst", type=click.IntRange(0, 100), default=8, show_default=True, help="Chips to list and show; 0: no picture."
 )
 @click.option(
+    "--alarm-px",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="Pixels found on a chip without landslide from which it counts as a false alarm.",
+)
+@click.option(
     "--replicates", type=click.IntRange(100), default=2000, show_default=True, help="Draws of images for an interval."
 )
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the draws.")
@@ -51,6 +58,7 @@ def command(
     threshold: float | None,
     tolerance_px: float,
     worst: int,
+    alarm_px: int,
     replicates: int,
     seed: int,
     threads: int | None,
@@ -76,7 +84,7 @@ def command(
     for path in (output, counts, picture):
         check_free(path, overwrite=overwrite)
     settings = {"split": split, "threshold": threshold, "tolerance_px": tolerance_px, "replicates": replicates}
-    settings |= {"seed": seed, "worst": worst}
+    settings |= {"seed": seed, "worst": worst, "alarm_px": alarm_px}
     with (
         provenance.track("evaluate", output, inputs=[model, *chips], settings=settings) as record,
         limited_threads(threads),
@@ -88,6 +96,7 @@ def command(
             threshold=threshold,
             tolerance_px=tolerance_px,
             worst_chips=worst,
+            alarm_px=alarm_px,
             draws=Draws(replicates, seed),
         )
         found = scored.found
@@ -108,6 +117,18 @@ def command(
         _shown(found["pooled"]["miou"]),
         _shown(found["calibration_error"]),
     )
+    alarms = found["without_landslide"]
+    if alarms["images"]:
+        log.info(
+            "%d of %d chips without landslide have a false alarm of %d pixels or more%s, %.2f %% of their pixels are "
+            "found; F1 over the other chips is %s",
+            alarms["false_alarm"],
+            alarms["images"],
+            alarm_px,
+            _between(alarms["interval"]),
+            100 * alarms["share"],
+            _shown(found["with_landslide"]["f1"]),
+        )
     if found["worst"]:
         share = sum(row["share_of_error"] for row in found["worst"])
         log.info("%.0f %% of the error lies in %d of %d chips", 100 * share, len(found["worst"]), found["images"])

@@ -104,7 +104,7 @@ def test_experiments_that_come_with_geocrack_are_sound(path):
     experiment = load(path)
     for row in experiment.rows:
         made = recipe_of(experiment, row)
-        if experiment.budget and made.kind == "segmenter":
+        if experiment.budget and made.kind in ("segmenter", "classifier"):
             steps = made.steps_per_epoch or 0
             assert sum(phase.epochs for phase in made.phases) * steps == experiment.budget.steps
 

@@ -189,6 +189,28 @@ def test_trained_on_one_set_and_tested_on_the_other(experiment, made, tmp_path):
     assert "## Tested on 2014, trained on 2013" in (output / "table.md").read_text()
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_false_alarms_on_chips_without_landslide(experiment, tmp_path):
+    """A set of which nothing is learnt: its F1 is nowhere defined, its false alarms are counted."""
+    write_chips(tmp_path / "chips", ["test"] * 12, change=lambda _, image, label: (1.1 * image, label * (label > 1)))
+    rows = [{"name": name, "recipe": "svm", "changes": SVM} for name in ("SVM", "again")]
+    settings = yaml.safe_load(experiment().read_text())
+    data = settings["data"] | {"none": {"chips": [str(tmp_path / "chips")], "train": False}}
+    data["gone"] = {"chips": [str(tmp_path / "nowhere")], "train": False}
+    output = tmp_path / "results"
+    result = run(experiment(data=data, rows=rows, seeds=[0, 1], alarm_px=5), "-o", output)
+    assert result.exception is None, result.output
+    with open(output / "table.csv") as file:
+        found = {row["tested_on"]: row for row in csv.DictReader(file) if row["system"] == "SVM"}
+    assert (found["none"]["without_landslide"], found["none"]["f1"]) == ("12", "")
+    rate = float(found["none"]["false_alarms"])
+    assert float(found["none"]["false_alarms_low"]) <= rate <= float(found["none"]["false_alarms_high"])
+    assert "is no folder of chips" in found["gone"]["not_run"]
+    text = (output / "table.md").read_text()
+    assert "| F1 per image | false alarms | of pixels | difference |" in text.split("Tested on none")[1]
+    assert "on which at least 5 pixels are found" in text
+
+
 def test_a_row_that_cannot_be_trained_says_why_and_others_go_on(experiment, made, tmp_path):
     rows = [
         {"name": "Weights", "recipe": str(made / "tiny.yaml"), "changes": ["weights=wheel:nothing"]},
@@ -233,14 +255,19 @@ def test_a_network_too_large_for_the_gpu_is_passed_over(experiment, tmp_path, mo
             "gama: unknown key; did you mean 'gamma'",
         ),
         ({"rows": [{"name": "A", "recipe": "svm"}] * 2}, "rows: 'A' is given twice"),
-        ({"rows": [{"name": "A", "recipe": "classify-lenet5"}]}, "the row 'A': classify-lenet5 is a recipe of kind"),
+        ({"rows": [{"name": "A", "recipe": "classify-lenet5"}]}, "the row 'A': classify-lenet5 classifies whole"),
         ({"metric": "f2"}, "unknown score 'f2'"),
         ({"budget": {"steps": 5, "epochs": 2}}, "5 steps cannot be cut into 2 equal epochs"),
         (
             {"budget": {"steps": 5, "epochs": 1}, "rows": [{"name": "A", "recipe": "pspnet-resnet50"}]},
             "the row 'A': a budget of 1 epochs cannot be dealt out to the 2 phases",
         ),
+        (
+            {"rows": [{"name": "A", "recipe": "classify-lenet5"}], "changes": ["network.half_skip=true"]},
+            "the row 'A': classify-lenet5 classifies whole images, and the data are chips",
+        ),
         ({"train_chips": [0]}, "train_chips: 0 is too few"),
+        ({"train_chips": ["all", "all"]}, "train_chips: 'all' is given twice"),
         (
             {"rows": [{"name": "A", "recipe": "svm", "published": [{"measured_on": "x", "scores": {"f1": 170}}]}]},
             "f1 is 170; expected per cent",
@@ -276,12 +303,19 @@ def test_mistakes_on_the_command_line(experiment, made, tmp_path):
         (["--chips", "mad=x"], ConfigError, "unknown data set 'mad'; did you mean 'made'"),
         (["--chips", "made"], ConfigError, "expected NAME=FOLDER, for instance made=chips"),
         (["--chips", f"made={tmp_path}"], LabelError, "is no folder of chips"),
+        (["--set", "data=5", "--chips", "made=x"], ConfigError, "data is 5; expected data sets by name"),
+        (["--set", "data=5"], ConfigError, "data: "),
         (["--only", "Link"], ConfigError, "unknown row 'Link'; did you mean 'LinkNet'"),
         (["--set", "budget"], ConfigError, "expected key=value"),
     ):
         result = run(path, "-o", output, *arguments)
         assert isinstance(result.exception, error)
         assert message in str(result.exception)
+    listed = run(path, "-o", output, "--plan", "--only", "SVM").output
+    assert "SVM on made" in listed
+    assert "LinkNet" not in listed
+    (tmp_path / "file").write_text("precious")
+    assert "is a file; expected a folder" in str(run(path, "-o", tmp_path / "file", "--plan").exception)
     output.mkdir()
     (output / "mine.txt").write_text("precious")
     assert isinstance(run(path, "-o", output).exception, OutputExistsError)

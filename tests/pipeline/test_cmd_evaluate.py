@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,7 @@ import torch
 from click.testing import CliRunner
 
 from geo.errors import LabelError, ModelError, OutputExistsError
-from models import copies, evaluation, recipe
+from models import copies, evaluation, recipe, scoring
 from models.chips import open_chips, read_chip
 from models.train import train
 from pipeline.cli import geocrack
@@ -88,6 +89,15 @@ def test_pictures_that_were_trained_on_are_refused(made, tmp_path):
     assert run(made / "model.pt", "--chips", made / "chips", "--split", "val", "-o", tmp_path / "v.json").exit_code == 0
 
 
+def test_a_model_that_does_not_know_its_pictures_says_so(made, tmp_path, monkeypatch):
+    real = scoring.model_file.load
+    forgetful = lambda *given, **how: replace(real(*given, **how), trained_on={})  # noqa: E731
+    monkeypatch.setattr(scoring.model_file, "load", forgetful)
+    result = run(made / "model.pt", "--chips", made / "chips", "-o", tmp_path / "s.json")
+    assert result.exception is None, result.output
+    assert "was trained before models noted their pictures" in result.output
+
+
 def test_false_alarms_on_images_without_landslide(made, tmp_path):
     """Chips 20 to 23 show none; two of them hold a bright patch that looks like one."""
 
@@ -106,7 +116,12 @@ def test_false_alarms_on_images_without_landslide(made, tmp_path):
     assert result.exception is None, result.output
     found = json.loads((tmp_path / "s.json").read_text())
     share = pytest.approx(200 / 4 / 64**2, abs=1e-5)
-    assert found["without_landslide"] == {"images": 4, "false_alarm": 2, "share": share}
+    alarms = found["without_landslide"]
+    assert {name: alarms[name] for name in ("images", "false_alarm", "rate", "share", "least_px")} == {
+        "images": 4, "false_alarm": 2, "rate": 0.5, "share": share, "least_px": 100,
+    }  # fmt: skip
+    assert alarms["interval"] == pytest.approx([0.15, 0.85], abs=0.01)
+    assert found["with_landslide"]["f1"] is None
     assert found["pooled"]["f1"] == 0
     assert found["pooled"]["recall"] is None
 

@@ -1,0 +1,110 @@
+"""``geocrack compare`` of classifiers: images in folders, tested apart from where they were trained."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from geo.errors import ConfigError
+from pipeline.cli import geocrack
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
+from made_pictures import TINY, write_set
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Write an experiment of two classifiers on walls, which are tested on rocks too."""
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    write_set(tmp_path / "walls", 30)
+    write_set(tmp_path / "rocks", 8, first=400)
+    row = {"recipe": str(tmp_path / "tiny.yaml")}
+    printed = [
+        {"measured_on": "walls in print", "scores": {"accuracy": 99.8}},
+        {"measured_on": "rocks in print", "data": "rocks", "scores": {"accuracy": 63.4}},
+    ]
+    settings = {
+        "title": "Cracks or none",
+        "data": {
+            "walls": {"images": [str(tmp_path / "walls")], "test_fraction": 0.4},
+            "rocks": {"images": [str(tmp_path / "rocks")], "train": False},
+        },
+        "metric": "accuracy",
+        "budget": {"steps": 6, "epochs": 2, "batch": 4},
+        "rows": [
+            {"name": "Tiny", **row, "published": printed},
+            {"name": "Slow", **row, "changes": ["phases.0.learning_rate=0.0001"]},
+            {"name": "Hub", **row, "changes": ["weights=wheel:nothing"]},
+        ],
+    }
+
+    def write(**changes):
+        path = tmp_path / "experiment.yaml"
+        path.write_text(yaml.safe_dump(settings | changes))
+        return path
+
+    return write
+
+
+def run(*arguments):
+    return CliRunner().invoke(geocrack, ["compare", *map(str, arguments), "--threads", "1"])
+
+
+def test_tables_of_classifiers(made, tmp_path):
+    output = tmp_path / "results"
+    result = run(made(), "-o", output)
+    assert result.exception is None, result.output
+    with open(output / "table.csv") as file:
+        rows = list(csv.DictReader(file))
+    found = {(row["system"], row["tested_on"]): row for row in rows}
+    tiny, slow = found["Tiny", "walls"], found["Slow", "walls"]
+    assert (tiny["images"], found["Tiny", "rocks"]["images"]) == ("24", "16")
+    for row in (tiny, slow):
+        low, high = float(row["accuracy_low"]), float(row["accuracy_high"])
+        assert low <= float(row["accuracy"]) <= high
+        assert high - low > 0.1  # of 24 images nobody knows more
+    assert float(slow["difference"]) == pytest.approx(float(slow["accuracy"]) - float(tiny["accuracy"]), abs=2e-6)
+    assert 0 < float(slow["p_signs"]) <= 1
+    assert (tiny["published_accuracy"], found["Tiny", "rocks"]["published_accuracy"]) == ("0.998000", "0.634000")
+    assert "not run: " in found["Hub", "walls"]["not_run"]
+    text = (output / "table.md").read_text()
+    assert "## Tested on rocks, trained on walls" in text
+    assert "| system |  | accuracy | F1 | P | R | specificity | difference | p | p signs | in print | minutes |" in text
+    assert "Every network: 6 steps of 4 images" in text
+    assert (output / "figure.png").exists()
+    again = run(made(), "-o", output, "--plan")
+    assert again.output.count("finished") == 2
+
+
+def test_every_seed_is_tested_on_the_same_images(made, tmp_path):
+    output = tmp_path / "results"
+    settings = yaml.safe_load(made().read_text())
+    result = run(made(seeds=[0, 1], rows=settings["rows"][:1]), "-o", output)
+    assert result.exception is None, result.output
+    names = [path.read_text().splitlines() for path in output.rglob("model.images.csv")]
+    assert len(names) == 2, (output / "table.md").read_text()
+    first, second = ([row.split(",")[1] for row in table] for table in names)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rows": [{"name": "A", "recipe": "svm"}]}, "the row 'A': svm labels pixels, and the data are images"),
+        ({"train_chips": [3]}, "classifiers are trained on all images"),
+        ({"data": {"a": {}}}, "neither chips nor images given"),
+        ({"data": {"a": {"chips": ["x"], "images": ["y"]}}}, "both given; give chips for models of pixels"),
+        ({"data": {"a": {"chips": ["x"]}, "b": {"images": ["y"]}}}, "some sets are of chips, others of images"),
+        ({"data": {"a": {"images": ["y"], "train": False}}}, "nothing is trained on"),
+        ({"seeds": [-1]}, "-1 is negative; give 0 or more"),
+    ],
+)
+def test_mistakes_have_a_sentence(made, tmp_path, changes, message):
+    result = run(made(**changes), "-o", tmp_path / "results")
+    assert isinstance(result.exception, ConfigError), result.output
+    assert message in str(result.exception)
