@@ -262,7 +262,7 @@ def results(experiment: Experiment, cells: Sequence[Cell], *, score: bool) -> li
     found = []
     others = _others(experiment) if any(cell.done for cell in cells) else {}
     for cell in cells:
-        if not cell.done:
+        if cell.row.skip or not cell.done:  # another row may have run the same cell
             found.append(Result(cell, cell.data, None, {}, _reason(cell)))
             continue
         facts = json.loads((cell.folder / "cell.json").read_text())

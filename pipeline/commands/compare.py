@@ -70,7 +70,7 @@ def command(
     cells = cells_of(settings, output)
     if plan:
         for cell in (cell for cell in cells if not only or cell.row.name in only):
-            state = "finished" if cell.done else f"skipped: {cell.row.skip}" if cell.row.skip else "to be run"
+            state = f"skipped: {cell.row.skip}" if cell.row.skip else "finished" if cell.done else "to be run"
             click.echo(f"{cell.folder.name}  {cell.words}: {state}")
         return
     told = shlex.join(["geocrack", *sys.argv[1:]])

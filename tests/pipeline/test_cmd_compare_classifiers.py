@@ -39,6 +39,7 @@ def made(tmp_path):
         "rows": [
             {"name": "Tiny", **row, "published": printed},
             {"name": "Slow", **row, "changes": ["phases.0.learning_rate=0.0001"]},
+            {"name": "Two stages", **row, "skip": "run elsewhere"},  # the cell of the first row, which it is not
             {"name": "Hub", **row, "changes": ["weights=wheel:nothing"]},
         ],
     }
@@ -72,6 +73,7 @@ def test_tables_of_classifiers(made, tmp_path):
     assert 0 < float(slow["p_signs"]) <= 1
     assert (tiny["published_accuracy"], found["Tiny", "rocks"]["published_accuracy"]) == ("0.998000", "0.634000")
     assert "not run: " in found["Hub", "walls"]["not_run"]
+    assert found["Two stages", "walls"]["not_run"] == "not run: run elsewhere"
     text = (output / "table.md").read_text()
     assert "## Tested on rocks, trained on walls" in text
     assert "| system |  | accuracy | F1 | P | R | specificity | difference | p | p signs | in print | minutes |" in text
