@@ -16,11 +16,12 @@ from torch import nn
 
 from geo.atomic import atomic, check_free
 from geo.stream import cpus
-from models import distributed, forest, metrics, model_file, svm
+from models import card, distributed, forest, metrics, model_file, svm
 from models.copies import check_apart, digests
 from models.dataset import gather
 from models.distributed import Team
 from models.evaluation import TOLERANCE_PX, Judged, evaluate, judge, report, write_counts
+from models.intervals import Draws, intervals
 from models.loop import Checkpoints, train_segmenter
 from models.outlines import COLUMNS
 from models.recipe import PixelClassifier, Recipe
@@ -51,7 +52,7 @@ def train(
     overwrite: bool = False,
     progress: Progress = _silent,
 ) -> dict[str, Any]:
-    """Train a model and write its file, ``<stem>.metrics.json`` and ``<stem>.images.csv`` beside it.
+    """Train a model and write its file, ``<stem>.metrics.json``, ``.card.md`` and ``.images.csv`` beside it.
 
     Checkpoints lie in ``<stem>.checkpoints/``: ``last.pt`` to go on from, ``best.pt`` a model file. The same
     seed, chips and number of threads give the same weights on a CPU.
@@ -107,7 +108,7 @@ def train(
         "progress": progress,
     }
     output = Path(output)
-    for path in (output, _scores_of(output)):
+    for path in (output, _scores_of(output), card.card_path(output)):
         check_free(path, overwrite=overwrite)
     alone = isinstance(recipe, PixelClassifier)
     if distributed.by_torchrun():
@@ -171,6 +172,7 @@ def _train(
     """Train as the process that ``team`` says."""
     start = time.monotonic()
     data = gather(recipe, folders, train_chips=train_chips, seed=seed)
+    described = card.describe_chips(folders)
     sets = {"train": data.train.records, "val": data.val.records, "test": data.test.records}
     pictures = {split: digests(records, workers=threads) if team.leads else [] for split, records in sets.items()}
     if team.leads:
@@ -202,6 +204,8 @@ def _train(
                 "landslide_share": data.landslide_share,
                 "seed": seed,
                 "fingerprint": data.fingerprint,
+                "data": described,
+                "software": card.software(),
                 "pictures": sorted({*pictures["train"], *pictures["val"]} - {""}),
                 **more,
             },
@@ -229,18 +233,29 @@ def _train(
             return {}
         counted = evaluate(module, data.val, place)
         threshold, _ = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
-        scores: dict[str, Any] = {"validation": metrics.summary(counted, threshold)}
         judged = {"val": _without_outlines(data.val.records, pictures["val"], counted, threshold)}
+        scores: dict[str, Any] = {"validation": _validation(judged["val"])}
         if len(data.test):
             judged["test"] = judge(module, data.test, place, pictures=pictures["test"], threshold=threshold)
             scores["test"] = report(judged["test"])
     seconds = round(time.monotonic() - start, 1)
     write(output, module, threshold, scores, history, seconds=seconds)
+    card.write_card(output)
     write_counts(output.with_name(f"{output.stem}.images.csv"), judged)
     found = {"threshold": threshold, **scores, "seconds": seconds, "history": history}
     with atomic(_scores_of(output), overwrite=True) as part:
         part.write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _validation(judged: Judged) -> dict[str, Any]:
+    """Scores of the validation chips with their intervals, which a model file carries to its card."""
+    draws, blocks = Draws(), judged.blocks
+    return {
+        **metrics.summary(judged.histograms, judged.threshold),
+        "interval": intervals(judged.counted, blocks=blocks, draws=draws),
+        "resampling": draws.facts(len(np.unique(blocks))),
+    }
 
 
 def _without_outlines(

@@ -86,12 +86,15 @@ class Sets:
         Of each set.
     copies : int
         Images whose pixels an earlier one has too.
+    dealt : frozenset of str
+        Names of the sets that came with splits of their own.
     """
 
     classes: tuple[str, ...]
     pictures: tuple[Picture, ...]
     folders: Mapping[str, Path]
     copies: int
+    dealt: frozenset[str] = frozenset()
 
     def split(self, name: str) -> list[Picture]:
         """Images of one split."""
@@ -174,7 +177,8 @@ def open_sets(
     copies = len(pictures) - len({picture.content for picture in pictures})
     if copies:
         log.warning("%d images are copies of others; copies stay in the split of the first", copies)
-    return Sets(classes, tuple(_deal(pictures, dealt, val_fraction, test_fraction, seed)), named, copies)
+    pictures = _deal(pictures, dealt, val_fraction, test_fraction, seed)
+    return Sets(classes, tuple(pictures), named, copies, frozenset(dealt))
 
 
 def _list(folder: Path, name: str, positive_share: float) -> tuple[tuple[str, ...], list[Picture], bool]:

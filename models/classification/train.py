@@ -16,7 +16,7 @@ import torch
 
 from geo.atomic import atomic, check_free
 from geo.errors import LabelError, ModelError
-from models import classification, weights
+from models import card, classification, weights
 from models.classification import classifier_file, scores
 from models.classification.classifier import Classifier
 from models.classification.classifier_file import LoadedClassifier
@@ -59,7 +59,7 @@ def train(
     overwrite: bool = False,
     progress: Progress = _silent,
 ) -> dict[str, Any]:
-    """Train a classifier and write its file and ``<stem>.metrics.json`` beside it.
+    """Train a classifier and write its file, and ``<stem>.metrics.json`` and ``<stem>.card.md`` beside it.
 
     ``<stem>.checkpoints/last.pt`` is there to go on from. The same seed, images and number of threads give the same
     weights on a CPU.
@@ -105,7 +105,7 @@ def train(
     """
     output = Path(output)
     scores_file = output.with_name(f"{output.stem}.metrics.json")
-    for path in (output, scores_file):
+    for path in (output, scores_file, card.card_path(output)):
         check_free(path, overwrite=overwrite)
     place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     began = time.monotonic()
@@ -179,14 +179,29 @@ def train(
             "test_fraction": test_fraction,
             "fingerprint": sets.fingerprint,
             "copies": sets.copies,
+            "data": [_described(sets, name) for name in sets.folders],
+            "software": card.software(),
             "seconds": seconds,
         },
         overwrite=True,
     )
+    card.write_card(output)
     found = {**judged, "seconds": seconds, "history": history}
     with atomic(scores_file, overwrite=True) as part:
         part.write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+def _described(sets: Sets, name: str) -> dict[str, Any]:
+    """Gather what a card tells of one set: images of each split and class, and how they were dealt."""
+    counts: dict[str, dict[str, int]] = {split: {"chips": 0} for split in ("train", "val", "test")}
+    for picture in sets.pictures:
+        if picture.set == name:
+            of = counts[picture.split]
+            of["chips"] += 1
+            of[sets.classes[picture.label]] = of.get(sets.classes[picture.label], 0) + 1
+    split = "by its folders or chips" if name in sets.dealt else "at random; parts and copies of a picture together"
+    return {"name": name, "sources": [], "split": split, "counts": counts}
 
 
 def probabilities(module: Classifier, pictures: FittedPictures, device: torch.device) -> np.ndarray:

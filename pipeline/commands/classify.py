@@ -33,7 +33,7 @@ def command() -> None:
 @command.command("train", short_help="Train a classifier from a recipe on folders of images.")
 @click.argument("recipe")
 @_data
-@options.output("Model file (.pt); <stem>.metrics.json, .log/ and .checkpoints/ are written beside it.")
+@options.output("Model file (.pt); <stem>.metrics.json, .card.md, .log/ and .checkpoints/ are written beside it.")
 @click.option(
     "--from",
     "start_from",

@@ -1,4 +1,4 @@
-"""``geocrack info``: what was understood of a product or a raster."""
+"""``geocrack info``: what was understood of a product or a raster, and the card of a model."""
 
 from __future__ import annotations
 
@@ -32,15 +32,24 @@ _WIDTH = 120
 def command(
     product: Path | None, generic: str | None, gain: list[float] | None, bias: list[float] | None, as_json: bool
 ) -> None:
-    """Print what was understood of PRODUCT: a product folder, its .tar.gz or .zip, one of its .xml, or any raster.
+    """Print what was understood of PRODUCT: a product folder, its .tar.gz or .zip, one of its .xml, a raster, a model.
 
     Of a product: time in UTC, angles and how they were decided, bands, calibration with its source, and all that is
-    odd; the images need not be whole. Of a raster: grid, bands, values, what the chain wrote into it, its quality.
+    odd; the images need not be whole. Of a raster: grid, bands, values, what the chain wrote into it, its quality. Of a
+    model file (.pt): its card, which says what it is for, what it learnt from, its scores and its limits.
     """
     from geo.sensors import open_product
     from pipeline.commands.reflectance import product_of
 
     coefficients = gains.given(gain, bias)
+    if product is not None and generic is None and _is_model(product):
+        from models import card
+
+        if coefficients is not None:
+            raise click.UsageError(f"--gain belongs to a product; {product} is a model")
+        told = card.facts(product)
+        click.echo(_json(told) if as_json else card.markdown(told), nl=as_json)
+        return
     if product is not None and generic is None and _is_raster(product):
         from geo.sensors.raster import describe
 
@@ -75,6 +84,23 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _is_model(product: Path) -> bool:
+    """Whether this is named as a model file, or is an archive of torch, whatever its name."""
+    import zipfile
+
+    if not product.is_file():
+        return False
+    if product.suffix.lower() == ".pt":
+        return True
+    if not zipfile.is_zipfile(product):
+        return False
+    try:
+        with zipfile.ZipFile(product) as archive:
+            return any(name.count("/") == 1 and name.endswith("/data.pkl") for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):  # told by who opens it as a product
+        return False
 
 
 def _is_raster(product: Path) -> bool:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
     required=True,
     help="Folder of chips (geocrack tile, geocrack chips import); may be given several times.",
 )
-@options.output("Model file (.pt); <stem>.metrics.json, .log/ and .checkpoints/ are written beside it.")
+@options.output("Model file (.pt); <stem>.metrics.json, .card.md, .log/ and .checkpoints/ are written beside it.")
 @options.setting(config.Training, "seed")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a training that was broken off.")
 @click.option("--log-dir", type=options.PATH, help="Folder of the TensorBoard log.  [default: <stem>.log]")

@@ -108,6 +108,7 @@ def test_resume_of_another_training_is_refused(chips, tmp_path):
     train(tiny(), [chips], tmp_path / "a.pt")
     (tmp_path / "a.pt").unlink()
     (tmp_path / "a.metrics.json").unlink()
+    (tmp_path / "a.card.md").unlink()
     with pytest.raises(ModelError, match="was written with another seed; give the same as then"):
         train(tiny(), [chips], tmp_path / "a.pt", seed=4, resume=True)
     with pytest.raises(ModelError, match="was written with another recipe and seed"):

@@ -8,6 +8,7 @@ import zipfile
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from affine import Affine
 from click.testing import CliRunner
@@ -254,3 +255,24 @@ def test_a_terminal_gets_colours_and_its_width(product):
     plain = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
     assert "GF1 PMS1, 10 bits" in plain
     assert max(len(line) for line in plain.splitlines()) <= 70
+
+
+def test_a_model_shows_its_card(tmp_path):
+    content = {"format": "geocrack-model", "version": 1, "kind": "segmenter", "bands": ["red", "nir"], "state": {}}
+    content |= {"recipe": {"network": {"name": "linknet"}, "weights": "imagenet"}, "threshold": 0.4, "chip_size": 256}
+    content |= {"metrics": {}, "history": [], "trained_on": {"chips": ["/a/valley"], "counts": {"train": 3, "val": 1}}}
+    for name in ("model.pt", "model.other"):  # torch's archives are known by what they hold
+        torch.save(content, tmp_path / name)
+        text = said(tmp_path / name)
+        assert text.startswith(f"# {name} Gives each pixel of an image the probability")
+        assert "| bands | red, nir |" in text
+        assert "| started from | ImageNet weights of the encoder |" in text
+        told = as_json(tmp_path / name)
+        assert (told["type"], told["threshold"]) == ("model", 0.4)
+        assert told["data"]["folders"] == [{"name": "valley"}]
+    assert call(tmp_path / "model.pt", "--gain", "1").exit_code == 2
+
+
+def test_a_damaged_model_is_named(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"PK")
+    assert "model.pt is a truncated archive; expected a model" in str(call(tmp_path / "model.pt").exception)
