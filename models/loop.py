@@ -20,6 +20,7 @@ from geo.atomic import atomic
 from geo.errors import ModelError
 from geo.stream import stream
 from models import guards, metrics, model_file, weights
+from models.board import record_chips
 from models.dataset import Data
 from models.distributed import Team
 from models.evaluation import evaluate
@@ -147,7 +148,8 @@ def train_segmenter(
                 row = _epoch(
                     recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks, scale, net, team
                 )
-                threshold, f1, found = team.agree(_validate(module, data, device, row) if team.leads else None)
+                validated = _validate(module, data, device, row) if team.leads else None
+                threshold, f1, found, pooled = team.agree(validated)
                 row |= {"phase": number, "threshold": threshold, "f1": f1}
                 row |= {name: found["pooled"][name] for name in ("precision", "recall")}
                 state["history"].append(row)
@@ -158,7 +160,7 @@ def train_segmenter(
                     state["best"] = {"f1": f1} if better else state["best"]
                     state |= {"phase": number, "epoch": epoch + 1}
                     continue
-                _record(board, row, module, data, device, images=better)
+                record_chips(board, row, module, data, device, pooled if better else None)
                 if better:
                     kept = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
                     state["best"] = {"f1": f1, "epoch": row["epoch"], "module": kept}
@@ -177,11 +179,11 @@ def train_segmenter(
 
 def _validate(
     module: nn.Module, data: Data, device: torch.device, row: dict[str, Any]
-) -> tuple[float, float, dict[str, Any]]:
-    """Find the best threshold on validation chips, its F1, and all scores."""
+) -> tuple[float, float, dict[str, Any], np.ndarray]:
+    """Find the best threshold on validation chips, its F1, all scores, and the pixels by class and probability."""
     counted = evaluate(module, data.val, device, when=guards.after(row["epoch"], row["learning_rate"]))
     threshold, f1 = metrics.best_threshold(metrics.at_share(counted.sum(0), data.landslide_share))
-    return threshold, f1, metrics.summary(counted, threshold)
+    return threshold, f1, metrics.summary(counted, threshold), counted.sum(0)
 
 
 def start(recipe: Segmenter, bands: tuple[str, ...], seed: int) -> Encoding:
@@ -375,25 +377,3 @@ def _epoch(
         "learning_rate": rate,
         "seconds": round(time.monotonic() - began, 1),
     }
-
-
-@torch.inference_mode()
-def _record(
-    board: SummaryWriter, row: dict[str, Any], module: nn.Module, data: Data, device: torch.device, *, images: bool
-) -> None:
-    """Write an epoch to the TensorBoard log, with a few validation chips beside truth and probability."""
-    for name in ("loss", "learning_rate", "f1", "precision", "recall", "threshold", "seconds"):
-        if row[name] is not None:  # there is no precision where nothing was found
-            board.add_scalar(name, row[name], row["epoch"])
-    if not images:
-        return
-    colours = [data.bands.index(band) if band in data.bands else 0 for band in ("red", "green", "blue")]
-    for number in range(min(4, len(data.val))):
-        chip = data.val[number]
-        image = torch.from_numpy(chip.image).float().permute(2, 0, 1)[None]
-        probability = torch.sigmoid(module(image.to(device))[0, 0].float()).cpu().numpy()
-        picture = np.clip(chip.image[:, :, colours].astype(np.float32) / 5 + 0.4, 0, 1)
-        truth = np.where(chip.label == 255, 0.5, chip.label)
-        panels = [picture, *(np.repeat(layer[:, :, None], 3, axis=2) for layer in (truth, probability))]
-        board.add_image(f"validation/{data.val.records[number].id}", np.hstack(panels), row["epoch"], dataformats="HWC")
-    board.flush()

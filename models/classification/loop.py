@@ -23,6 +23,8 @@ from torch.utils.tensorboard import SummaryWriter
 from geo.errors import ModelError
 from geo.stream import stream
 from models import guards
+from models.board import record_images, shown
+from models.classification import scores
 from models.classification.classifier import Classifier
 from models.classification.reading import FittedPictures
 from models.classification.recipe import ImageClassifier, ImagePhase
@@ -50,6 +52,9 @@ class Course:
     seed : int
     device : torch.device
     log_dir : Path
+    classes : tuple of str
+    sought : int
+        Number of the class that is sought.
     """
 
     module: Classifier
@@ -60,6 +65,8 @@ class Course:
     seed: int
     device: torch.device
     log_dir: Path
+    classes: tuple[str, ...]
+    sought: int
 
 
 def answers(module: nn.Module, pictures: FittedPictures, device: torch.device, *, when: str = "") -> np.ndarray:
@@ -139,7 +146,9 @@ def fit(
                     break
                 own = [row for row in state["history"] if row["phase"] == number]
                 row = _epoch(recipe, phase, epoch, state["total"], course, optimizer, ticks, fallen(recipe, epoch, own))
-                row |= {"phase": number, **_validate(module, course, row)}
+                when = guards.after(row["epoch"], row["learning_rate"])
+                logits = torch.from_numpy(answers(module, course.val, course.device, when=when))
+                row |= {"phase": number, **_validate(logits, course)}
                 state["history"].append(row)
                 state["total"] += 1
                 best = state["best"]
@@ -148,6 +157,7 @@ def fit(
                 for name in ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy", "seconds"):
                     board.add_scalar(name, row[name], row["epoch"])
                 if better:
+                    _show(board, row["epoch"], logits, course)
                     kept = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
                     state["best"] = {
                         "accuracy": row["validation_accuracy"],
@@ -216,13 +226,24 @@ def _steps(recipe: ImageClassifier, phase: ImagePhase, course: Course) -> int:
     return recipe.steps_per_epoch or math.ceil(len(course.train) / phase.batch)
 
 
-def _validate(module: Classifier, course: Course, row: dict[str, Any]) -> dict[str, float]:
-    found = answers(module, course.val, course.device, when=guards.after(row["epoch"], row["learning_rate"]))
-    logits, labels = torch.from_numpy(found), torch.from_numpy(course.val.labels)
+def _validate(logits: torch.Tensor, course: Course) -> dict[str, float]:
+    labels = torch.from_numpy(course.val.labels)
     return {
         "validation_accuracy": float((logits.argmax(1) == labels).float().mean()),
         "validation_loss": float(functional.cross_entropy(logits, labels)),
     }
+
+
+def _show(board: SummaryWriter, epoch: int, logits: torch.Tensor, course: Course) -> None:
+    """Write the curve of the class that is sought, and a few validation images with their answers."""
+    found, val = torch.softmax(logits, dim=1).numpy(), course.val
+    numbers = shown(len(val))
+    named = []
+    for number in numbers:
+        picture, answer = val.pictures[number], int(found[number].argmax())
+        named.append((picture.id, course.classes[picture.label], course.classes[answer], float(found[number, answer])))
+    counts = scores.counted(val.labels, found[:, course.sought], course.sought)
+    record_images(board, epoch, counts, val.batch(numbers)[0], val.scale.bands, named)
 
 
 def _on(device: torch.device, images: np.ndarray, tags: np.ndarray | None) -> tuple[torch.Tensor, torch.Tensor | None]:

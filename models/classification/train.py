@@ -146,6 +146,7 @@ def train(
         course = Course(
             module, fitted["train"], fitted["val"], _class_weights(recipe, fitted["train"].labels, len(sets.classes)),
             made_of, seed, place, Path(log_dir) if log_dir else output.with_name(f"{output.stem}.log"),
+            sets.classes, sets.classes.index(positive),
         )  # fmt: skip
         checkpoints = Checkpoints(output.with_name(f"{output.stem}.checkpoints"), lambda *_: None)
         module, history = fit(recipe, course, checkpoints, resume=resume, progress=progress)
