@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 CHECKPOINT = "geocrack-checkpoint"
 
+#: Called with a row of the history when its epoch is done.
+OnEpoch = Callable[[dict[str, Any]], None]
+
 
 class Checkpoints:
     """Folder with ``last.pt`` (to go on from) and ``best.pt`` (a model file).
@@ -91,6 +94,7 @@ def train_segmenter(
     log_dir: Path,
     progress: Callable[..., Iterable],
     team: Team | None = None,
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Encoding, list[dict[str, Any]]]:
     """Train a network; the weights with the best validation F1 are given back.
 
@@ -128,6 +132,9 @@ def train_segmenter(
     else:
         module.load_state_dict(state["module"])
         log.info("going on after epoch %d", state["total"])
+    tell = on_epoch or (lambda row: None)
+    for row in state["history"]:
+        tell(row)
     steps = recipe.steps_per_epoch
     planned = sum(p.epochs * (steps or math.ceil(len(data.train) / p.batch)) for p in recipe.phases)
     ticks = iter(progress(range(planned), "Training", planned))
@@ -161,6 +168,7 @@ def train_segmenter(
                     state |= {"phase": number, "epoch": epoch + 1}
                     continue
                 record_chips(board, row, module, data, device, pooled if better else None)
+                tell(row)
                 if better:
                     kept = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}
                     state["best"] = {"f1": f1, "epoch": row["epoch"], "module": kept}

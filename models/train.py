@@ -22,7 +22,7 @@ from models.dataset import gather
 from models.distributed import Team
 from models.evaluation import TOLERANCE_PX, Judged, evaluate, judge, report, write_counts
 from models.intervals import Draws, intervals
-from models.loop import Checkpoints, train_segmenter
+from models.loop import Checkpoints, OnEpoch, train_segmenter
 from models.outlines import COLUMNS
 from models.recipe import PixelClassifier, Recipe
 from models.threads import limited_threads
@@ -51,6 +51,7 @@ def train(
     devices: int = 1,
     overwrite: bool = False,
     progress: Progress = _silent,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Train a model and write its file, ``<stem>.metrics.json``, ``.card.md`` and ``.images.csv`` beside it.
 
@@ -82,6 +83,9 @@ def train(
     overwrite : bool
         Replace an output that is there.
     progress : callable
+    on_epoch : callable, optional
+        Called with each row of a network's history as it comes; of a training that goes on, with earlier ones first.
+        With several processes it must be one that can be pickled.
 
     Returns
     -------
@@ -106,6 +110,7 @@ def train(
         "threads": threads,
         "train_chips": train_chips,
         "progress": progress,
+        "on_epoch": on_epoch,
     }
     output = Path(output)
     for path in (output, _scores_of(output), card.card_path(output)):
@@ -150,7 +155,7 @@ def _member(
     if place.type == "cpu":
         how = {**how, "threads": max(1, cpus(how["threads"]) // size)}
     if rank:
-        how = {**how, "progress": _silent}
+        how = {**how, "progress": _silent, "on_epoch": None}
     with distributed.joined(rank, size, place, meeting) as team:
         return _train(recipe, folders, output, place, team, **how)
 
@@ -168,6 +173,7 @@ def _train(
     threads: int | None,
     train_chips: int | None,
     progress: Progress,
+    on_epoch: OnEpoch | None,
 ) -> dict[str, Any]:
     """Train as the process that ``team`` says."""
     start = time.monotonic()
@@ -228,6 +234,7 @@ def _train(
                 log_dir=Path(log_dir) if log_dir else output.with_name(f"{output.stem}.log"),
                 progress=progress,
                 team=team,
+                on_epoch=on_epoch,
             )
         if not team.leads:
             return {}

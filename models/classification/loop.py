@@ -28,7 +28,7 @@ from models.classification import scores
 from models.classification.classifier import Classifier
 from models.classification.reading import FittedPictures
 from models.classification.recipe import ImageClassifier, ImagePhase
-from models.loop import Checkpoints, learning_rate, make_optimizer
+from models.loop import Checkpoints, OnEpoch, learning_rate, make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +96,7 @@ def fit(
     *,
     resume: bool,
     progress: Callable[..., Iterable],
+    on_epoch: OnEpoch | None = None,
 ) -> tuple[Classifier, list[dict[str, Any]]]:
     """Train a classifier; the weights that did best on validation images are given back.
 
@@ -129,6 +130,8 @@ def fit(
     else:
         module.load_state_dict(state["module"])
         log.info("going on after epoch %d", state["total"])
+    for row in state["history"] if on_epoch else ():
+        on_epoch(row)  # type: ignore[misc]
     planned = sum(p.epochs * _steps(recipe, p, course) for p in recipe.phases)
     ticks = iter(progress(range(planned), "Training", planned))
     with SummaryWriter(str(log_dir), purge_step=state["total"] or None) as board:
@@ -156,6 +159,8 @@ def fit(
                 state["stale"] = 0 if better else state["stale"] + 1
                 for name in ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy", "seconds"):
                     board.add_scalar(name, row[name], row["epoch"])
+                if on_epoch:
+                    on_epoch(row)
                 if better:
                     _show(board, row["epoch"], logits, course)
                     kept = {k: v.detach().cpu().clone() for k, v in module.state_dict().items()}

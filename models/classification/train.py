@@ -26,7 +26,7 @@ from models.classification.reading import FittedPictures, Scale, measure
 from models.classification.recipe import ImageClassifier
 from models.classification.tags import TagTable, fit_tags, read_tags
 from models.dataset import Memory
-from models.loop import Checkpoints
+from models.loop import Checkpoints, OnEpoch
 from models.threads import limited_threads
 
 log = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ def train(
     device: str | None = None,
     overwrite: bool = False,
     progress: Progress = _silent,
+    on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Train a classifier and write its file, and ``<stem>.metrics.json`` and ``<stem>.card.md`` beside it.
 
@@ -89,6 +90,8 @@ def train(
         A device of torch; a GPU where there is one by default.
     overwrite : bool
     progress : callable
+    on_epoch : callable, optional
+        Called with each row of the history as it comes; of a training that goes on, with earlier ones first.
 
     Returns
     -------
@@ -149,7 +152,7 @@ def train(
             sets.classes, sets.classes.index(positive),
         )  # fmt: skip
         checkpoints = Checkpoints(output.with_name(f"{output.stem}.checkpoints"), lambda *_: None)
-        module, history = fit(recipe, course, checkpoints, resume=resume, progress=progress)
+        module, history = fit(recipe, course, checkpoints, resume=resume, progress=progress, on_epoch=on_epoch)
         judged: dict[str, Any] = {"validation": by_set(module, fitted["val"], sets.classes, positive, place)}
         if split["test"]:
             judged["test"] = by_set(module, fitted["test"], sets.classes, positive, place)

@@ -9,9 +9,11 @@ from typing import Any
 
 import click
 
-from pipeline import config, options
+from pipeline import config, mlflow_log, options
 
 log = logging.getLogger(__name__)
+
+_SPLITS = ("validation", "test")
 
 _model = click.option("--model", type=options.PATH, required=True, help="Model written by `geocrack classify train`.")
 _bands = click.option("--bands", help="Names of the images' bands in the order of the files, such as red,green,blue.")
@@ -45,6 +47,7 @@ def command() -> None:
 @options.setting(config.Training, "seed")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a training that was broken off.")
 @click.option("--log-dir", type=options.PATH, help="Folder of the TensorBoard log.  [default: <stem>.log]")
+@mlflow_log.option
 @click.option(
     "--set",
     "changes",
@@ -66,6 +69,7 @@ def train(
     seed: int,
     resume: bool,
     log_dir: Path | None,
+    mlflow: str | None,
     changes: tuple[str, ...],
     bands: str | None,
     threads: int | None,
@@ -81,6 +85,7 @@ def train(
 
     check_free(output, overwrite=overwrite)
     from models import recipe as recipes
+    from models.card import card_path
     from models.classification import recipe as classifiers
     from models.classification import train as training
     from pipeline.provenance import track
@@ -94,7 +99,9 @@ def train(
         "resume": resume,
         "threads": threads,
     }
-    with track("classify train", output, inputs=[recipes.place(recipe), start_from, *data], settings=stated) as record:
+    inputs = [recipes.place(recipe), start_from, *data]
+    recorded = track("classify train", output, inputs=inputs, settings=stated)
+    with recorded as record, mlflow_log.logged(mlflow, output.stem, stated) as run:
         found = training.train(
             settings,
             data,
@@ -109,9 +116,14 @@ def train(
             threads=threads,
             overwrite=overwrite,
             progress=options.progress,
+            on_epoch=run,
         )
+        if run:
+            sets = [(split, name, of) for split in _SPLITS for name, of in found.get(split, {}).items()]
+            last = {f"{split}/{name}/{k}": v for split, name, of in sets for k, v in of["scores"].items()}
+            run.finish(last, [output, card_path(output)])
         record["results"] = {name: found[name] for name in ("validation", "test") if name in found}
-    for split in ("validation", "test"):
+    for split in _SPLITS:
         for name, scored in found.get(split, {}).items():
             log.info("%s, %s: %s", split, name, _line(scored))
     log.info("%s: trained in %.0f s", output, found["seconds"])

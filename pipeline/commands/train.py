@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
-from pipeline import config, options
+from pipeline import config, mlflow_log, options
 
 log = logging.getLogger(__name__)
+
+_SPLITS = ("validation", "test")
 
 
 @click.command()
@@ -26,6 +28,7 @@ log = logging.getLogger(__name__)
 @options.setting(config.Training, "seed")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a training that was broken off.")
 @click.option("--log-dir", type=options.PATH, help="Folder of the TensorBoard log.  [default: <stem>.log]")
+@mlflow_log.option
 @click.option(
     "--set",
     "changes",
@@ -53,6 +56,7 @@ def command(
     seed: int,
     resume: bool,
     log_dir: Path | None,
+    mlflow: str | None,
     changes: tuple[str, ...],
     train_chips: int | None,
     devices: int,
@@ -68,6 +72,7 @@ def command(
     from geo.atomic import check_free
     from geo.errors import OutputExistsError
     from models import recipe as recipes
+    from models.card import card_path
     from models.distributed import follows
     from models.train import train
     from pipeline.provenance import track
@@ -87,10 +92,14 @@ def command(
     if follows():  # of several processes one reports
         train(settings, chips, output, **how, **more)
         return
-    with track("train", output, inputs=[given, *chips], settings=stated) as record:
-        found = train(settings, chips, output, **how, **more)
+    recorded = track("train", output, inputs=[given, *chips], settings=stated)
+    with recorded as record, mlflow_log.logged(mlflow, output.stem, stated) as run:
+        found = train(settings, chips, output, **how, **more, on_epoch=run)
+        if run:
+            last = {f"{split}/{k}": v for split in _SPLITS if split in found for k, v in found[split]["pooled"].items()}
+            run.finish(last, [output, card_path(output)])
         record["results"] = {name: found[name] for name in ("threshold", "validation", "test") if name in found}
-    for split in ("validation", "test"):
+    for split in _SPLITS:
         if split in found:
             log.info("%s", _line(split, found[split]["pooled"]))
     log.info("%s: threshold %.3f, trained in %.0f s", output, found["threshold"], found["seconds"])
