@@ -491,6 +491,7 @@ rule report_run:
         [P.tracks] if len(DATED) > 1 else [],
         expand(P.polygons, scene=MAPPED, recipe=RECIPES),
         expand(P.score, scene=SCORED, recipe=RECIPES),
+        [str(RUN.training.model or P.model.format(recipe=FIRST))] if RUN.report.explain else [],
     output:
         report=report(
             P.report, caption="docs/captions/report.rst", category="Report", labels={"what": "maps, scores, settings"}
@@ -503,11 +504,12 @@ rule report_run:
         "environment.yml"
     threads: 2
     resources:
-        mem_mb=1500,
+        mem_mb=3000 if RUN.report.explain else 1500,
     params:
         folder=lambda wildcards, output: Path(output.report).parent,
+        explain=f"--explain {RUN.report.explain}" if RUN.report.explain else "",
         settings=RUN.model_dump_json(),  # the report shows them, so it is made anew when one changes
     message:
         "Writing the report of {params.folder}"
     shell:
-        "geocrack report {params.folder:q} -o {output.report:q} --overwrite > {log:q} 2>&1"
+        "geocrack report {params.folder:q} -o {output.report:q} {params.explain} --overwrite > {log:q} 2>&1"

@@ -115,7 +115,9 @@ def explain_classes(
     return _enlarged(found, images.shape[1:3])
 
 
-def explain_landslides(model: LoadedModel, image: np.ndarray, *, level: int = LEVEL) -> np.ndarray:
+def explain_landslides(
+    model: LoadedModel, image: np.ndarray, *, level: int = LEVEL, pixels: np.ndarray | None = None
+) -> np.ndarray:
     """Where a segmenter looked for the landslides that it found, at the size of the image.
 
     Parameters
@@ -125,11 +127,14 @@ def explain_landslides(model: LoadedModel, image: np.ndarray, *, level: int = LE
         Physical values of the model's bands, NaN where not valid.
     level : int
         Map of the encoder that is looked at, of 1 / 2^level of the image's size; the deepest where it has no such.
+    pixels : ndarray of bool, shape (h, w), optional
+        Pixels whose answer is explained, whatever it is, such as those of a landslide that was missed; those that were
+        found by default.
 
     Returns
     -------
     ndarray of float32, shape (h, w)
-        0 everywhere where it found none.
+        0 everywhere where it found none, or nothing raised the answer of these pixels.
 
     Raises
     ------
@@ -146,7 +151,10 @@ def explain_landslides(model: LoadedModel, image: np.ndarray, *, level: int = LE
 
     def score() -> torch.Tensor:
         logits = model.module(values)[:, 0, :height, :width]
-        found = torch.sigmoid(logits.detach()) >= model.threshold
+        if pixels is None:
+            found = torch.sigmoid(logits.detach()) >= model.threshold
+        else:
+            found = torch.from_numpy(np.ascontiguousarray(pixels)).to(device)
         return (logits * found).sum()  # equation 3 of Vinogradova et al.
 
     encoder = model.module.encoder

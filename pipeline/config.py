@@ -276,6 +276,18 @@ class Tracking(Section):
     seen: float = Field(0.5, gt=0, le=1, description="Share of a landslide that must have been searched to judge it.")
 
 
+class Report(Section):
+    """The page of a run."""
+
+    explain: int = Field(
+        0,
+        ge=0,
+        le=50,
+        description="Pictures, of each kind, of where the first network looked (Grad-CAM): polygons to look at first, "
+        "the largest misses and false alarms; 0 makes none.",
+    )
+
+
 class Run(Section):
     """A whole run, as in ``configs/demo.yaml``."""
 
@@ -289,6 +301,7 @@ class Run(Section):
     prediction: Prediction = Field(Prediction(), description="Whole-scene inference.")
     vectorization: Vectorization = Field(Vectorization(), description="From probability to polygons.")
     scoring: Scoring = Field(Scoring(), description="Scores and their intervals.")
+    report: Report = Field(Report(), description="The page of the run.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Run:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pipeline import options
+from pipeline import config, options
 
 log = logging.getLogger(__name__)
 
@@ -13,9 +13,10 @@ log = logging.getLogger(__name__)
 @click.command()
 @click.argument("run_folder", metavar="RUN_DIR", type=options.PATH)
 @options.output("The page, REPORT.html; PNG quick-looks lie in REPORT_files/ beside it.")
+@options.setting(config.Report, "explain")
 @options.overwrite
 @options.verbosity
-def command(run_folder: Path, output: Path, overwrite: bool) -> None:
+def command(run_folder: Path, output: Path, explain: int, overwrite: bool) -> None:
     """Write the HTML report of a run.
 
     RUN_DIR is the folder of a run, such as results/demo. The page needs no network: maps, scores, training
@@ -25,8 +26,8 @@ def command(run_folder: Path, output: Path, overwrite: bool) -> None:
     from pipeline.report import quicklooks_path, write_report
 
     inputs = [file for file in (run_folder / "run.json", run_folder / "inventory.gpkg") if file.is_file()]
-    with track("report", output, inputs=inputs, settings={"run": str(run_folder)}) as record:
-        found = write_report(run_folder, output, overwrite=overwrite)
+    with track("report", output, inputs=inputs, settings={"run": str(run_folder), "explain": explain}) as record:
+        found = write_report(run_folder, output, explain=explain, overwrite=overwrite)
         record["results"] |= found
     if "landslides" in found:
         log.info("%s: %d landslides, %.4f km2", run_folder, found["landslides"], found["area_m2"] / 1e6)

@@ -20,7 +20,7 @@ def quicklooks_path(report: str | os.PathLike) -> Path:
 
 
 def write_report(
-    run_folder: str | os.PathLike, output: str | os.PathLike, *, overwrite: bool = False
+    run_folder: str | os.PathLike, output: str | os.PathLike, *, explain: int = 0, overwrite: bool = False
 ) -> dict[str, Any]:
     """Write the report of a run.
 
@@ -33,6 +33,8 @@ def write_report(
         ``results/<run>``.
     output : path
         The page, ``*.html``; the quick-looks lie in ``<stem>_files/`` beside it.
+    explain : int
+        Pictures, of each kind, of where the first model looked; they need the model in the run, and torch.
     overwrite : bool
         Replace a report that is there.
 
@@ -53,7 +55,7 @@ def write_report(
     check_free(target, overwrite=overwrite)
     check_free(folder, overwrite=overwrite, known_by="*.png")
     run = read_run(run_folder)
-    content = page.content(run)
+    content = page.content(run, explain=explain)
     with atomic(folder, overwrite=overwrite, folder=True, known_by="*.png") as part:
         for name, picture in content.quicklooks.items():
             (part / name).write_bytes(maps.png(picture))

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from geo.stream import stream
 from pipeline import __version__
 from pipeline.report import charts, fusion, maps, numbers, tables, views
+from pipeline.report.attention import attention
 from pipeline.report.inventory import Inventory
 from pipeline.report.methods import methods
 from pipeline.report.run import RunResults
@@ -37,6 +38,7 @@ class Content:
     main_map: views.Map | None
     slippy: Slippy | None
     worst: list[dict[str, Any]]
+    attention: dict[str, Any] | None
     distribution: Markup
     largest: list[dict[str, Any]]
     doubts: str
@@ -58,7 +60,7 @@ class Content:
     settings: str
 
 
-def content(run: RunResults) -> Content:
+def content(run: RunResults, *, explain: int = 0) -> Content:
     """Gather and draw what a run holds; see ``write_report``."""
     album = views.Album()
     inventory = Inventory(run)
@@ -77,6 +79,7 @@ def content(run: RunResults) -> Content:
         main_map=main_map,
         slippy=slippy(run, inventory),
         worst=worst(run, album.images),
+        attention=attention(run, inventory, album, explain),
         distribution=Markup(charts.size_distribution(inventory.areas)),
         largest=inventory.largest(),
         doubts=inventory.doubts(),

@@ -54,14 +54,7 @@ def worst(run: RunResults, images: dict[str, tuple[str, int, int]]) -> list[dict
     list of dict
         ``title, why, pictures`` (each ``image, words``) of each kind that there is.
     """
-    misses: list[Mistake] = []
-    alarms: list[Mistake] = []
-    for scene in run.searched:
-        result = next((r for r in scene.results if r.polygons), None)
-        if result is None or scene.truth is None or scene.fused is None or truth_of.is_raster(scene.truth):
-            continue
-        for kind, found in zip((misses, alarms), _mistakes(scene, result), strict=True):
-            kind.extend(found)
+    misses, alarms = all_mistakes(run)
     kinds = (
         ("missed", "The largest that were missed", "true outline yellow, mapped blue", misses),
         ("false", "The largest false alarms", "mapped outline pink, true white", alarms),
@@ -79,6 +72,19 @@ def worst(run: RunResults, images: dict[str, tuple[str, int, int]]) -> list[dict
         if pictures:
             shown.append({"title": title, "why": why, "pictures": pictures, "side": SIDE})
     return shown
+
+
+def all_mistakes(run: RunResults) -> tuple[list[Mistake], list[Mistake]]:
+    """Gather the first model's largest misses and false alarms of each scene with a truth of polygons."""
+    misses: list[Mistake] = []
+    alarms: list[Mistake] = []
+    for scene in run.searched:
+        result = next((r for r in scene.results if r.polygons), None)
+        if result is None or scene.truth is None or scene.fused is None or truth_of.is_raster(scene.truth):
+            continue
+        for kind, found in zip((misses, alarms), _mistakes(scene, result), strict=True):
+            kind.extend(found)
+    return misses, alarms
 
 
 def _mistakes(scene: SceneResults, result: Result) -> tuple[list[Mistake], list[Mistake]]:

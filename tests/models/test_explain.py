@@ -122,3 +122,26 @@ def test_overlay_keeps_the_picture_where_nothing_was_looked_at():
     changed = (overlay(picture, attention) != np.rint(255 * picture).astype(np.uint8)).any(axis=2)
     assert np.argwhere(changed).tolist() == [[2, 3]]
     assert shown(np.dstack([picture, picture[:, :, :1]]), ["nir", "blue", "green", "red"]).shape == (8, 8, 3)
+
+
+def test_some_pixels_are_explained_whatever_was_answered():
+    """A landslide that was missed has an explanation of its own; pixels elsewhere have another."""
+    from made_chips import BANDS, chip
+    from test_train import tiny
+
+    from models.loop import start
+    from models.model_file import LoadedModel
+
+    module = start(tiny(), BANDS, 0).eval()
+    scales = {"mean": (0.08, 0.09, 0.07, 0.3), "std": (0.03,) * 4}
+    model = LoadedModel("segmenter", {}, BANDS, **scales, chip_size=64, threshold=1.1, metrics={}, history=[],
+                        trained_on={}, module=module)  # fmt: skip
+    image, label = chip(1)
+    assert not explain_landslides(model, image).any()  # nothing reaches this threshold
+    scar = explain_landslides(model, image, pixels=label == 1)
+    corner = np.zeros(label.shape, dtype=bool)
+    corner[:8, :8] = True
+    assert scar.shape == label.shape
+    assert scar.any()
+    assert not np.allclose(scar, explain_landslides(model, image, pixels=corner))
+    assert not explain_landslides(model, image, pixels=np.zeros(label.shape, dtype=bool)).any()

@@ -552,3 +552,66 @@ def test_what_to_look_at_first_and_what_nobody_could_see_are_told(tmp_path):
     rows = rows_of(page, "Look here first")
     assert rows[1][0] == mapped["id"].iloc[-1]
     assert rows[1][2] == "unsure"
+
+
+@pytest.fixture(scope="module")
+def explained(tmp_path_factory):
+    """A run whose first model is a small network that reddens at bare ground, and its report with attention."""
+    from models import model_file, recipe
+    from models.loop import start
+
+    run = make_run(tmp_path_factory.mktemp("explained"))
+    review = gpd.read_file(run / "inventory.gpkg", layer="landslides")
+    review = review.assign(id=range(len(review)), look_first=range(len(review), 0, -1), look_because="large")
+    review.to_file(run / "inventory.gpkg", layer="review")
+    settings = recipe.parse(
+        {
+            "network": {"name": "linknet", "encoder": "tu-test_efficientnet"},
+            "weights": "none",
+            "size": 64,
+            "phases": [{"epochs": 1, "learning_rate": 0.01}],
+        }
+    )
+    bands = ("blue", "green", "red", "nir")
+    module = start(settings, bands, 0)
+    model_file.save(
+        run / "models" / f"{RECIPES[0]}.pt", module, settings, bands=bands, mean=[0.06, 0.07, 0.06, 0.15],
+        std=[0.03] * 4, chip_size=64, threshold=0.5, metrics={}, overwrite=True,
+    )  # fmt: skip
+    found = write_report(run, run / "report.html", explain=2)
+    return run, (run / "report.html").read_text(), found
+
+
+def test_attention_is_shown_where_it_is_asked_for(explained):
+    run, page, found = explained
+    Nesting(page)
+    assert page.count("<h2>Where the network looked</h2>") == 1
+    pictures = sorted(name for name in found["quicklooks"] if name.startswith("attention_"))
+    assert pictures == [f"attention_{n}.png" for n in range(6)]  # two of each kind
+    for name in pictures:
+        picture = cv2.imread(str(quicklooks_path(run / "report.html") / name), cv2.IMREAD_UNCHANGED)
+        assert picture.shape == (320, 644, 4)
+        left, right = picture[:, :320, :3].astype(int), picture[:, 324:, :3].astype(int)
+        assert left.std() > 5  # the image is there
+        shown = np.abs(left - right).max(axis=2) > 60
+        assert shown.any()  # and attention beside it
+        assert f'href="#{Path(name).stem}"' in page
+    for words in ("It does not prove that the answer is right", "1. polygon 6", "missed, ", "false alarm, "):
+        assert words in page
+    said = re.findall(r"<figcaption>(\d\. polygon \d+)", page)
+    assert said == ["1. polygon 6", "2. polygon 5"]  # in the order of the review
+
+
+def test_no_attention_unless_asked_for(made):
+    assert "Where the network looked" not in made[1]
+
+
+@pytest.mark.parametrize("which", ["none", "damaged"])
+def test_a_report_is_whole_without_a_model_to_explain(made, tmp_path, caplog, which):
+    run = tmp_path / "valley"
+    shutil.copytree(made[0], run)
+    if which == "none":
+        (run / "models" / f"{RECIPES[0]}.pt").unlink()
+    write_report(run, tmp_path / "report.html", explain=1)
+    assert "Where the network looked" not in (tmp_path / "report.html").read_text()
+    assert "shows no attention" in caplog.text

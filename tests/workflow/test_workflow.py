@@ -37,6 +37,15 @@ def test_config_option_alone_changes_the_default(workplace):
     assert "results/other/inventory.gpkg" in done.stdout + done.stderr
 
 
+def test_a_report_that_explains_is_told_to_and_waits_for_the_model(workplace):
+    said = {}
+    for number in (0, 3):
+        done = workplace.snakemake("-n", "-p", "inventory", "--config", f"report={{explain: {number}}}")
+        rule = (done.stdout + done.stderr).split("rule report_run:")[1].split("rule ")[0]
+        said[number] = "--explain 3" in rule, "models/linknet-lite0-fast.pt" in rule
+    assert said == {0: (False, False), 3: (True, True)}
+
+
 def test_nothing_of_the_default_leaks_into_a_users_configuration(workplace):
     """One scene in the file means one scene in the run, and the default's settings are not merged in."""
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())

@@ -1,0 +1,211 @@
+"""Where the network looked, for the places of the report at which a person would want to know."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import geopandas as gpd
+import numpy as np
+import rasterio.features
+import shapely
+from affine import Affine
+from odc.geo.geobox import GeoBox
+from rasterio.windows import Window
+
+from geo.errors import ModelError
+from geo.inventory import truth as truth_of
+from geo.raster import open_raster, read
+from pipeline.report import maps
+from pipeline.report.inventory import Inventory, known
+from pipeline.report.maps import Shapes
+from pipeline.report.numbers import area
+from pipeline.report.run import RunResults, SceneResults
+from pipeline.report.views import Album
+from pipeline.report.worst import Mistake, all_mistakes
+
+log = logging.getLogger(__name__)
+
+#: Pixels of a panel's side, and between panels.
+SIDE, GAP = 320, 4
+#: Sides of the window that the network sees, in pixels of the scene.
+_LEAST, _MOST = 128, 768
+#: As many as the rule of the workflow reckons with.
+_THREADS = 2
+
+CAPTION = (
+    "Left the image with outlines: white true, yellow true but missed, blue mapped, pink mapped in vain, orange the "
+    "polygon to look at; right the same with Grad-CAM over it: "
+    "places whose features raised the network's answer inside the outline that the picture is about, from nothing over "
+    "violet to yellow, each picture scaled to its own highest value. It shows where an answer came from. It does not "
+    "prove that the answer is right, that the network knows what a landslide is, or that it would look there on other "
+    "ground; it is as coarse as the encoder's map that it is made of, so light just outside an outline says little."
+)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One outline to be explained, in the CRS of its scene, with what else is drawn there."""
+
+    scene: SceneResults
+    geometry: shapely.Geometry
+    crs: Any
+    words: str
+    kind: str
+    layers: tuple[tuple[str, np.ndarray], ...]
+
+
+def attention(run: RunResults, inventory: Inventory, album: Album, number: int) -> dict[str, Any] | None:
+    """Overlays of the first model's attention at the polygons to look at first and at its largest mistakes.
+
+    Parameters
+    ----------
+    run : RunResults
+    inventory : Inventory
+    album : Album
+        Pictures are added to it, and to the PNGs beside the page.
+    number : int
+        Pictures of each kind at most; 0 makes none, and needs no model.
+
+    Returns
+    -------
+    dict or None
+        ``caption, kinds`` (each ``title, pictures``, which have ``image, width, height, words``); None where there is
+        nothing to show: no model, or one that sees each pixel by itself.
+    """
+    file = _model(run) if number else None
+    if file is None:
+        if number:
+            log.warning("%s holds no model of its own, so its report shows no attention", run.folder)
+        return None
+    from models import model_file  # torch is loaded only where it is needed
+    from models.threads import limited_threads
+
+    kinds = []
+    try:
+        model = model_file.load(file)
+        with limited_threads(_THREADS):
+            for title, places in _places(run, inventory, number):
+                pictures = [_shown(model, place, album) for place in places]
+                if pictures:
+                    kinds.append({"title": title, "pictures": pictures})
+    except ModelError as error:  # an SVM looks nowhere; a report is whole without
+        log.warning("the report shows no attention: %s", error)
+        return None
+    return {"caption": CAPTION, "kinds": kinds} if kinds else None
+
+
+def _model(run: RunResults) -> Path | None:
+    """File of the model that made the first results."""
+    given = (run.settings.get("training") or {}).get("model")
+    if given:
+        found = [Path(given), run.folder.resolve().parents[1] / given]
+    else:
+        names = [result.recipe for scene in run.searched for result in scene.results if result.polygons]
+        found = [run.folder / "models" / f"{name}.pt" for name in names[:1]]
+    return next((path for path in found if path.is_file()), None)
+
+
+def _places(run: RunResults, inventory: Inventory, number: int) -> list[tuple[str, list[Place]]]:
+    misses, alarms = all_mistakes(run)
+    return [
+        ("Look here first", _first(run, inventory, number)),
+        ("The largest that were missed", [_mistake(m, "missed", "miss") for m in _largest(misses, number)]),
+        ("The largest false alarms", [_mistake(m, "false alarm", "false_alarm") for m in _largest(alarms, number)]),
+    ]
+
+
+def _largest(mistakes: Sequence[Mistake], number: int) -> list[Mistake]:
+    return sorted(mistakes, key=lambda m: -m.square_m)[:number]
+
+
+def _mistake(mistake: Mistake, words: str, kind: str) -> Place:
+    told = f"{words}, {area(mistake.square_m)}, {mistake.scene.day}"
+    layers = (("truth", mistake.true), ("hit", mistake.found))
+    return Place(mistake.scene, mistake.geometry, mistake.crs, told, kind, layers)
+
+
+def _first(run: RunResults, inventory: Inventory, number: int) -> list[Place]:
+    """Polygons that the review ranks first, each in the newest scene that shows it."""
+    if inventory.review is None or "look_first" not in inventory.review or inventory.review.crs is None:
+        return []
+    frame = known(inventory.review).sort_values("look_first").head(number)
+    places = []
+    for row, geometry in zip(frame.to_dict("records"), frame.geometry, strict=True):
+        point = gpd.GeoSeries([geometry.representative_point()], crs=frame.crs)
+        scene = next((s for s in reversed(run.searched) if _shows(s, point)), None)
+        if scene is not None:
+            words = f"{row['look_first']:.0f}. polygon {row.get('id', '')}, {area(float(geometry.area))}, {scene.day}"
+            places.append(Place(scene, geometry, frame.crs, words, "found", _truth(scene, frame.crs)))
+    return places
+
+
+def _truth(scene: SceneResults, crs: Any) -> tuple[tuple[str, np.ndarray], ...]:
+    """Read the true landslides to be drawn, where polygons tell them."""
+    if scene.truth is None or truth_of.is_raster(scene.truth):
+        return ()
+    return (("truth", np.asarray(truth_of.read_polygons(scene.truth, str(crs)).geometry, dtype=object)),)
+
+
+def _shows(scene: SceneResults, point: gpd.GeoSeries) -> bool:
+    assert scene.fused
+    with open_raster(scene.fused) as src:
+        if src.crs is None:
+            return False
+        here = point.to_crs(src.crs.to_wkt()).iloc[0]
+        column, row = (math.floor(v) for v in ~src.transform @ (here.x, here.y))
+        return bool(read(src, Window(column, row, 1, 1))[1].all())
+
+
+def _shown(model: Any, place: Place, album: Album) -> dict[str, Any]:
+    """Draw a place, beside it the same with the network's attention."""
+    from models.explain import explain_landslides, overlay
+
+    assert place.scene.fused
+    with open_raster(place.scene.fused) as src:
+        crs = src.crs.to_wkt()
+        groups: list[Sequence[Any]] = [[place.geometry], *(list(shapes) for _, shapes in place.layers)]
+        target, *others = (np.asarray(gpd.GeoSeries(g, crs=place.crs).to_crs(crs), dtype=object) for g in groups)
+        window = _window(target[0], src, model)
+        order = model.check_bands([d or "" for d in src.descriptions], source=str(place.scene.fused))
+        values, _ = read(src, window, bands=[i + 1 for i in order])
+        transform = src.transform @ Affine.translation(window.col_off, window.row_off)
+    inside = rasterio.features.geometry_mask(target, values.shape[1:], transform, invert=True, all_touched=True)
+    found = cv2.resize(explain_landslides(model, values, pixels=inside), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    canvas = GeoBox((SIDE, SIDE), transform @ Affine.scale(window.width / SIDE, window.height / SIDE), crs)
+    picture = maps.true_colour([place.scene.fused], canvas)
+    near = shapely.box(*canvas.boundingbox.bbox)
+    drawn = [shapes[shapely.intersects(shapes, near)] for shapes in others]
+    layers = [Shapes(kind, shapes) for (kind, _), shapes in zip(place.layers, drawn, strict=True)]
+    about = Shapes(place.kind, target)
+    left = maps.drawn_over(picture, [*layers, about], canvas)
+    over = picture.copy()
+    over[:, :, :3] = overlay(picture[:, :, 2::-1].astype(np.float32) / 255, found)[:, :, ::-1]
+    right = maps.drawn_over(over, [about], canvas)
+    between = np.zeros((SIDE, GAP, 4), np.uint8)
+    at = sum(name.startswith("attention_") for name in album.images)
+    name = album.add(f"attention_{at}", np.concatenate([left, between, right], axis=1))
+    words = place.words if found.any() else f"{place.words}: nothing there raised its answer"
+    return {"image": name, "width": 2 * SIDE + GAP, "height": SIDE, "words": words}
+
+
+def _window(geometry: shapely.Geometry, src: Any, model: Any) -> Window:
+    """Square of pixels around an outline, in the scene where that is large enough.
+
+    It is as large as the model's chips, or as twice the outline where that is more.
+    """
+    transform = src.transform
+    left, bottom, right, top = geometry.bounds
+    longest = max((right - left) / abs(transform.a), (top - bottom) / abs(transform.e))
+    side = min(_MOST, max(_LEAST, model.chip_size, 2 * math.ceil(longest)))
+    column, row = ~transform @ ((left + right) / 2, (bottom + top) / 2)
+    at = []
+    for middle, length in ((column, src.width), (row, src.height)):
+        first = math.floor(middle) - side // 2
+        at.append(min(max(first, 0), length - side) if length >= side else first)
+    return Window(*at, side, side)
