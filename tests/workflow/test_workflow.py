@@ -41,7 +41,7 @@ def test_a_report_that_explains_is_told_to_and_waits_for_the_model(workplace):
     said = {}
     for number in (0, 3):
         done = workplace.snakemake("-n", "-p", "inventory", "--config", f"report={{explain: {number}}}")
-        rule = (done.stdout + done.stderr).split("rule report_run:")[1].split("rule ")[0]
+        rule = (done.stdout + done.stderr).split("Writing the report of")[1].split("Job ")[0]
         said[number] = "--explain 3" in rule, "models/linknet-lite0-fast.pt" in rule
     assert said == {0: (False, False), 3: (True, True)}
 
