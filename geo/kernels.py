@@ -21,7 +21,7 @@ def _start_without_blas() -> None:
     name = "scipy.linalg.cython_blas"
     known = sys.modules.get(name)
     if known is None:
-        sys.modules[name] = None  # type: ignore[assignment] - so an import fails at once
+        sys.modules[name] = None  # type: ignore[assignment]  # an import then fails at once
     try:
         import numba.np.arraymath  # noqa: F401
     finally:
