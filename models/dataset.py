@@ -7,6 +7,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -135,6 +136,7 @@ class FittedChips:
         memory: Memory,
     ):
         self.records, self.size = list(records), size
+        self._variants: int | None = None
         self._read, self._columns, self._memory = read, list(columns), memory
         self._mean, self._std = mean, std
         self._kept: dict[int, Fitted] = {}
@@ -142,7 +144,19 @@ class FittedChips:
     def __len__(self) -> int:
         return len(self.records)
 
+    def expanded(self, variants: int) -> FittedChips:
+        """Give a view that holds so many variants of each chip; they share what is kept.
+
+        Chip ``i`` has the numbers ``i, i + n, i + 2 n, ...`` of ``n`` chips. How a number is augmented follows from the
+        first of the seed and the number alone, so that each epoch sees the same variants.
+        """
+        found = copy(self)
+        found.records, found._variants = self.records * variants, len(self.records)
+        return found
+
     def __getitem__(self, number: int) -> Fitted:
+        if self._variants is not None:
+            number %= self._variants
         kept = self._kept.get(number)
         if kept is not None:
             return kept
@@ -162,7 +176,8 @@ class FittedChips:
         ----------
         numbers : sequence of int
         augmentation : Augmentation, optional
-            Each chip is changed at random by ``(*seed, number)`` alone, whatever was drawn before.
+            Each chip is changed at random by ``(*seed, number)`` alone, whatever was drawn before; where chips are
+            ``expanded`` by ``(seed[0], number)``.
         seed : sequence of int
 
         Returns
@@ -175,7 +190,7 @@ class FittedChips:
             chip = self[number]
             image, label = chip.image.astype(np.float32), chip.label
             if augmentation is not None:
-                rng = np.random.default_rng((*seed, number))
+                rng = np.random.default_rng((*(seed if self._variants is None else seed[:1]), number))
                 image, label, _ = augment(image, label, chip.valid, augmentation, rng)
             images.append(image)
             labels.append(label)

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ def train_segmenter(
     team = team or Team()
     for phase in recipe.phases:
         team.check(phase.batch)
+    if recipe.augmentation.expand > 1:
+        data = replace(data, train=data.train.expanded(recipe.augmentation.expand))
     module, apart = start(recipe, data.bands, seed), team.size if device.type == "cpu" else 1  # GPUs share statistics
     image = torch.zeros(1, len(data.bands), recipe.size, recipe.size)
     guards.check_batches(recipe, module, _set_mode, [image], processes=apart)

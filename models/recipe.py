@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 import models
 from geo.errors import ConfigError, ModelError, unknown_name
@@ -110,6 +118,34 @@ def different_bands(bands: list[str] | None) -> list[str] | None:
     return bands
 
 
+class ChipAugmentation(Augmentation):
+    """Random changes of a training chip; the default is none."""
+
+    expand: int = Field(
+        1,
+        ge=1,
+        le=10000,
+        description="So many fixed variants of each chip, drawn once by the seed, make an epoch; 1: one variant of "
+        "each chip, made anew each time it is seen.",
+    )
+
+    @model_validator(mode="after")
+    def _something_varies(self) -> ChipAugmentation:
+        if self.expand > 1 and all(getattr(self, name) == getattr(_NO_CHANGE, name) for name in _CHANGES):
+            raise ValueError(f"expand: {self.expand} variants of a chip would be alike; name changes, such as flips")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # trained models, checkpoints and cells of comparisons are known again by their recipe as it was
+        return {key: value for key, value in handler(self).items() if key != "expand" or value != 1}
+
+
+#: Settings that change a chip; the others say how often.
+_CHANGES = ("rotation_deg", "flips", "stretch", "zoom", "crop", "brightness", "contrast", "colour", "noise")
+_NO_CHANGE = Augmentation()
+
+
 def _checked(network: Network, *, encoding: bool) -> Network:
     """Network whose name and settings the registry knows, and which has an encoder or has none."""
     from models.labeller import Encoding
@@ -165,7 +201,7 @@ class Segmenter(Section):
     statistics: Literal["batch", "pretrained"] = Field(
         "batch", description="Normalisation in the encoder: statistics of each batch, or those of the pre-training."
     )
-    augmentation: Augmentation = Field(Augmentation(), description="Random changes of training chips.")
+    augmentation: ChipAugmentation = Field(ChipAugmentation(), description="Random changes of training chips.")
     patience: int | None = Field(
         None, ge=1, description="Epochs without a better validation F1 after which a phase ends; absent: never."
     )

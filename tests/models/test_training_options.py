@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 from made_chips import write_chips
-from test_train import tiny, train, weights_of
+from test_train import same, tiny, train, weights_of
 from torch.nn import functional
 
 import models
-from geo.errors import ModelError
+from geo.errors import ConfigError, ModelError
 from models import loop
 from models.augment import augment
-from models.dataset import gather
+from models.dataset import FittedChips, gather
 from models.losses import loss
 from models.recipe import Augmentation, Loss, Phase
 
@@ -148,3 +148,51 @@ def test_stages_of_every_encoder_hold_all_its_weights():
         network = models.build("unet", bands=3, encoder=name)
         inside = sum(p.numel() for _, part in network.encoder_stages() for p in part.parameters())
         assert inside == sum(p.numel() for p in network.encoder.parameters()), name
+
+
+def fixed(expand, **change):
+    return {"augmentation": {"expand": expand, "rotation_deg": 30, "flips": ["vertical"], "noise": 0.1}, **change}
+
+
+def test_expansion_makes_a_fixed_set_of_variants(chips):
+    settings = tiny(**fixed(5)).augmentation
+    train = gather(tiny(), [chips]).train
+    wide = train.expanded(5)
+    assert len(wide) == 5 * len(train) == len(wide.records)
+    assert [record.id for record in wide.records[: 2 * len(train)]] == 2 * [record.id for record in train.records]
+    numbers = list(range(len(wide)))
+    once, _ = wide.batch(numbers, settings, seed=(3, 0, 1))
+    again, _ = wide.batch(numbers[::-1], settings, seed=(3, 7, 20))  # another epoch and step, another order
+    assert np.array_equal(once, again[::-1])
+    assert len({image.tobytes() for image in once}) == len(wide)  # no two alike
+    other, _ = wide.batch(numbers, settings, seed=(4, 0, 1))
+    assert not np.array_equal(once, other)
+    plain, _ = wide.batch(numbers[-1:])
+    assert np.array_equal(plain, train.batch([len(train) - 1])[0])  # chips come in turn
+
+
+def test_an_epoch_sees_each_variant_once(chips, tmp_path, monkeypatch):
+    seen = []
+    real = FittedChips.batch
+
+    def noted(self, numbers, augmentation=None, *, seed=(0,)):
+        if augmentation is not None:
+            seen.append((seed[1], list(numbers)))
+        return real(self, numbers, augmentation, seed=seed)
+
+    monkeypatch.setattr(FittedChips, "batch", noted)
+    settings = tiny(**fixed(4, phases=[{"epochs": 2, "learning_rate": 0.01, "batch": 3}]))
+    train(settings, [chips], tmp_path / "a.pt")
+    total = 4 * 6  # of 6 training chips
+    orders = [[n for epoch, numbers in seen if epoch == e for n in numbers] for e in (0, 1)]
+    assert [sorted(order) for order in orders] == [list(range(total))] * 2
+    assert orders[0] != orders[1]
+    train(settings, [chips], tmp_path / "b.pt")
+    assert same(weights_of(tmp_path / "a.pt"), weights_of(tmp_path / "b.pt"))
+
+
+def test_variants_need_something_to_vary():
+    with pytest.raises(ConfigError, match="expand: 144 variants of a chip would be alike; name changes, such as flips"):
+        tiny(augmentation={"expand": 144})
+    assert "expand" not in tiny().model_dump()["augmentation"]  # earlier models and cells are known by their recipe
+    assert tiny(**fixed(144)).model_dump(mode="json")["augmentation"]["expand"] == 144
