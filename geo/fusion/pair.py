@@ -15,7 +15,7 @@ from affine import Affine
 from rasterio.windows import Window
 
 from geo.displacement import Displacement
-from geo.errors import GridError
+from geo.errors import GridError, RasterError
 from geo.fusion.mtf import GAIN, degrade, reach_px, sigma_px
 from geo.masks import measured
 from geo.ortho.dem import apply
@@ -80,6 +80,9 @@ class Pair:
             opened.enter_context(FileSource(image)) if isinstance(image, str | os.PathLike) else image
             for image in (reference, moving)
         )
+        for image in (self.reference, self.moving):
+            if list(image.bands) == ["quality"]:
+                raise RasterError(f"{image.name} holds quality flags; expected the image that it lies beside")
         ref, mov = self.reference.grid, self.moving.grid
         self.names = f"{self.moving.name} and {self.reference.name}"
         if ref.crs is None or mov.crs is None:

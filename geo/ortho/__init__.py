@@ -34,6 +34,8 @@ WINDOW = 1024
 _MOST = 400
 #: Half ranges of an RPC's heights within which it holds.
 _RANGE = 1.1
+#: Degrees of longitude beside its zone where a CRS may well be used: the next zone, for a mosaic.
+_BESIDE = 6.0
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,7 @@ def lay_out(
             f"at {resolution_m:g} m; expected a resolution near the image's own: give a coarser one"
             + (", or get its RPC again" if isinstance(geometry, RpcGeometry) else "")
         )
+    _tell_of_another_zone(image, target, *middle(lon, lat))
     if share < 1 and dem is not None:
         log.warning(
             "%s: the DEM %s has no heights for %.1f %% of the scene; that part becomes nodata",
@@ -246,6 +249,27 @@ def lay_out(
         }
         _tell_of_extrapolation(image, geometry, lon, lat)
     return warp, share
+
+
+def _tell_of_another_zone(image: Source, crs: CRS, lon: float, lat: float) -> None:
+    """Warn where the ground lies far outside of where a CRS is used: lengths and areas are not true there."""
+    area = crs.area_of_use
+    if area is None:
+        return
+    east = (lon - area.west + 180) % 360 - 180  # of its western edge
+    width = (area.east - area.west) % 360 or 360.0
+    if -_BESIDE <= east <= width + _BESIDE or east + 360 <= width + _BESIDE:
+        return
+    log.warning(
+        "%s: lies at longitude %.1f, latitude %.1f, and %s is used from longitude %.0f to %.0f; lengths and areas are "
+        "not true there (is --crs right?)",
+        Path(image.name).name,
+        lon,
+        lat,
+        crs.name,
+        area.west,
+        area.east,
+    )
 
 
 def _tell_of_extrapolation(image: Source, geometry: RpcGeometry, lon: np.ndarray, lat: np.ndarray) -> None:

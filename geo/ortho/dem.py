@@ -72,6 +72,8 @@ def open_dem(
             raise GridError(
                 f"the DEM {path} has no CRS; expected a georeferenced raster: assign its CRS (gdal_edit.py)"
             )
+        if np.issubdtype(np.dtype(src.dtypes[0]), np.complexfloating):
+            raise GridError(f"the DEM {path} holds complex numbers; expected heights: give another file")
         crs = CRS.from_user_input(src.crs)
         if src.transform.is_identity or not (_flat(crs).is_geographic or _flat(crs).is_projected):
             missing = "no geotransform" if src.transform.is_identity else f"the local CRS '{crs.name}'"

@@ -97,6 +97,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     if len({source.startswith("XML") for source in sources.values()}) > 1:
         told = " and ".join(f"{key} by {source}" for key, source in sources.items())
         warnings.append(f"the gains are not of one source: {told}; PAN and MSS may differ by some percent")
+    view_zenith = _view_zenith(main, warnings)
     if known.bit_depth is None:
         warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")
     return Scene(
@@ -106,7 +107,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         acquired=settled.acquired,
         sun_zenith=settled.zenith,
         sun_azimuth=settled.azimuth,
-        view_zenith=_view_zenith(main),
+        view_zenith=view_zenith,
         view_azimuth=main.number("SatelliteAzimuth", -360, 360),
         centre=centre,
         bit_depth=known.bit_depth,
@@ -324,9 +325,15 @@ def _plain_utc(time: datetime) -> datetime:
     return time.astimezone(UTC).replace(tzinfo=None)
 
 
-def _view_zenith(text: Metadata) -> float | None:
+def _view_zenith(text: Metadata, warnings: list[str]) -> float | None:
     angle = text.number("SatelliteZenith", 0, 90)
     if angle is None:
+        written = text.text("SatelliteZenith")
+        if written:
+            warnings.append(
+                f"{Path(text.source).name}: SatelliteZenith is '{written}', no angle from 0 to 90 degrees; the view is "
+                "not known"
+            )
         return None
     return round(90 - angle, 6) if angle > _LARGEST_VIEW_ZENITH else angle
 

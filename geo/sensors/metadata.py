@@ -21,6 +21,8 @@ _AGAIN = "copy or download the product again"
 _DIGITS = re.compile(r"\d{14}")
 #: Times as people and programs write them besides ISO 8601: ``2015/8/5 11:50:02 UTC``.
 _LOOSE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[T ](\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?) ?(UTC|GMT|Z)?", re.ASCII)
+#: Units that some files write behind their numbers.
+_UNIT = re.compile(r"\s*(deg|degrees?|°)\.?\s*$", re.IGNORECASE)
 #: No image takes longer; between the beginning and the end of a longer one something is wrong.
 _LONGEST = timedelta(minutes=10)
 _DECLARATION = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.-]+)["'][^>]*\?>""")
@@ -210,6 +212,7 @@ def _local(element: Element) -> str:
 
 
 def _numbers(text: str) -> tuple[float, ...]:
+    text = _UNIT.sub("", text)
     try:
         values = tuple(float(part) for part in re.split(r"[,;\s]+", text.strip(",; ")) if part)
     except ValueError:

@@ -229,6 +229,9 @@ def test_wrong_input_is_told(scene, tmp_path):
     raw = write_image(tmp_path / "raw.tif", values)
     with pytest.raises(GridError, match=r"raw\.tif has no CRS; .*: run geocrack ortho on both images first"):
         pansharpen(raw, pan, tmp_path / "fused.tif")
+    flags = write_image(tmp_path / "q.tif", values[:1], bands=["quality"], grid=map_grid(values.shape[1:], MSS_M))
+    with pytest.raises(RasterError, match=r"q\.tif holds quality flags; expected the image that it lies beside"):
+        pansharpen(flags, pan, tmp_path / "fused.tif")
     values[:] = np.nan
     empty = write_image(tmp_path / "empty.tif", values, grid=map_grid(values.shape[1:], MSS_M))
     with pytest.raises(GridError, match=r"empty\.tif and .*pan\.tif have no good pixel in common"):

@@ -191,6 +191,19 @@ def test_gains_of_two_sources_are_told(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("written", ["93.7", "-3.7", "steep"])
+def test_a_view_angle_that_is_none_is_told(tmp_path, written):
+    scene = scene_of(write_product(tmp_path / ID, xml=changed(SatelliteZenith=written)))
+    assert scene.view_zenith is None
+    assert any(f"SatelliteZenith is '{written}', no angle from 0 to 90 degrees" in w for w in scene.warnings)
+
+
+@pytest.mark.parametrize("written", ["23.40 deg", "23.4 degrees", "23.4°"])
+def test_units_behind_numbers_do_not_matter(tmp_path, written):
+    scene = scene_of(write_product(tmp_path / ID, xml=changed(SolarZenith=written)))
+    assert (scene.sun_zenith, scene.warnings) == (23.4, ())
+
+
 # images ---------------------------------------------------------------------------------------------------------------
 
 

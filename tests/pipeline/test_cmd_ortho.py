@@ -221,6 +221,21 @@ def test_a_resolution_beyond_the_image_is_told(scene, tmp_path):
     )
 
 
+@pytest.mark.parametrize(("crs", "told"), [("EPSG:32601", True), ("EPSG:32648", False), ("EPSG:32647", False)])
+def test_a_crs_for_another_place_is_told(scene, tmp_path, crs, told):
+    given = ("ortho", scene / "pan.tif", "--dem", scene / "dem.tif", "--geoid", "none", "-o", tmp_path / "o.tif")
+    done = succeeded(*given, "--crs", crs)
+    assert ("used from longitude -180 to -174; lengths and areas are not true there" in done.stderr) == told
+
+
+def test_a_dem_of_complex_numbers_is_none(scene, tmp_path):
+    grid = map_grid((40, 40), 30.0)
+    dem = plain_tiff(tmp_path / "d.tif", crs=UTM, transform=grid.affine, dtype="complex64")
+    error = call("ortho", scene / "pan.tif", "--dem", dem, "--geoid", "none", "-o", tmp_path / "o.tif").exception
+    assert isinstance(error, GridError)
+    assert "d.tif holds complex numbers; expected heights" in str(error)
+
+
 def test_ground_far_above_what_the_camera_was_made_for_is_told(scene, tmp_path):
     high = write_dem(tmp_path / "high.tif", heights=np.full((400, 400), 5000, np.float32))
     done = call("ortho", scene / "pan.tif", "--dem", high, "--geoid", "none", "-o", tmp_path / "o.tif")
