@@ -69,9 +69,14 @@ def score_objects(
     drawn_pairs = _draw(len(one), bootstrap.how.seed)
     outlines = one[drawn_pairs], other[drawn_pairs], pair_at[drawn_pairs], pixel_m, bootstrap, border
     aside = shapely.distance(shapely.centroid(one), shapely.centroid(other))
+    in_pair = np.zeros(len(mapped_at))
+    in_pair[matches.m[matches.pairs]] = 1
     result["interval"] = {
         "hit_rate": bootstrap.rate(hits, number),
         "false_alarm_rate": bootstrap.rate(alarms, drawn),
+        "one_to_one_of_true": bootstrap.rate(bootstrap.sums(pair_at, np.ones(len(pair_at)))[0], number),
+        "one_to_one_of_mapped": bootstrap.rate(*bootstrap.sums(mapped_at, in_pair, np.ones(len(mapped_at)))),
+        "true_per_mapped": bootstrap.ratio(number, drawn),
         "mean_iou": bootstrap.ratio(iou, pairs),
         "centroid_distance_median_m": bootstrap.quantile(aside, pair_at, 0.5),
     }

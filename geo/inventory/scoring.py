@@ -236,6 +236,7 @@ def _pixel_intervals(confusion: np.ndarray, bootstrap: Bootstrap) -> dict[str, I
         "iou": lambda s: s[:, 3] / (s[:, 3] + s[:, 1] + s[:, 2]),
         "miou": lambda s: (s[:, 3] / (s[:, 3] + s[:, 1] + s[:, 2]) + s[:, 0] / (s[:, 0] + s[:, 1] + s[:, 2])) / 2,
         "accuracy": lambda s: (s[:, 0] + s[:, 3]) / s.sum(axis=1),
+        "true_per_mapped": lambda s: (s[:, 3] + s[:, 2]) / (s[:, 3] + s[:, 1]),
     }
     return {name: bootstrap.interval(score, *confusion.T) for name, score in scores.items()}
 

@@ -76,12 +76,15 @@ def command(
         result["searched_km2"],
     )
     log.info(
-        "%d of %d landslides hit%s, %d false alarms of %d polygons",
+        "%d of %d landslides hit%s, %d false alarms of %d polygons%s, %d one to one%s",
         objects["hits"],
         objects["true"],
         _between(objects["interval"]["hit_rate"]),
         objects["false_alarms"],
         objects["mapped"],
+        _between(objects["interval"]["false_alarm_rate"]),
+        objects["one_to_one"]["matches"],
+        _between(objects["interval"]["one_to_one_of_true"]),
     )
     if "threshold_baseline" in result:
         baseline = result["threshold_baseline"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
 import numpy as np
@@ -10,6 +10,9 @@ import numpy as np
 from geo.inventory import geopackage
 from pipeline.report.numbers import area, area_parts, day, number, percent
 from pipeline.report.run import RunResults
+
+if TYPE_CHECKING:
+    from pipeline.report.certainty import Certainty
 
 
 class Inventory:
@@ -36,14 +39,17 @@ class Inventory:
         found = {"landslides": len(self.areas), "area_m2": round(float(self.areas.sum()), 1)}
         return found | ({"searched_km2": round(self.searched_km2, 4)} if self.searched_km2 else {})
 
-    @property
-    def figures(self) -> list[tuple[str, str, str]]:
-        """Number, unit and meaning of each key figure."""
+    def figures(self, sure: Certainty | None) -> list[tuple[str, str, str]]:
+        """Give number, unit and meaning of each key figure, with the interval where it is known."""
         if self.polygons is None:
             return []
         total, km2 = float(self.areas.sum()), self.searched_km2
         share = f", {percent(total / km2 / 1e6)} of the ground" if km2 else ""
-        figures = [(number(len(self.areas)), "", "landslides"), (*area_parts(total), f"of landslide{share}")]
+        count_between, area_between = (sure.of_landslides(), sure.of_area()) if sure else ("", "")
+        figures = [
+            (number(len(self.areas)), "", f"landslides{count_between}"),
+            (*area_parts(total), f"of landslide{share}{area_between}"),
+        ]
         if km2:
             hidden = ", ".join(f"{number(area_km2, 2)} km² {why}" for why, area_km2 in self.hidden_km2.items())
             figures.append((number(km2, 2), "km²", f"searched{'; hidden: ' + hidden if hidden else ''}"))

@@ -16,6 +16,7 @@ from geo.stream import stream
 from pipeline import __version__
 from pipeline.report import charts, fusion, maps, numbers, tables, views
 from pipeline.report.attention import attention
+from pipeline.report.certainty import certainty
 from pipeline.report.inventory import Inventory
 from pipeline.report.methods import methods
 from pipeline.report.run import RunResults
@@ -31,6 +32,7 @@ class Content:
     run: RunResults
     findings: dict[str, Any]
     figures: list[tuple[str, str, str]]
+    certainty: str
     headline: str
     methods: list[str]
     images: dict[str, tuple[str, int, int]]
@@ -68,10 +70,12 @@ def content(run: RunResults, *, explain: int = 0) -> Content:
     drawn = stream(lambda scene: views.scene_view(run, scene, album), reversed(run.scenes), workers=2)
     scenes = [view for _, view in drawn]
     scores = tables.scores(run)
+    sure = certainty(run, inventory)
     return Content(
         run=run,
         findings=inventory.findings,
-        figures=inventory.figures + tables.score_figure(scores),
+        figures=inventory.figures(sure) + tables.score_figure(scores),
+        certainty=sure.words if sure else "",
         headline=tables.headline(scores),
         methods=methods(run),
         images=album.images,

@@ -99,6 +99,23 @@ def test_relations_have_intervals():
     assert found["interval"]["mapped"]["false_alarm"][1] > 0
 
 
+def test_counts_have_intervals():
+    """Of 100 scars 20 are missed, 10 polygons are false: shares and the truth to what is mapped hold their values."""
+    true = field(100)
+    false = polygons(*(affinity.translate(g, 150, 150) for g in true[:10]))
+    found = scored(np.append(np.delete(true, slice(60, 80)), false), true)["interval"]
+    for name, value in (
+        ("hit_rate", 0.8),
+        ("false_alarm_rate", 1 / 9),
+        ("one_to_one_of_true", 0.8),
+        ("one_to_one_of_mapped", 8 / 9),
+        ("true_per_mapped", 10 / 9),
+    ):
+        low, high = found[name]
+        assert low < value < high, name
+        assert high - low < 0.5, name
+
+
 def test_by_size_and_the_missed_area_curve():
     true = polygons(*(box(300 * n, 0, 300 * n + side, side) for n, side in enumerate((20, 20, 60, 110))))
     found = scored(polygons(true[0], true[2], box(900, 0, 955, 110)), true)

@@ -615,3 +615,54 @@ def test_a_report_is_whole_without_a_model_to_explain(made, tmp_path, caplog, wh
     write_report(run, tmp_path / "report.html", explain=1)
     assert "Where the network looked" not in (tmp_path / "report.html").read_text()
     assert "shows no attention" in caplog.text
+
+
+def test_without_truth_or_sample_there_is_no_interval_and_the_page_says_so(tmp_path):
+    run = make_run(tmp_path, truth=False)
+    write_report(run, run / "report.html")
+    page = (run / "report.html").read_text()
+    assert "<span>landslides</span>" in page
+    assert "Number and area have no interval: neither a truth" in page
+
+
+def scored_with_intervals(run):
+    path = run / "scenes/s2015/linknet-lite0-fast/score.json"
+    score = json.loads(path.read_text())
+    score["pixels"]["interval"] = {"true_per_mapped": [0.9, 1.2]}
+    score["objects"]["interval"] = {"true_per_mapped": [0.86, 1.29], "hit_rate": [0.7, 0.95]}
+    score["objects"]["interval"] |= {"false_alarm_rate": [0.02, 0.3]}
+    path.write_text(json.dumps(score))
+    return float(gpd.read_file(run / "inventory.gpkg", layer="landslides")["area_m2"].sum())
+
+
+def test_number_and_area_have_intervals_by_blocks_of_truth(tmp_path):
+    run = make_run(tmp_path)
+    mapped = scored_with_intervals(run)
+    write_report(run, run / "report.html")
+    page = (run / "report.html").read_text()
+    assert "<b>7</b><span>landslides (95 %: 6 to 9)</span>" in page
+    assert f"(95 %: {mapped * 0.9 / 1e4:.1f} to {mapped * 1.2 / 1e4:.1f} ha)</span>" in page
+    assert "The interval of the number and area is what is mapped times the truth" in page
+    assert "(linknet-lite0-fast, s2015)" in page
+    assert "<small>70 % to 95 %</small>" in page
+    assert "<small>2 % to 30 %</small>" in page
+
+
+@pytest.mark.parametrize("mine", [True, False])
+def test_the_area_of_a_checked_sample_stands_first(tmp_path, mine):
+    run = make_run(tmp_path)
+    mapped = scored_with_intervals(run)
+    estimate = {
+        "design": {"points": 300},
+        "mapped_km2": mapped / 1e6 * (1 if mine else 2),
+        "area_km2": {"estimate": 0.03, "interval": [0.02, 0.04], "interval_wilson": [0.021, 0.051]},
+        "notes": ["only 1 of 90 points of 'rest' differ from the others: use interval_wilson"],
+    }
+    (run / "checked.json").write_text(json.dumps(estimate))
+    (run / "checked.json.provenance.json").write_text(json.dumps({"step": "estimate", "finished": "2026"}))
+    write_report(run, run / "report.html")
+    page = (run / "report.html").read_text()
+    assert ("(95 %: 2.1 to 5.1 ha)" in page) == mine
+    assert ("300 random points checked by eye, by which it is 3.0 ha" in page) == mine
+    assert "The interval of the number is what" in page or not mine
+    assert "landslides (95 %: 6 to 9)" in page
