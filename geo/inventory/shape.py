@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ _STEP = 100.0
 _WIDE = 5000.0
 #: A map whose areas are wrong by less is taken as it is.
 _TRUE_TO_SCALE = 0.01
-#: Polygons whose corners are held at once.
+#: Polygons whose corners, rectangles and borders are held at once, lest a million specks take gigabytes.
 _TOGETHER = 4000
 
 
@@ -76,8 +77,7 @@ def on_ellipsoid(geometry: np.ndarray, crs: Any) -> OnEllipsoid:
 def _length(geometry: np.ndarray, scale_x: np.ndarray, scale_y: np.ndarray, cosine: np.ndarray) -> np.ndarray:
     """Length of all rings, where the axes of the map have these scales and this angle."""
     result = np.zeros(len(geometry))
-    for first in range(0, len(geometry), _TOGETHER):
-        some = slice(first, first + _TOGETHER)
+    for some in _blocks(len(geometry)):
         rings, owner = _rings(geometry[some])
         xy, ring = shapely.get_coordinates(rings, return_index=True)
         inside = np.flatnonzero(ring[1:] == ring[:-1])
@@ -125,9 +125,12 @@ def length_and_width(geometry: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if not len(geometry):
         return np.zeros(0), np.zeros(0)
-    corners = shapely.get_coordinates(shapely.oriented_envelope(geometry)).reshape(-1, 5, 2)
-    sides = np.hypot(*np.moveaxis(np.diff(corners[:, :3], axis=1), -1, 0))
-    return sides.max(axis=1), sides.min(axis=1)
+    length, width = np.zeros(len(geometry)), np.zeros(len(geometry))
+    for some in _blocks(len(geometry)):
+        corners = shapely.get_coordinates(shapely.oriented_envelope(geometry[some])).reshape(-1, 5, 2)
+        sides = np.hypot(*np.moveaxis(np.diff(corners[:, :3], axis=1), -1, 0))
+        length[some], width[some] = sides.max(axis=1), sides.min(axis=1)
+    return length, width
 
 
 def edge_band(geometry: np.ndarray, error_m: np.ndarray, pixel_m: float) -> np.ndarray:
@@ -148,11 +151,17 @@ def edge_band(geometry: np.ndarray, error_m: np.ndarray, pixel_m: float) -> np.n
     ndarray of float64, shape (n,)
         Square metres; NaN where the error is not known.
     """
-    known = np.isfinite(error_m)
+    known = np.flatnonzero(np.isfinite(error_m))
     result = np.full(len(geometry), np.nan)
-    if known.any():
-        plain = shapely.simplify(geometry[known], pixel_m)
-        wide = shapely.area(shapely.buffer(plain, error_m[known], quad_segs=4))
-        narrow = shapely.area(shapely.buffer(plain, -error_m[known], quad_segs=4))
-        result[known] = wide - narrow
+    for block in _blocks(len(known)):
+        some = known[block]
+        plain = shapely.simplify(geometry[some], pixel_m)
+        wide = shapely.area(shapely.buffer(plain, error_m[some], quad_segs=4))
+        narrow = shapely.area(shapely.buffer(plain, -error_m[some], quad_segs=4))
+        result[some] = wide - narrow
     return result
+
+
+def _blocks(number: int) -> Iterator[slice]:
+    """Cut numbers into blocks of polygons that are held at once."""
+    return (slice(first, min(first + _TOGETHER, number)) for first in range(0, number, _TOGETHER))

@@ -67,6 +67,26 @@ def test_sides_of_a_turned_rectangle():
     assert (length[0], width[0]) == pytest.approx((300, 80))
 
 
+def test_blocks_of_polygons_change_nothing(monkeypatch):
+    random = np.random.default_rng(0)
+    left, bottom, wide, high = random.uniform(1, 100, (4, 50))
+    boxes = shapely.box(400_000 + left, 3_456_000 + bottom, 400_000 + left + wide, 3_456_000 + bottom + high)
+    error = np.where(random.random(50) < 0.3, np.nan, 3.0)
+
+    def measured():
+        length, width = shape.length_and_width(boxes)
+        return np.stack([length, width, shape.edge_band(boxes, error, 2.0), *vars(ellipsoid()).values()])
+
+    def ellipsoid():
+        return shape.on_ellipsoid(boxes, "EPSG:32648")
+
+    whole = measured()
+    monkeypatch.setattr(shape, "_TOGETHER", 7)
+    np.testing.assert_array_equal(measured(), whole)
+    assert whole[0] == pytest.approx(np.maximum(wide, high))
+    assert (np.isnan(whole[2]) == np.isnan(error)).all()
+
+
 def test_edge_band_is_not_known_without_an_error():
     squares = np.array([shapely.MultiPolygon([shapely.box(0, 0, 100, 100)])] * 2)
     band = shape.edge_band(squares, np.array([np.nan, 3.0]), 2.0)
