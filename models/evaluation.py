@@ -24,6 +24,8 @@ from models.outlines import COLUMNS, tolerant_counts, tolerant_scores
 
 #: Pixels up to which an outline or a centre line agrees, unless stated otherwise.
 TOLERANCE_PX = 2.0
+#: Pixels found on a chip without landslide from which it counts as a false alarm, unless stated otherwise.
+ALARM_PX = 100
 _FOUR = ("tp", "fp", "fn", "tn")
 
 
@@ -161,7 +163,7 @@ def judge(
     )
 
 
-def report(judged: Judged, draws: Draws | None = None, *, alarm_px: int = 1) -> dict[str, Any]:
+def report(judged: Judged, draws: Draws | None = None, *, alarm_px: int = ALARM_PX) -> dict[str, Any]:
     """All scores with their intervals, for a file of scores.
 
     Returns

@@ -16,7 +16,7 @@ from models import metrics, model_file
 from models.chips import open_chips, read_chip
 from models.copies import check_apart, check_unseen, digests
 from models.dataset import FittedChips, Memory
-from models.evaluation import TOLERANCE_PX, Judged, judge, maps, report, worst
+from models.evaluation import ALARM_PX, TOLERANCE_PX, Judged, judge, maps, report, worst
 from models.intervals import Draws
 from models.model_file import LoadedModel
 from models.panels import Answer, Row, picture_of
@@ -67,7 +67,7 @@ def score_model(
     threshold: float | None = None,
     tolerance_px: float = TOLERANCE_PX,
     worst_chips: int = 10,
-    alarm_px: int = 100,
+    alarm_px: int = ALARM_PX,
     draws: Draws | None = None,
     device: str | None = None,
 ) -> Scored:

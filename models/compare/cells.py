@@ -263,7 +263,8 @@ def results(experiment: Experiment, cells: Sequence[Cell], *, score: bool) -> li
     others = _others(experiment) if any(cell.done for cell in cells) else {}
     for cell in cells:
         if cell.row.skip or not cell.done:  # another row may have run the same cell
-            found.append(Result(cell, cell.data, None, {}, _reason(cell)))
+            apart = [name for name, data in experiment.data.items() if not data.train]
+            found += [Result(cell, name, None, {}, _reason(cell)) for name in (cell.data, *apart)]
             continue
         facts = json.loads((cell.folder / "cell.json").read_text())
         found.append(Result(cell, cell.data, read_counts(cell.folder / "model.images.csv"), facts))

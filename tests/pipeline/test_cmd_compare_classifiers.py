@@ -74,6 +74,7 @@ def test_tables_of_classifiers(made, tmp_path):
     assert (tiny["published_accuracy"], found["Tiny", "rocks"]["published_accuracy"]) == ("0.998000", "0.634000")
     assert "not run: " in found["Hub", "walls"]["not_run"]
     assert found["Two stages", "walls"]["not_run"] == "not run: run elsewhere"
+    assert found["Two stages", "rocks"]["not_run"] == "not run: run elsewhere"
     text = (output / "table.md").read_text()
     assert "## Tested on rocks, trained on walls" in text
     assert "| system |  | accuracy | F1 | P | R | specificity | difference | p | p signs | in print | minutes |" in text
