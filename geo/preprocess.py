@@ -38,8 +38,10 @@ from geo.surface import Surface
 from geo.windows import clip, slices
 
 Progress = Callable[[Iterable, str, int], Iterable]
-#: Blocks of the orthos to keep: two rows of PAN's, and of MSS's, for windows that look around; those of tie points.
-_PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 112, 160
+#: Blocks of the orthos to keep: two rows of PAN's, three of MSS's, for windows that look around; those of tie points.
+_PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 44, 160
+#: Side of MSS's blocks: a window of PAN needs as much of it, and of larger ones a wide scene's rows would fill more memory.
+_MSS_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -255,7 +257,8 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
             centre=scene.centre,
             resampling=settings.resampling,
         )
-        orthos[key] = Cached(warp, size=WINDOW, megabytes=_PAN_MB if key == "pan" else _MSS_MB)
+        size, megabytes = (WINDOW, _PAN_MB) if key == "pan" else (_MSS_BLOCK, _MSS_MB)
+        orthos[key] = Cached(warp, size=size, megabytes=megabytes)
     corrections = {key: calibration.correction for key, calibration in calibrations.items()}
     levels = {key: correction.report if correction else {"level": "toa"} for key, correction in corrections.items()}
     return Orthos(orthos, levels, shares, warnings)
