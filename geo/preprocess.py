@@ -40,7 +40,7 @@ from geo.windows import clip, slices
 Progress = Callable[[Iterable, str, int], Iterable]
 #: Blocks of the orthos to keep: two rows of PAN's, three of MSS's, for windows that look around; those of tie points.
 _PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 44, 160
-#: Side of MSS's blocks: a window of PAN needs as much of it, and of larger ones a wide scene's rows would fill more memory.
+#: Side of MSS's blocks: as much as a window of PAN needs; rows of larger ones would fill more memory in a wide scene.
 _MSS_BLOCK = 256
 
 
