@@ -105,7 +105,7 @@ def predict(
     augment : {"none", "d4"}
         ``"d4"``: the mean of what the model says of a window turned and mirrored in eight ways.
     backend : {"torch", "onnx", "openvino"}
-        What computes the networks of model files; probabilities agree to 1e-4.
+        What computes the networks of model files; probabilities agree to 1e-4. PyTorch takes a GPU where there is one.
     spread : path, optional
         Write the standard deviation of the answers of all models and ways likewise.
     scheduler : str, optional

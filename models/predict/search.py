@@ -153,10 +153,17 @@ class Search:
         return whole.hexdigest()[:16]
 
 
+def device() -> str:
+    """Where PyTorch computes networks: on a GPU, where there is one."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def _programs(backend: Backend) -> list[str]:
-    """Versions of what computes probabilities: the next one may round otherwise, or lay other windows."""
-    names = ["geocrack", "torch", *(["onnxruntime"] if backend == "onnx" else [])]
-    found = []
+    """Name what computes probabilities, with versions: another one may round otherwise, or lay other windows."""
+    names = ["geocrack", "torch", *{"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(backend, [])]
+    found = [device() if backend == "torch" else "cpu"]
     for name in names:
         try:
             found.append(f"{name} {version(name)}")
@@ -280,6 +287,7 @@ def _read_model(path: str, backend: Backend, threads: int | None, _changed: int)
         torch.set_num_threads(cpus(threads))
     loaded = model_file.load(path)
     if backend == "torch":
+        loaded.module.to(device())
         return loaded
     return OnnxModel(loaded) if backend == "onnx" else OpenVinoModel(loaded)
 

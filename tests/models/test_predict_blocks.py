@@ -499,3 +499,19 @@ def test_a_failing_overwrite_brings_probability_and_spread_back(tmp_path, monkey
     with pytest.raises(RuntimeError, match="odd"):
         run(path, fakes[:1] * 2, outputs[0], spread=outputs[1], overwrite=True)
     assert [file.read_bytes() for file in outputs] == before
+
+
+def test_networks_are_computed_where_torch_has_a_gpu_and_rows_of_another_device_are_not_joined(network, monkeypatch):
+    from models.predict import search
+
+    moved = []
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *to, **how: moved.extend(to) or module)
+    for there, place in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        search._read_model.cache_clear()
+        search._loaded(network, "torch", None)
+        assert moved[-1] == place
+    on_gpu = search._programs("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert on_gpu != search._programs("torch")
+    search._read_model.cache_clear()
