@@ -168,7 +168,6 @@ class Experiment(Section):
             unknown_name("score", name, list(SCORES)) for name in (self.metric, *self.columns) if name not in SCORES
         ]
         wrong += [f"train_chips: {n} is too few" for n in self.train_chips if n != "all" and n < 1]
-        wrong += [f"seeds: {n} is negative; give 0 or more" for n in self.seeds if n < 0]
         if len({bool(data.images) for data in self.data.values()}) > 1:
             wrong.append("data: some sets are of chips, others of images; give one kind, they are no one table")
         if not self.trained_on:

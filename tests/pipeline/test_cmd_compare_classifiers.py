@@ -104,7 +104,7 @@ def test_every_seed_is_tested_on_the_same_images(made, tmp_path):
         ({"data": {"a": {"chips": ["x"], "images": ["y"]}}}, "both given; give chips for models of pixels"),
         ({"data": {"a": {"chips": ["x"]}, "b": {"images": ["y"]}}}, "some sets are of chips, others of images"),
         ({"data": {"a": {"images": ["y"], "train": False}}}, "nothing is trained on"),
-        ({"seeds": [-1]}, "-1 is negative; give 0 or more"),
+        ({"seeds": [-1]}, "seeds.0: input should be greater than or equal to 0 (found -1)"),
     ],
 )
 def test_mistakes_have_a_sentence(made, tmp_path, changes, message):
