@@ -14,8 +14,9 @@ from geo.errors import ModelError
 
 #: Side of the windows of models that see each pixel on its own: a tile of the file.
 _PIXEL_WINDOW = 512
-#: A block is about this many rows of the image high: a killed run loses that much at most.
-BLOCK_ROWS = 2048
+#: A block is at least this many rows of the image high: a killed run loses little, and on a cluster few rows of
+#: windows are computed twice.
+BLOCK_ROWS = 1024
 #: Where a pixel of the lattice of all pixels ends: far from the fractions (0, 1/2, 1/3, 1/4, ...) that grids are laid
 #: at, so that the last digit of a coordinate does not decide.
 _CUT = 0.2718
@@ -153,8 +154,8 @@ class Windows:
         return range(first, first + count * self.step, self.step)
 
     def blocks(self, height: int, block_rows: int = BLOCK_ROWS) -> list[range]:
-        """Rows of windows (their numbers from 0), in blocks of about ``block_rows`` rows of pixels."""
-        rows, each = len(self.rows(height)), max(1, round(block_rows / self.step))
+        """Rows of windows (their numbers from 0), in blocks of at least ``block_rows`` rows of pixels."""
+        rows, each = len(self.rows(height)), -(-block_rows // self.step)
         return [range(first, min(rows, first + each)) for first in range(0, rows, each)]
 
     def finished(self, rows: range, height: int) -> tuple[int, int]:
