@@ -37,7 +37,7 @@ class Certainty:
         if self.landslides is None:
             return ""
         low, high = (number(float(round(v))) for v in self.landslides)
-        return f" (95 %: {low} to {high})"
+        return f" mapped (true, 95 %: {low} to {high})"
 
     def of_area(self) -> str:
         """Write the interval of the area behind it; empty where there is none."""
@@ -46,7 +46,7 @@ class Certainty:
         low, high = self.area_m2
         shown, unit = area_parts(low)
         same = area_parts(high)[1] == unit
-        return f" (95 %: {shown if same else area(low)} to {area(high)})"
+        return f" (true, 95 %: {shown if same else area(low)} to {area(high)})"
 
 
 def certainty(run: RunResults, inventory: Inventory) -> Certainty | None:
