@@ -26,6 +26,8 @@ import numpy as np
 import watched
 from affine import Affine
 
+from pipeline.cli import RUNTIME
+
 #: Windows as `geocrack predict` lays them for this network, and how many go through it together.
 WINDOW, OVERLAP, BATCH = 512, 128, 2
 BANDS = ("blue", "green", "red", "nir")
@@ -38,7 +40,9 @@ def bare(image: Path, model: Path, output: Path) -> dict[str, float]:
 
     from models import model_file
     from models.predict.grid import Windows
+    from models.threads import keep_layers_memory
 
+    keep_layers_memory()
     loaded = model_file.load(model)
     windows = Windows.of(loaded, overlap=OVERLAP, window=WINDOW)
     height, width = json.loads(image.with_suffix(".json").read_text())
@@ -221,6 +225,8 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
     """Measure inference and print the table."""
     if row:
         name, *files = row
+        if not name.startswith(("loop", "torchgeo")):  # as the command line sets it, for the bare network too
+            os.environ.update(RUNTIME)
         print(json.dumps(ROWS[name][1](*map(Path, files))))
         return
     with tempfile.TemporaryDirectory() as temporary:

@@ -228,11 +228,16 @@ def fusion_rows(folder: Path, size: int, runs: int) -> list[Row]:
             )
         )
     otb = shutil.which("otbcli_BundleToPerfectSensor")
-    rcs = [otb, "-inp", pan, "-inxs", mss, "-method", "rcs", "-out", f"{out}?&gdal:co:TILED=YES", "uint16"]
+    rcs = [otb, "-inp", pan, "-inxs", mss, "-method", "rcs", "-out"]
+    plain, alike = [*rcs, out], [*rcs, f"{out}?&gdal:co:TILED=YES", "uint16"]
     for method in ("gsa", "mtf-glp"):
         ours = geocrack("fuse", mss, pan, "-o", out, "--method", method, *PLAIN, "--compress", "none")
-        peer = "otbcli_BundleToPerfectSensor -method rcs"
-        rows.append(against(method.upper(), runs, ours, rcs if otb else None, peer, ">= 8", out))
+        for theirs, told, target in (
+            (plain, "as it stands: float32", ">= 8"),
+            (alike, "made to write uint16 tiles", ""),
+        ):
+            peer = f"otbcli_BundleToPerfectSensor -method rcs, {told}"
+            rows.append(against(method.upper(), runs, ours, theirs if otb else None, peer, target, out))
     return rows
 
 

@@ -20,9 +20,8 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CGROUP = Path("/sys/fs/cgroup/cpu.max")
-#: Parameters of GNU's mallopt, the size from which arrays still go back at once, and heaps that threads share.
+#: Parameters of GNU's mallopt.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
-_KEPT_BYTES, _HEAPS = 64 * 2**20, 2
 
 
 def cpus(wanted: int | None = None) -> int:
@@ -88,18 +87,25 @@ def stream(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def keep_memory() -> None:
+def keep_memory(largest: int = 64 * 2**20, *, heaps: int = 2) -> None:
     """Let what a window frees be taken by the next one, instead of going back to the system each time.
 
     By default GNU's C library returns large arrays at once, and the system then clears the same pages again for every
-    window: half of its time in a fusion. Threads share few heaps, so that what is kept does not grow with their
-    number. ``give_back_memory`` returns it when the work is done.
+    window: half of the time of a fusion or a network. Threads share few heaps, so that what is kept does not grow
+    with their number. ``give_back_memory`` returns it when the work is done.
+
+    Parameters
+    ----------
+    largest : int
+        Bytes from which an array still goes back at once.
+    heaps : int
+        With more than one, some are of blocks of 64 MiB, which larger arrays do not fit in: these still go back.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         library = ctypes.CDLL(None)
-        library.mallopt(_M_MMAP_THRESHOLD, _KEPT_BYTES)
-        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-        library.mallopt(_M_ARENA_MAX, _HEAPS)
+        library.mallopt(_M_MMAP_THRESHOLD, largest)
+        library.mallopt(_M_TRIM_THRESHOLD, largest)
+        library.mallopt(_M_ARENA_MAX, heaps)
 
 
 def give_back_memory() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import importlib
+import os
 import signal
 import sys
 
@@ -39,6 +40,13 @@ COMMANDS = {
     "track": "Link the landslides of several dates.",
     "ingest-review": "Turn a reviewed inventory into labels and hard negatives.",
     "report": "Write the HTML report of a run.",
+}
+
+#: What libraries look up once, when they are loaded; what the user has set stays.
+RUNTIME = {
+    # OpenMP's threads sleep while they wait for each other. By default they spin, and beside other work each
+    # then takes the core that another one needs: a training took 1.6 times as long.
+    "OMP_WAIT_POLICY": "PASSIVE",
 }
 
 
@@ -77,6 +85,8 @@ def geocrack() -> None:
 def main() -> None:
     """Run the command line; a user's mistake ends in one sentence and exit code 2, never in a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that unfinished outputs are removed
+    for name, value in RUNTIME.items():
+        os.environ.setdefault(name, value)
     gc.set_threshold(100_000)  # imports make many objects and no garbage, and arrays are none of its business
     atexit.register(gc.freeze)  # at the end Python would look through all that was imported for cycles: 0.2 s and more
     from geo.errors import GeocrackError

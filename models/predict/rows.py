@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -181,31 +182,66 @@ def blend(
     ------
     Strip
     """
-    sums = _Sums(ensemble, windows, shape)
-    tally = Tally()
-    current: int | None = None
-    for (row, columns), tiles in batches:
-        if current is not None and row != current:
-            if current in rows:
-                yield sums.finished(current, encoding, threshold, tally)
-                tally = Tally()
-            sums.advance()
-        current = row
-        there = [tile for tile in tiles if tile is not None]
-        own = row in rows
+    blender = _Blender(ensemble, windows, shape, rows, encoding, threshold)
+    # The models stay in the thread that asks: memory that other threads free is not kept (``keep_layers_memory``).
+    with ThreadPoolExecutor(1) as beside:
+        before: Future[Strip | None] | None = None
+        for (row, _), tiles in batches:
+            there = [tile for tile in tiles if tile is not None]
+            answer = ensemble.answer(np.stack([tile.values for tile in there])) if there else None
+            if before is not None and (strip := before.result()) is not None:
+                yield strip
+            before = beside.submit(blender.add, row, len(tiles), there, answer)
+        if before is not None and (strip := before.result()) is not None:
+            yield strip
+    if (strip := blender.finish()) is not None:
+        yield strip
+
+
+class _Blender:
+    """Take batches in the order of the rows of windows, and give a row's strip when the next one begins."""
+
+    def __init__(
+        self,
+        ensemble: Ensemble,
+        windows: Windows,
+        shape: tuple[int, int],
+        rows: range,
+        encoding: Encoding,
+        threshold: float,
+    ):
+        self._sums, self._tally = _Sums(ensemble, windows, shape), Tally()
+        self._rows, self._current = rows, -1
+        self._encoding, self._threshold = encoding, threshold
+        first = windows.overlap // 2  # each pixel once, not once in each of its windows
+        self._thin = (slice(first, first + windows.step, _THIN),) * 2
+
+    def add(
+        self, row: int, windows: int, there: Sequence[Tile], answer: tuple[np.ndarray, np.ndarray | None] | None
+    ) -> Strip | None:
+        """Add some windows of a row; gives the strip of the row before where this one is new."""
+        strip = None
+        if self._current not in (-1, row):
+            strip = self.finish()
+            self._sums.advance()
+        self._current = row
+        own = row in self._rows
         if own:
-            tally.windows += len(there)
-            tally.skipped += len(columns) - len(there)
-        if not there:
-            continue
-        sums.add(there, *ensemble.answer(np.stack([tile.values for tile in there])))
+            self._tally.windows += len(there)
+            self._tally.skipped += windows - len(there)
+        if answer is not None:
+            self._sums.add(there, *answer)
         if own:
-            first = windows.overlap // 2  # each pixel once, not once in each of its windows
-            thin = (slice(first, first + windows.step, _THIN),) * 2
             for tile in there:
-                tally.statistics.add(tile.values[(slice(None), *thin)], tile.wanted[thin])
-    if current is not None and current in rows:
-        yield sums.finished(current, encoding, threshold, tally)
+                self._tally.statistics.add(tile.values[(slice(None), *self._thin)], tile.wanted[self._thin])
+        return strip
+
+    def finish(self) -> Strip | None:
+        """Give the strip of the last row; None where it was not asked for."""
+        if self._current not in self._rows:
+            return None
+        tally, self._tally = self._tally, Tally()
+        return self._sums.finished(self._current, self._encoding, self._threshold, tally)
 
 
 class _Sums:

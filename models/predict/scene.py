@@ -27,7 +27,7 @@ from geo.cluster import connected
 from geo.errors import GridError, LabelError, ModelError, RasterError
 from geo.image import Image
 from geo.raster import GeoTiffWriter
-from geo.stream import stream
+from geo.stream import give_back_memory, stream
 from models.chips import BandStatistics
 from models.predict.grid import BLOCK_ROWS, Model
 from models.predict.members import Augment, Ensemble
@@ -186,6 +186,7 @@ def predict(
                 )
             executor = stack.enter_context(connected(scheduler, search.files)) if scheduler and missing else None
             _keep(search, image, missing, kept, executor, progress)
+            give_back_memory()  # the outputs are written with what GDAL takes
             if part is not None:
                 return {"blocks": len(mine)}
             tally = _write(search, image, len(plan), kept, outputs, tags or {}, overwrite)

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
@@ -32,13 +32,14 @@ from geo.stream import cpus, stream
 from models.predict.grid import BLOCK_ROWS, Model, Windows
 from models.predict.members import Augment, Ensemble
 from models.predict.rows import Strip, Tally, Tile, blend, read_tile
+from models.threads import keep_layers_memory
 
 ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}
 
 Backend = Literal["torch", "onnx", "openvino"]
 
 #: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
-_FORM = b"geocrack rows 3"
+_FORM = b"geocrack rows 4"
 #: Windows of so many pixels are allowed whatever the image.
 _SMALL = 1024
 
@@ -235,6 +236,7 @@ def blocks(
     ------
     Block
     """
+    keep_layers_memory()
     windows, ensemble = search.windows(image), search.ensemble
     area = read_area(search.area, image.geobox, layer=search.area_layer) if search.area else None
     borders = search.borders()
@@ -279,6 +281,7 @@ def _joined(number: int, top: int, bottom: int, strips: Iterable[Strip]) -> Bloc
 @lru_cache(maxsize=4)
 def _read_model(path: str, backend: Backend, threads: int | None, _changed: int) -> Model:
     from models import model_file
+    from models.folding import lean
     from models.onnx import OnnxModel, OpenVinoModel
 
     if threads:
@@ -287,6 +290,7 @@ def _read_model(path: str, backend: Backend, threads: int | None, _changed: int)
         torch.set_num_threads(cpus(threads))
     loaded = model_file.load(path)
     if backend == "torch":
+        loaded = replace(loaded, module=lean(loaded.module, len(loaded.bands), loaded.stride))
         loaded.module.to(device())
         return loaded
     return OnnxModel(loaded) if backend == "onnx" else OpenVinoModel(loaded)
