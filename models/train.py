@@ -231,7 +231,7 @@ def _train(
                 device=place,
                 checkpoints=Checkpoints(output.with_name(f"{output.stem}.checkpoints"), write),
                 resume=resume,
-                log_dir=Path(log_dir) if log_dir else output.with_name(f"{output.stem}.log"),
+                log_dir=Path(log_dir) if log_dir else output.with_name(f"{output.stem}.tensorboard"),
                 progress=progress,
                 team=team,
                 on_epoch=on_epoch,

@@ -59,7 +59,7 @@ class RunPaths:
         self.reviewed_chips = f"{scene}/reviewed_chips"
         self.model = f"{self.folder}/models/{{recipe}}.pt"
         self.metrics = f"{self.folder}/models/{{recipe}}.metrics.json"
-        self.training_log = f"{self.folder}/models/{{recipe}}.log"
+        self.training_log = f"{self.folder}/models/{{recipe}}.tensorboard"
         self.probability = f"{scene}/{{recipe}}/probability.tif"
         self.part = f"{scene}/{{recipe}}/parts/{{part}}-of-{{parts}}.done"
         self.polygons = f"{scene}/{{recipe}}/landslides.gpkg"

@@ -148,7 +148,7 @@ def train(
         }
         course = Course(
             module, fitted["train"], fitted["val"], _class_weights(recipe, fitted["train"].labels, len(sets.classes)),
-            made_of, seed, place, Path(log_dir) if log_dir else output.with_name(f"{output.stem}.log"),
+            made_of, seed, place, Path(log_dir) if log_dir else output.with_name(f"{output.stem}.tensorboard"),
             sets.classes, sets.classes.index(positive),
         )  # fmt: skip
         checkpoints = Checkpoints(output.with_name(f"{output.stem}.checkpoints"), lambda *_: None)

@@ -40,6 +40,8 @@ Backend = Literal["torch", "onnx", "openvino"]
 
 #: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
 _FORM = b"geocrack rows 4"
+#: Rows that are compressed in one go.
+_ROWS_AT_ONCE = 64
 #: Windows of so many pixels are allowed whatever the image.
 _SMALL = 1024
 
@@ -336,8 +338,15 @@ class Kept:
         if block.spread is not None:
             arrays["spread"] = block.spread
         told = np.frombuffer(json.dumps({"top": block.top, "tally": block.tally.plain()}).encode(), np.uint8)
-        with atomic(self._file(block.number), overwrite=True) as part:
-            np.savez_compressed(part, told=told, **arrays)
+        with (
+            atomic(self._file(block.number), overwrite=True) as part,
+            zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file,
+        ):
+            for name, array in {"told": told, **arrays}.items():
+                with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
+                    for first in range(0, len(array), _ROWS_AT_ONCE):  # NumPy itself would copy 16 MB at a time
+                        member.write(np.ascontiguousarray(array[first : first + _ROWS_AT_ONCE]).data)
 
     def get(self, number: int) -> Block:
         """Read a block.

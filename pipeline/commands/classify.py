@@ -35,7 +35,7 @@ def command() -> None:
 @command.command("train", short_help="Train a classifier from a recipe on folders of images.")
 @click.argument("recipe")
 @_data
-@options.output("Model file (.pt); <stem>.metrics.json, .card.md, .log/ and .checkpoints/ are written beside it.")
+@options.output("Model file (.pt); <stem>.metrics.json, .card.md, .tensorboard/ and .checkpoints/ are written beside it.")
 @click.option(
     "--from",
     "start_from",
@@ -46,7 +46,7 @@ def command() -> None:
 @options.setting(config.Classification, "test_fraction")
 @options.setting(config.Training, "seed")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a training that was broken off.")
-@click.option("--log-dir", type=options.PATH, help="Folder of the TensorBoard log.  [default: <stem>.log]")
+@click.option("--log-dir", type=options.PATH, help="Folder of the TensorBoard log.  [default: <stem>.tensorboard]")
 @mlflow_log.option
 @click.option(
     "--set",

@@ -61,7 +61,7 @@ def test_a_curve_is_that_of_the_counts(tmp_path):
 def test_a_segmenter_writes_a_curve_at_each_better_validation(tmp_path):
     folder = write_chips(tmp_path / "chips")
     history = train(tiny(), [folder], tmp_path / "a.pt", threads=1)["history"]
-    found, better = read(tmp_path / "a.log"), []
+    found, better = read(tmp_path / "a.tensorboard"), []
     for row in history:
         if row["f1"] > max([0, *(r["f1"] for r in history[: row["epoch"] - 1])]):
             better.append(row["epoch"])
@@ -76,7 +76,7 @@ def test_a_classifier_writes_scalars_curve_and_pictures(tmp_path):
     walls = write_set(tmp_path / "walls", 16)
     settings = recipe.parse(TINY | {"phases": [{"epochs": 2, "learning_rate": 0.01, "batch": 4}]})
     train_classifier(settings, [walls], tmp_path / "a.pt", threads=1, val_fraction=0.4)
-    found = read(tmp_path / "a.log")
+    found = read(tmp_path / "a.tensorboard")
     scalars = {"loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy", "seconds"}
     assert scalars == set(found.Tags()["scalars"])
     curve = curves(found)[1]

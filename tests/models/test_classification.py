@@ -101,7 +101,7 @@ def test_it_learns_and_writes_what_it_did(trained, walls):
     assert loaded.trained_on["counts"] == {"train": 22, "val": 2, "test": 8}
     assert loaded.validation.sum() == 2
     assert json.loads(path.with_name("model.metrics.json").read_text())["test"] == found["test"]
-    assert list(path.with_name("model.log").glob("events.out.tfevents.*"))
+    assert list(path.with_name("model.tensorboard").glob("events.out.tfevents.*"))
 
 
 def test_same_seed_same_weights_and_a_broken_training_goes_on_to_them(tmp_path, walls):

@@ -133,7 +133,7 @@ def test_what_is_written(chips, tmp_path):
     assert loaded.trained_on["seed"] == 5
     assert [row["epoch"] for row in loaded.history] == [1, 2, 3]
     assert json.loads((tmp_path / "model.metrics.json").read_text()) == found
-    assert list((tmp_path / "model.log").glob("events.out.tfevents.*"))
+    assert list((tmp_path / "model.tensorboard").glob("events.out.tfevents.*"))
     best = model_file.load(tmp_path / "model.checkpoints" / "best.pt")
     assert same(best.module.state_dict(), loaded.module.state_dict())
     best = max(loaded.history, key=lambda row: row["f1"])

@@ -13,7 +13,7 @@ import yaml
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
-ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "2"}
+ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
 
 
 class Workplace:
@@ -30,7 +30,7 @@ class Workplace:
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=900
+            self.command(*arguments), cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=2400
         )
         if check and done.returncode:
             pytest.fail(f"snakemake {' '.join(arguments)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
