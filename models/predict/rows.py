@@ -189,12 +189,18 @@ def blend(
         for (row, _), tiles in batches:
             there = [tile for tile in tiles if tile is not None]
             answer = ensemble.answer(np.stack([tile.values for tile in there])) if there else None
-            if before is not None and (strip := before.result()) is not None:
-                yield strip
+            if before is not None:
+                yield from _strips(before)
             before = beside.submit(blender.add, row, len(tiles), there, answer)
-        if before is not None and (strip := before.result()) is not None:
-            yield strip
+        if before is not None:
+            yield from _strips(before)
     if (strip := blender.finish()) is not None:
+        yield strip
+
+
+def _strips(blended: Future[Strip | None]) -> Generator[Strip]:
+    """Wait for what was blended, and hold it no longer than it is looked at."""
+    if (strip := blended.result()) is not None:
         yield strip
 
 

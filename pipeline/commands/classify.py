@@ -35,7 +35,9 @@ def command() -> None:
 @command.command("train", short_help="Train a classifier from a recipe on folders of images.")
 @click.argument("recipe")
 @_data
-@options.output("Model file (.pt); <stem>.metrics.json, .card.md, .tensorboard/ and .checkpoints/ are written beside it.")
+@options.output(
+    "Model file (.pt); beside it <stem>.metrics.json, .card.md, .tensorboard/ and .checkpoints/ are written."
+)
 @click.option(
     "--from",
     "start_from",

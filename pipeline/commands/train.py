@@ -24,7 +24,9 @@ _SPLITS = ("validation", "test")
     required=True,
     help="Folder of chips (geocrack tile, geocrack chips import); may be given several times.",
 )
-@options.output("Model file (.pt); <stem>.metrics.json, .card.md, .tensorboard/ and .checkpoints/ are written beside it.")
+@options.output(
+    "Model file (.pt); beside it <stem>.metrics.json, .card.md, .tensorboard/ and .checkpoints/ are written."
+)
 @options.setting(config.Training, "seed")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of a training that was broken off.")
 @click.option("--log-dir", type=options.PATH, help="Folder of the TensorBoard log.  [default: <stem>.tensorboard]")
