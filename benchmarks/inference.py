@@ -34,15 +34,19 @@ BANDS = ("blue", "green", "red", "nir")
 
 
 # ------------------------------------------------------------------------------------------------- the rows
-def bare(image: Path, model: Path, output: Path) -> dict[str, float]:
-    """Run the network alone on a batch in memory, as often as the scene has windows; channels last, as ours."""
+def bare(image: Path, model: Path, output: Path, *, keeping: bool = True) -> dict[str, float]:
+    """Run the network alone on a batch in memory, as often as the scene has windows; channels last, as ours.
+
+    ``keeping`` memory from layer to layer is what `geocrack predict` makes the C library do.
+    """
     import torch
 
     from models import model_file
     from models.predict.grid import Windows
     from models.threads import keep_layers_memory
 
-    keep_layers_memory()
+    if keeping:
+        keep_layers_memory()
     loaded = model_file.load(model)
     windows = Windows.of(loaded, overlap=OVERLAP, window=WINDOW)
     height, width = json.loads(image.with_suffix(".json").read_text())
@@ -167,7 +171,8 @@ def torchgeo_loop(image: Path, model: Path, output: Path) -> dict[str, float]:
 
 
 ROWS: dict[str, tuple[str, Callable[[Path, Path, Path], dict[str, float]]]] = {
-    "bare": ("bare network, channels last", bare),
+    "bare": ("bare network, channels last", partial(bare, keeping=False)),
+    "bare-kept": ("bare network that keeps its memory", bare),
     "bare-onnx": ("bare network, ONNX Runtime", partial(bare_backend, backend="onnx")),
     "bare-openvino": ("bare network, OpenVINO", partial(bare_backend, backend="openvino")),
     "ours": ("geocrack predict", ours),
@@ -218,14 +223,17 @@ def random_model(folder: Path) -> Path:
 @click.option("--size", default=4096, help="Height and width of the scene.")
 @click.option("--rounds", default=3, help="How often the rows take turns.")
 @click.option("--model", type=click.Path(path_type=Path, exists=True), help="Model of 4 bands; a random one if absent.")
+@click.option("--rows", help="Only these, by name and comma: " + ", ".join(ROWS) + ".")
 @click.option("--full", is_flag=True, help="Also the memory of a scene of 18192 x 18000.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Keep files here.  [default: a temporary folder]")
 @click.option("--row", hidden=True, nargs=4, type=str)
-def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | None, row: tuple | None) -> None:
+def main(
+    size: int, rounds: int, model: Path | None, rows: str | None, full: bool, folder: Path | None, row: tuple | None
+) -> None:
     """Measure inference and print the table."""
     if row:
         name, *files = row
-        if not name.startswith(("loop", "torchgeo")):  # as the command line sets it, for the bare network too
+        if name not in ("bare", "loop", "torchgeo"):  # as the command line sets it
             os.environ.update(RUNTIME)
         print(json.dumps(ROWS[name][1](*map(Path, files))))
         return
@@ -234,7 +242,8 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
         place.mkdir(parents=True, exist_ok=True)
         network = model or random_model(place)
         image = scene(place, size, size)
-        wanted = [name for name in ROWS if _installed(name)]
+        chosen = rows.split(",") if rows else list(ROWS)
+        wanted = [name for name in chosen if _installed(name)]
         found: dict[str, list[dict[str, float]]] = {name: [] for name in wanted}
         for _ in range(rounds):
             for name in wanted:
@@ -244,14 +253,19 @@ def main(size: int, rounds: int, model: Path | None, full: bool, folder: Path | 
         print("| | s | MPix/s | speed against the eager loop | memory MB |\n| --- | ---: | ---: | ---: | ---: |")
         for name, run in best.items():
             rate = size * size / run["seconds"] / 1e6
-            ratio = best["loop"]["seconds"] / run["seconds"]
-            print(f"| {ROWS[name][0]} | {run['seconds']:.1f} | {rate:.2f} | {ratio:.2f} | {run['memory_mb']:.0f} |")
-        for ours_, bare_ in (("ours", "bare"), ("ours-onnx", "bare-onnx"), ("ours-openvino", "bare-openvino")):
-            if ours_ not in wanted:
+            ratio = f"{best['loop']['seconds'] / run['seconds']:.2f}" if "loop" in best else ""
+            print(f"| {ROWS[name][0]} | {run['seconds']:.1f} | {rate:.2f} | {ratio} | {run['memory_mb']:.0f} |")
+        for ours_, bare_ in (
+            ("ours", "bare"),
+            ("ours", "bare-kept"),
+            ("ours-onnx", "bare-onnx"),
+            ("ours-openvino", "bare-openvino"),
+        ):
+            if not {ours_, bare_} <= set(wanted):
                 continue
             share = best[bare_]["seconds"] / best[ours_]["seconds"]
             print(f"\n{ROWS[ours_][0]}: {share:.1%} of the rate of the {ROWS[bare_][0]}")
-        for name in ROWS.keys() - set(wanted):
+        for name in set(chosen) - set(wanted):
             print(f"\n{NEEDED[name.split('-')[-1]]} is not installed: the row '{ROWS[name][0]}' is missing")
         if full:
             whole = watched.row(__file__, "ours", scene(place, 18_000, 18_192), network, place / "out.tif")
