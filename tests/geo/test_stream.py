@@ -1,4 +1,7 @@
 import pickle
+import platform
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -111,3 +114,29 @@ def test_a_function_is_unpacked_once_by_each_process():
     assert [pickle.loads(sent)(item) for item in "abc"] == [1, 2, 3]
     assert Opens.unpacked == 1
     assert [OncePerProcess(Opens())("a") for _ in range(3)] == [1, 1, 1]
+
+
+_FAULTS = """
+import resource, sys
+import numpy as np
+from geo.stream import keep_memory
+if sys.argv[1] == "kept":
+    keep_memory(2**30, heaps=1)
+for _ in range(4):
+    np.ones(80_000_000, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    np.ones(80_000_000, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library can be told")
+def test_kept_memory_is_not_cleared_by_the_system_again():
+    def faults(how):
+        done = subprocess.run([sys.executable, "-c", _FAULTS, how], capture_output=True, text=True, check=True)
+        return int(done.stdout)
+
+    kept = faults("kept")
+    assert kept < 50
+    assert faults("plain") > 4 * kept + 100

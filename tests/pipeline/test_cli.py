@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import subprocess
 import sys
 
@@ -152,6 +153,13 @@ def ending(monkeypatch, capsys):
 def test_how_a_command_may_end(ending, error, code, sentence):
     found_code, said = ending(error)
     assert (found_code, said.lstrip("\n")) == (code, sentence)
+
+
+@pytest.mark.parametrize(("given", "expected"), [(None, cli.RUNTIME["GOMP_SPINCOUNT"]), ("7", "7")])
+def test_threads_that_wait_do_not_spin_unless_the_user_says_so(monkeypatch, ending, given, expected):
+    monkeypatch.setenv("GOMP_SPINCOUNT", given) if given else monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    ending(None)
+    assert os.environ["GOMP_SPINCOUNT"] == expected
 
 
 def test_a_missing_option_is_one_sentence(ending):
