@@ -47,6 +47,8 @@ RUNTIME = {
     # OpenMP's threads wait for each other awake for some 50 microseconds, not for milliseconds: beside other work
     # each would keep the core that another one needs, and a prediction took seven times as long instead of three.
     "GOMP_SPINCOUNT": "15000",
+    # Matrices are small here; a pool of threads for them takes longer to start, and to wait, than it saves.
+    "OPENBLAS_NUM_THREADS": "1",
 }
 
 
