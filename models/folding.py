@@ -17,7 +17,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 Network = TypeVar("Network", bound=nn.Module)
 
-#: Logits may differ by so much of their own spread; rounding makes a tenth of it.
+#: Logits may differ by so much of their own spread; rounding made a fifth of it.
 _TOLERANCE = 1e-4
 #: Pixels along an image on which both are compared, at least.
 _SIDE = 128

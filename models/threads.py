@@ -24,6 +24,8 @@ def keep_layers_memory() -> None:
 def limited_threads(wanted: int | None) -> Iterator[int]:
     """Let torch compute with some threads inside the block; it has as many as before after it.
 
+    What layers free is kept from here on (``keep_layers_memory``).
+
     Parameters
     ----------
     wanted : int or None
@@ -34,7 +36,7 @@ def limited_threads(wanted: int | None) -> Iterator[int]:
     int
         The number taken.
     """
-    import torch
+    import torch  # not before it is needed: it takes two seconds
 
     keep_layers_memory()
     before = torch.get_num_threads()

@@ -44,8 +44,8 @@ COMMANDS = {
 
 #: What libraries look up once, when they are loaded; what the user has set stays.
 RUNTIME = {
-    # OpenMP's threads wait for each other awake for some 50 microseconds, not for milliseconds: beside other work
-    # each would keep the core that another one needs, and a prediction took seven times as long instead of three.
+    # How often OpenMP's threads look whether the others are ready before they sleep; by default they keep looking for
+    # long. Beside one busy program on two cores a network then took six times as long, and three times with this.
     "GOMP_SPINCOUNT": "15000",
     # Matrices are small here; a pool of threads for them takes longer to start, and to wait, than it saves.
     "OPENBLAS_NUM_THREADS": "1",

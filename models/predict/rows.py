@@ -182,7 +182,7 @@ def blend(
     ------
     Strip
     """
-    blender = _Blender(ensemble, windows, shape, rows, encoding, threshold)
+    blender = _Blender(_Sums(ensemble, windows, shape), windows, rows, encoding, threshold)
     # The models stay in the thread that asks: memory that other threads free is not kept (``keep_layers_memory``).
     with ThreadPoolExecutor(1) as beside:
         before: Future[Strip | None] | None = None
@@ -207,16 +207,8 @@ def _strips(blended: Future[Strip | None]) -> Generator[Strip]:
 class _Blender:
     """Take batches in the order of the rows of windows, and give a row's strip when the next one begins."""
 
-    def __init__(
-        self,
-        ensemble: Ensemble,
-        windows: Windows,
-        shape: tuple[int, int],
-        rows: range,
-        encoding: Encoding,
-        threshold: float,
-    ):
-        self._sums, self._tally = _Sums(ensemble, windows, shape), Tally()
+    def __init__(self, sums: _Sums, windows: Windows, rows: range, encoding: Encoding, threshold: float):
+        self._sums, self._tally = sums, Tally()
         self._rows, self._current = rows, -1
         self._encoding, self._threshold = encoding, threshold
         first = windows.overlap // 2  # each pixel once, not once in each of its windows

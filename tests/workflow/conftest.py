@@ -30,7 +30,7 @@ class Workplace:
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         done = subprocess.run(
-            self.command(*arguments), cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=2400
+            self.command(*arguments), cwd=self.folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=1200
         )
         if check and done.returncode:
             pytest.fail(f"snakemake {' '.join(arguments)} failed:\n{done.stdout[-3000:]}\n{done.stderr[-6000:]}")
