@@ -20,6 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -28,9 +29,22 @@ from affine import Affine
 
 from pipeline.cli import RUNTIME
 
+if TYPE_CHECKING:
+    from models.predict.grid import Model
+
 #: Windows as `geocrack predict` lays them for this network, and how many go through it together.
 WINDOW, OVERLAP, BATCH = 512, 128, 2
 BANDS = ("blue", "green", "red", "nir")
+
+
+def window_count(model: Model, image: Path) -> int:
+    """Count the windows that `geocrack predict` lays over an image."""
+    from geo.image import open_image
+    from models.predict.grid import Windows
+
+    with open_image(image) as opened:
+        windows = Windows.of(model, overlap=OVERLAP, window=WINDOW).over(opened.geobox)
+        return len(windows.rows(opened.shape[0])) * len(windows.columns(opened.shape[1]))
 
 
 # ------------------------------------------------------------------------------------------------- the rows
@@ -42,15 +56,12 @@ def bare(image: Path, model: Path, output: Path, *, keeping: bool = True) -> dic
     import torch
 
     from models import model_file
-    from models.predict.grid import Windows
     from models.threads import keep_layers_memory
 
     if keeping:
         keep_layers_memory()
     loaded = model_file.load(model)
-    windows = Windows.of(loaded, overlap=OVERLAP, window=WINDOW)
-    height, width = json.loads(image.with_suffix(".json").read_text())
-    count = len(windows.rows(height)) * len(windows.columns(width))
+    count = window_count(loaded, image)
     batch = torch.rand(BATCH, len(BANDS), WINDOW, WINDOW).contiguous(memory_format=torch.channels_last)
     with torch.inference_mode():
         loaded.module(batch)
@@ -64,13 +75,10 @@ def bare(image: Path, model: Path, output: Path, *, keeping: bool = True) -> dic
 
 def bare_backend(image: Path, model: Path, output: Path, backend: str) -> dict[str, float]:
     """Run the same by another runtime."""
-    from models.predict.grid import Windows
     from models.predict.search import _loaded
 
     loaded = _loaded(model, backend, None)  # type: ignore[arg-type]
-    windows = Windows.of(loaded, overlap=OVERLAP, window=WINDOW)
-    height, width = json.loads(image.with_suffix(".json").read_text())
-    count = len(windows.rows(height)) * len(windows.columns(width))
+    count = window_count(loaded, image)
     batch = np.random.default_rng(0).random((BATCH, len(BANDS), WINDOW, WINDOW)).astype(np.float32)
     loaded.probability(batch)
     rounds = min(40, -(-count // BATCH))
@@ -200,7 +208,6 @@ def scene(folder: Path, height: int, width: int) -> Path:
     with GeoTiffWriter(file, grid, list(BANDS), REFLECTANCE, cog=False) as writer:
         for window in blocks((height, width), (512, 512)):
             writer.write_stored(tile[:, : window.height, : window.width], window)
-    file.with_suffix(".json").write_text(json.dumps([height, width]))
     return file
 
 

@@ -79,6 +79,15 @@ class LoadedModel:
         """Whether it pools over its whole window, which therefore keeps the size of the chips."""
         return self.module.global_context
 
+    @property
+    def parallel(self) -> bool:
+        """Whether windows are best computed side by side: on CPUs, by few threads each."""
+        return self._device.type == "cpu"
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter([*self.module.parameters(), *self.module.buffers()])).device
+
     def check_bands(self, bands: Sequence[str], *, source: str = "the image") -> list[int]:
         """Find the model's bands among those of an image.
 
@@ -126,12 +135,11 @@ class LoadedModel:
                 f"got the shape {tuple(images.shape)}"
             )
         height, width = images.shape[2:]
-        device = next(iter([*self.module.parameters(), *self.module.buffers()])).device
         values = normalise(torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32)), self.mean, self.std)
         down, right = -height % self.stride, -width % self.stride
         if down or right:
             values = functional.pad(values, (0, right, 0, down))
-        values = values.to(device)
+        values = values.to(self._device)
         if self.stride > 1:
             values = values.contiguous(memory_format=torch.channels_last)
         logits = self.module(values)[:, 0, :height, :width]

@@ -203,6 +203,8 @@ class OnnxModel:
     """
 
     package, extra = "onnxruntime", "onnx"
+    #: A session has threads of its own, and takes one window after the other.
+    parallel = False
 
     def __init__(self, model: LoadedModel):
         _check_network(model)

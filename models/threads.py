@@ -45,3 +45,30 @@ def limited_threads(wanted: int | None) -> Iterator[int]:
         yield torch.get_num_threads()
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def shared_out(most: int) -> Iterator[int]:
+    """Let several threads call torch side by side inside the block, each with its share of the threads one had.
+
+    Within a call all threads wait for the slowest at the end of every layer; calls beside each other never do.
+
+    Parameters
+    ----------
+    most : int
+        Calls that there will be at the same time, at most.
+
+    Yields
+    ------
+    int
+        How many there should be.
+    """
+    import torch
+
+    before = torch.get_num_threads()
+    calls = max(1, min(most, before))
+    torch.set_num_threads(before // calls)  # what threads take that call torch for the first time
+    try:
+        yield calls
+    finally:
+        torch.set_num_threads(before)

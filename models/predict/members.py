@@ -74,6 +74,11 @@ class Ensemble:
         return any(getattr(model, "global_context", False) for model in self.models)
 
     @property
+    def parallel(self) -> bool:
+        """Whether several windows beside each other, with a share of the threads each, take less time than in turn."""
+        return all(getattr(model, "parallel", False) for model in self.models)
+
+    @property
     def size(self) -> int:
         """How many answers a window gets."""
         return len(self.models) * self._looks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,16 @@ from geo.encoding import Encoding
 from geo.errors import ModelError
 from geo.image import Image
 from geo.labels import Area
+from geo.stream import stream
 from geo.windows import blend_weights, clip, slices
 from models.chips import BandStatistics
 from models.predict.grid import Windows, mirrored, weight_sums
 from models.predict.members import Ensemble
+
+#: A row of windows and first columns of some of its windows, with their tiles; None where nothing is wanted.
+Batch = tuple[tuple[int, Sequence[int]], list["Tile | None"]]
+#: Mean and spread of what the models say of some windows.
+Answer = tuple[np.ndarray, np.ndarray | None]
 
 #: One pixel in so many of a row is enough to learn how bands are distributed, and how far windows differ.
 _THIN = 8
@@ -148,7 +154,7 @@ def read_tile(
 
 
 def blend(
-    batches: Iterable[tuple[tuple[int, Sequence[int]], list[Tile | None]]],
+    batches: Iterable[Batch],
     ensemble: Ensemble,
     windows: Windows,
     shape: tuple[int, int],
@@ -156,6 +162,7 @@ def blend(
     *,
     encoding: Encoding,
     threshold: float,
+    workers: int = 1,
 ) -> Generator[Strip]:
     """Run the models on batches and give rows as soon as no window adds to them any more.
 
@@ -165,8 +172,7 @@ def blend(
     Parameters
     ----------
     batches : iterable
-        A row of windows and first columns of some of its windows, with their tiles (None where nothing is wanted),
-        from ``windows.lead`` rows before ``rows``, or from the first row, on.
+        From ``windows.lead`` rows of windows before ``rows``, or from the first row, on.
     ensemble : Ensemble
     windows : Windows
     shape : (int, int)
@@ -177,30 +183,24 @@ def blend(
         Of the strips.
     threshold : float
         Only for the tally.
+    workers : int
+        Batches that the models see at the same time.
 
     Yields
     ------
     Strip
     """
     blender = _Blender(_Sums(ensemble, windows, shape), windows, rows, encoding, threshold)
-    # The models stay in the thread that asks: memory that other threads free is not kept (``keep_layers_memory``).
-    with ThreadPoolExecutor(1) as beside:
-        before: Future[Strip | None] | None = None
-        for (row, _), tiles in batches:
-            there = [tile for tile in tiles if tile is not None]
-            answer = ensemble.answer(np.stack([tile.values for tile in there])) if there else None
-            if before is not None:
-                yield from _strips(before)
-            before = beside.submit(blender.add, row, len(tiles), there, answer)
-        if before is not None:
-            yield from _strips(before)
+
+    def answer(batch: Batch) -> tuple[list[Tile], Answer | None]:
+        there = [tile for tile in batch[1] if tile is not None]
+        return there, ensemble.answer(np.stack([tile.values for tile in there])) if there else None
+
+    with closing(stream(answer, batches, workers=workers)) as answers:
+        for ((row, _), tiles), (there, answered) in answers:
+            if (strip := blender.add(row, len(tiles), there, answered)) is not None:
+                yield strip
     if (strip := blender.finish()) is not None:
-        yield strip
-
-
-def _strips(blended: Future[Strip | None]) -> Generator[Strip]:
-    """Wait for what was blended, and hold it no longer than it is looked at."""
-    if (strip := blended.result()) is not None:
         yield strip
 
 
@@ -214,9 +214,7 @@ class _Blender:
         first = windows.overlap // 2  # each pixel once, not once in each of its windows
         self._thin = (slice(first, first + windows.step, _THIN),) * 2
 
-    def add(
-        self, row: int, windows: int, there: Sequence[Tile], answer: tuple[np.ndarray, np.ndarray | None] | None
-    ) -> Strip | None:
+    def add(self, row: int, windows: int, there: Sequence[Tile], answer: Answer | None) -> Strip | None:
         """Add some windows of a row; gives the strip of the row before where this one is new."""
         strip = None
         if self._current not in (-1, row):

@@ -13,9 +13,10 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,10 @@ from geo.raster import GeoTiffWriter
 from geo.stream import give_back_memory, stream
 from models.chips import BandStatistics
 from models.predict.grid import BLOCK_ROWS, Model
+from models.predict.kept import Kept
 from models.predict.members import Augment, Ensemble
-from models.predict.rows import Tally
-from models.predict.search import Backend, Block, Kept, Search, blocks, compute, runs
+from models.predict.rows import Strip, Tally
+from models.predict.search import Backend, Search, blocks, compute, runs
 
 log = logging.getLogger(__name__)
 
@@ -222,25 +224,19 @@ def _share(blocks: int, part: tuple[int, int] | None) -> range:
 def _keep(
     search: Search, image: Image, missing: list[int], kept: Kept, executor: Executor | None, progress: Progress
 ) -> None:
-    """Compute blocks and keep each as soon as it is finished, one at a time while the next is computed."""
+    """Compute blocks and keep each as soon as it is finished."""
 
-    def computed() -> Generator[Block]:
+    def computed() -> Generator[tuple[int, Iterable[Strip]]]:
         if executor is not None:
             done = stream(partial(compute, search, search.files), missing, executor=executor, workers=len(missing))
-            yield from (block for _, block in progress(done, "Predicting", len(missing)))
+            yield from progress(done, "Predicting", len(missing))
             return
         for run in runs(missing):
             yield from blocks(search, image, run, lambda batches, total: progress(batches, "Predicting", total))
 
-    with closing(computed()) as found, ThreadPoolExecutor(1) as writer:
-        stored: Future[None] | None = None
-        for block in found:
-            if stored is not None:
-                stored.result()
-            stored = writer.submit(kept.put, block)
-            del block  # or it would be held until the next one is there
-        if stored is not None:
-            stored.result()
+    with closing(computed()) as found:
+        for number, strips in found:
+            kept.put(number, strips)
 
 
 def _write(
@@ -270,14 +266,16 @@ def _write(
             )
             for file, name in zip(outputs, ("probability", "spread"), strict=False)
         ]
-        for number in range(count):
-            block = kept.get(number)
-            tally.join(block.tally)
-            height, width = block.probability.shape
-            if height:
-                for writer, rows in zip(writers, (block.probability, block.spread), strict=False):
-                    assert rows is not None
-                    writer.write_stored(rows, Window(0, block.top, width, height))
+        filled = 0
+        for strip in chain.from_iterable(map(kept.get, range(count))):
+            if strip.top != filled and len(strip.probability):  # or rows would hold whatever lay in memory
+                raise RuntimeError(f"rows from {strip.top} follow those up to {filled}")
+            filled += len(strip.probability)
+            tally.join(strip.tally)
+            for writer, rows in zip(writers, (strip.probability, strip.spread), strict=False):
+                assert rows is not None
+                if len(rows):
+                    writer.write_stored(rows, Window(0, strip.top, rows.shape[1], len(rows)))
         if not tally.pixels:
             kept.discard()
             where = f" inside {search.area}" if search.area else ""

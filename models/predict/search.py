@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
 import socket
-import zipfile
-import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,12 +15,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from rasterio.windows import Window
 
-from geo.atomic import atomic
 from geo.borders import Borders, black_borders
-from geo.errors import ClusterError, ModelError, OutputError
+from geo.errors import ClusterError, ModelError
 from geo.image import Image, open_image
 from geo.labels import read_area
 from geo.masks import quality_path
@@ -31,17 +26,15 @@ from geo.raster import PROBABILITY, PROBABILITY_FLOAT, Encoding
 from geo.stream import cpus, stream
 from models.predict.grid import BLOCK_ROWS, Model, Windows
 from models.predict.members import Augment, Ensemble
-from models.predict.rows import Strip, Tally, Tile, blend, read_tile
-from models.threads import keep_layers_memory
+from models.predict.rows import Strip, Tile, blend, read_tile
+from models.threads import keep_layers_memory, shared_out
 
 ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}
 
 Backend = Literal["torch", "onnx", "openvino"]
 
 #: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
-_FORM = b"geocrack rows 4"
-#: Rows that are compressed in one go.
-_ROWS_AT_ONCE = 64
+_FORM = b"geocrack rows 5"
 #: Windows of so many pixels are allowed whatever the image.
 _SMALL = 1024
 
@@ -95,6 +88,7 @@ class Search:
     @cached_property
     def ensemble(self) -> Ensemble:
         """The models, read where they are given as files."""
+        keep_layers_memory()  # before any thread has computed with torch and got memory of its own
         return Ensemble(tuple(_loaded(m, self.backend, self.threads) for m in self.models), self.augment)
 
     def borders(self) -> Borders | None:
@@ -175,30 +169,7 @@ def _programs(backend: Backend) -> list[str]:
     return found
 
 
-@dataclass(frozen=True)
-class Block:
-    """Finished rows of the whole width, as they lie on disk.
-
-    Attributes
-    ----------
-    number : int
-    top : int
-        First row of pixels.
-    probability : ndarray, shape (height, width)
-        Encoded.
-    spread : ndarray, shape (height, width), or None
-        Encoded likewise.
-    tally : Tally
-    """
-
-    number: int
-    top: int
-    probability: np.ndarray
-    spread: np.ndarray | None
-    tally: Tally
-
-
-def compute(search: Search, files: Sequence[str], number: int) -> Block:
+def compute(search: Search, files: Sequence[str], number: int) -> list[Strip]:
     """Compute one block by itself, for instance on another machine that sees the same files.
 
     Raises
@@ -213,7 +184,7 @@ def compute(search: Search, files: Sequence[str], number: int) -> Block:
                 "paths: put them on a disk that all share"
             )
     with search.opened() as image, closing(blocks(search, image, [number])) as run:
-        return next(run)
+        return [strip for _, strips in run for strip in strips]
 
 
 def blocks(
@@ -221,8 +192,8 @@ def blocks(
     image: Image,
     numbers: Sequence[int],
     progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
-) -> Generator[Block]:
-    """Compute blocks that follow each other; reading and the models run at the same time.
+) -> Generator[tuple[int, Iterator[Strip]]]:
+    """Compute blocks that follow each other; reading, the models and blending run at the same time.
 
     Parameters
     ----------
@@ -236,16 +207,17 @@ def blocks(
 
     Yields
     ------
-    Block
+    number : int
+        Of the block.
+    strips : iterator of Strip
+        Its rows from the top down, to be taken before the next block is asked for.
     """
-    keep_layers_memory()
     windows, ensemble = search.windows(image), search.ensemble
     area = read_area(search.area, image.geobox, layer=search.area_layer) if search.area else None
     borders = search.borders()
     plan = windows.blocks(image.shape[0], search.block_rows)
     rows = range(plan[numbers[0]].start, plan[numbers[-1]].stop)
-    batch = windows.together(ensemble, search.batch)
-    jobs = list(windows.jobs(image.shape, range(max(0, rows.start - windows.lead), rows.stop), batch))
+    together = windows.together(ensemble, search.batch)
 
     def read(job: tuple[int, Sequence[int]]) -> list[Tile | None]:
         row, columns = job
@@ -253,31 +225,24 @@ def blocks(
         return [read_tile(image, ensemble.bands, area, Window(c, top, size, size), borders) for c in columns]
 
     with ExitStack() as stack:
+        workers = stack.enter_context(shared_out(together)) if ensemble.parallel else 1
+        above = max(0, rows.start - windows.lead)
+        jobs = list(windows.jobs(image.shape, range(above, rows.stop), together // workers))
         tiles = stack.enter_context(closing(stream(read, jobs, workers=1)))
         watched = progress(tiles, len(jobs))
         strips = blend(
-            watched, ensemble, windows, image.shape, rows, encoding=search.encoding, threshold=search.threshold
+            watched,
+            ensemble,
+            windows,
+            image.shape,
+            rows,
+            encoding=search.encoding,
+            threshold=search.threshold,
+            workers=workers,
         )
         stack.enter_context(closing(strips))
         for number in numbers:
-            top, bottom = windows.finished(plan[number], image.shape[0])
-            yield _joined(number, top, bottom, islice(strips, len(plan[number])))
-
-
-def _joined(number: int, top: int, bottom: int, strips: Iterable[Strip]) -> Block:
-    """Lay strips into one block as they come, so that none is held twice."""
-    tally, filled = Tally(), 0
-    layers: list[np.ndarray] = []
-    for strip in strips:
-        filled += len(strip.probability)
-        tally.join(strip.tally)
-        found = [strip.probability] if strip.spread is None else [strip.probability, strip.spread]
-        layers = layers or [np.empty((bottom - top, rows.shape[1]), rows.dtype) for rows in found]
-        for layer, rows in zip(layers, found, strict=True):
-            layer[strip.top - top : strip.top - top + len(rows)] = rows
-    if filled != bottom - top:  # or rows would hold whatever lay in memory
-        raise RuntimeError(f"block {number} got {filled} rows, expected {bottom - top}")
-    return Block(number, top, layers[0], layers[1] if len(layers) > 1 else None, tally)
+            yield number, islice(strips, len(plan[number]))
 
 
 @lru_cache(maxsize=4)
@@ -304,85 +269,6 @@ def _loaded(model: Any, backend: Backend, threads: int | None) -> Model:
         return model
     changed = Path(model).stat().st_mtime_ns if Path(model).is_file() else 0
     return _read_model(os.fspath(model), backend, threads, changed)
-
-
-class Kept:
-    """Finished blocks of a search, in a folder beside its output until that is there.
-
-    Parameters
-    ----------
-    output : path
-        The probability raster; the folder is ``<output>.rows``.
-    fingerprint : str
-        Of the search; blocks of another one do not count.
-    """
-
-    def __init__(self, output: str | os.PathLike, fingerprint: str):
-        target = Path(output)
-        self.folder = target.with_name(f"{target.name}.rows")
-        self._own = self.folder / fingerprint
-
-    def has(self, number: int) -> bool:
-        """Whether this block is finished, and its file whole: a machine that lost its power leaves empty ones."""
-        return zipfile.is_zipfile(self._file(number))
-
-    def put(self, block: Block) -> None:
-        """Keep a block; it appears whole or not at all.
-
-        Raises
-        ------
-        OutputError
-            The disk is full.
-        """
-        arrays: dict[str, Any] = {"probability": block.probability}
-        if block.spread is not None:
-            arrays["spread"] = block.spread
-        told = np.frombuffer(json.dumps({"top": block.top, "tally": block.tally.plain()}).encode(), np.uint8)
-        with (
-            atomic(self._file(block.number), overwrite=True) as part,
-            zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file,
-        ):
-            for name, array in {"told": told, **arrays}.items():
-                with file.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array_header_1_0(member, np.lib.format.header_data_from_array_1_0(array))
-                    for first in range(0, len(array), _ROWS_AT_ONCE):  # NumPy itself would copy 16 MB at a time
-                        member.write(np.ascontiguousarray(array[first : first + _ROWS_AT_ONCE]).data)
-
-    def get(self, number: int) -> Block:
-        """Read a block.
-
-        Raises
-        ------
-        OutputError
-            It is damaged (and removed), or was taken away.
-        """
-        file = self._file(number)
-        try:
-            with np.load(file, allow_pickle=False) as stored:
-                told = json.loads(stored["told"].tobytes())
-                spread = stored.get("spread")
-                return Block(number, told["top"], stored["probability"], spread, Tally.from_plain(told["tally"]))
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            gone = not file.exists()
-            file.unlink(missing_ok=True)
-            raise OutputError(
-                f"{file}, which keeps finished rows, {'is gone' if gone else 'is damaged'} "
-                f"({str(error) or type(error).__name__}); run the same command again, which computes them anew, and "
-                "let only one work on an output"
-            ) from error
-
-    def discard(self) -> None:
-        """Remove the blocks of this search; those of others stay, as after a slip in a second command."""
-        shutil.rmtree(self._own, ignore_errors=True)
-        with suppress(OSError):
-            self.folder.rmdir()
-
-    def remove(self) -> None:
-        """Remove all kept blocks of this output."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _file(self, number: int) -> Path:
-        return self._own / f"{number:05d}.npz"
 
 
 def runs(numbers: Iterable[int]) -> list[list[int]]:

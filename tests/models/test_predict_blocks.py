@@ -18,9 +18,12 @@ import models
 from geo.errors import ClusterError, ModelError, OutputError, RasterError
 from geo.raster import GeoTiffWriter
 from models import model_file, recipe
-from models.predict import Windows
+from models.predict import Windows, predict
+from models.predict.kept import Kept
 from models.predict.members import Ensemble
-from models.predict.search import Kept, Search, runs
+from models.predict.rows import Strip, Tally
+from models.predict.search import Search, runs
+from models.threads import limited_threads, shared_out
 
 SETTINGS = {"overlap": 16, "batch": 3, "dtype": "float32", "block_rows": 100}
 
@@ -468,18 +471,66 @@ def test_turning_a_window_is_spared_where_each_pixel_stands_alone(tmp_path):
     assert told["answers"] == 16
 
 
-def test_a_block_that_lacks_rows_is_never_kept():
-    from models.predict.rows import Strip, Tally
-    from models.predict.search import _joined
+def _strip(row, top, rows, value, spread=None):
+    layers = [None if v is None else np.full((rows, 6), v, np.uint8) for v in (value, spread)]
+    return Strip(row, top, *layers, Tally(windows=row + 1, total=0.25))
 
-    strips = [
-        Strip(0, 10, np.ones((4, 6), np.uint8), None, Tally()),
-        Strip(1, 14, np.full((3, 6), 2, np.uint8), None, Tally()),
-    ]
-    block = _joined(0, 10, 17, iter(strips))
-    assert block.probability[:, 0].tolist() == [1] * 4 + [2] * 3
-    with pytest.raises(RuntimeError, match="got 4 rows, expected 7"):
-        _joined(0, 10, 17, iter(strips[:1]))
+
+@pytest.mark.parametrize("spread", [None, 9])
+def test_kept_rows_come_back_as_they_were(tmp_path, spread):
+    kept = Kept(tmp_path / "p.tif", "search")
+    strips = [_strip(0, 0, 0, 1, spread), _strip(1, 0, 130, 2, spread), _strip(2, 130, 3, 3, spread)]
+    kept.put(4, iter(strips))
+    assert kept.has(4)
+    assert not kept.has(3)
+    for given, found in zip(strips, kept.get(4), strict=True):
+        assert (found.row, found.top, found.tally.plain()) == (given.row, given.top, given.tally.plain())
+        np.testing.assert_array_equal(found.probability, given.probability)
+        assert (found.spread is None) == (spread is None)
+        if spread is not None:
+            np.testing.assert_array_equal(found.spread, given.spread)
+
+
+def test_a_block_whose_rows_end_in_an_error_is_not_kept(tmp_path):
+    def broken():
+        yield _strip(0, 0, 4, 1)
+        raise ModelError("no number")
+
+    kept = Kept(tmp_path / "p.tif", "search")
+    with pytest.raises(ModelError):
+        kept.put(0, broken())
+    assert not kept.has(0)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_rows_that_are_missing_are_never_passed_over(tmp_path, image, network, monkeypatch):
+    taken = Kept.get
+    monkeypatch.setattr(Kept, "get", lambda kept, number: islice(taken(kept, number), 1, None))
+    with pytest.raises(RuntimeError, match="follow"):
+        predict(image, network, tmp_path / "p.tif", batch=2, block_rows=64)
+    assert not (tmp_path / "p.tif").exists()
+
+
+def test_windows_beside_each_other_give_what_they_give_in_turn(tmp_path, image, network):
+    """Each with one of two threads, and the blocks of a run that goes on with more of them."""
+    outputs = []
+    for threads in (1, 2):
+        with limited_threads(threads):
+            there = torch.get_num_threads()
+            predict(image, network, tmp_path / f"{threads}.tif", batch=8, dtype="float32", block_rows=64)
+            assert torch.get_num_threads() == there
+        with rasterio.open(tmp_path / f"{threads}.tif") as src:
+            outputs.append(src.read(1))
+    np.testing.assert_allclose(*outputs, atol=1e-6)
+
+
+def test_threads_are_shared_out_and_come_back():
+    torch.set_num_threads(before := torch.get_num_threads())
+    with limited_threads(None), shared_out(1) as calls:
+        assert (calls, torch.get_num_threads()) == (1, before)
+    with shared_out(1000) as calls:
+        assert (calls, torch.get_num_threads()) == (before, 1)
+    assert torch.get_num_threads() == before
 
 
 def test_a_failing_overwrite_brings_probability_and_spread_back(tmp_path, monkeypatch):
