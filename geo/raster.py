@@ -231,13 +231,28 @@ def _physical(
     integers = np.issubdtype(stored.dtype, np.integer)
     good = np.ones(stored.shape[1:], bool) if integers else np.isfinite(stored).all(axis=0)
     for band, layer in zip(bands, stored, strict=True):
-        nodata = src.nodatavals[band - 1]
-        if nodata is not None and not np.isnan(nodata):
+        nodata = _as_stored(src.nodatavals[band - 1], layer.dtype)
+        if nodata is not None:
             good &= layer != nodata
     if masks is not None:
         good &= (masks > 0).all(axis=0)
     scale, offset = ([values[b - 1] for b in bands] for values in (src.scales, src.offsets))
     return physical(stored, good, scale, offset), good
+
+
+def _as_stored(nodata: float | None, dtype: np.dtype) -> np.generic | None:
+    """Nodata as a number of the raster's own type; None where no number of the raster equals it.
+
+    GDAL gives a float, to compare with which NumPy would turn whole integer rasters into float64 first.
+    """
+    if nodata is None or np.isnan(nodata):
+        return None
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        if not (limits.min <= nodata <= limits.max and float(nodata).is_integer()):
+            return None
+        return dtype.type(int(nodata))
+    return dtype.type(nodata)
 
 
 def _masked(src: rasterio.DatasetReader, bands: list[int]) -> bool:

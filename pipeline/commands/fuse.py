@@ -70,27 +70,29 @@ def command(
     """
     import json
 
-    from geo.atomic import atomic, check_free
-    from geo.fusion import method as known_method
-    from geo.fusion.pansharpen import pansharpen
-    from geo.masks import quality_path
-    from pipeline.fusion_evaluation import check_path, evaluation_path
     from pipeline.provenance import track
 
-    known_method(method)
-    report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
-    points = report.with_suffix(".gpkg")
-    residuals = []
-    if coregister:  # loads much that a fusion alone does not need
-        from geo.coregister import picture_path, register, write_residual_map
-
-        residuals = [points, picture_path(points)]
-    table = [evaluation_path(output, suffix) for suffix in ("json", "md", "png")] if evaluate else []
-    for path in (output, quality_path(output), report, *residuals, *([checked] if look else []), *table):
-        check_free(path, overwrite=overwrite)
     settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
     settings |= {"check": look, "cog": cog, "compress": compress}
     with track("fuse", output, inputs=[mss, pan], settings=settings) as record:
+        # what is loaded from here on takes as long as the inputs' hashes, which are made beside it
+        from geo.atomic import atomic, check_free
+        from geo.fusion import method as known_method
+        from geo.fusion.pansharpen import pansharpen
+        from geo.masks import quality_path
+        from pipeline.fusion_evaluation import check_path, evaluation_path
+
+        known_method(method)
+        report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
+        points = report.with_suffix(".gpkg")
+        residuals = []
+        if coregister:  # loads much that a fusion alone does not need
+            from geo.coregister import picture_path, register, write_residual_map
+
+            residuals = [points, picture_path(points)]
+        table = [evaluation_path(output, suffix) for suffix in ("json", "md", "png")] if evaluate else []
+        for path in (output, quality_path(output), report, *residuals, *([checked] if look else []), *table):
+            check_free(path, overwrite=overwrite)
         registration = register(pan, mss, gain=mtf_gain, threads=threads) if coregister else None
         summary = registration.summary() if registration else NOT_ASKED
         judged = None
