@@ -51,17 +51,20 @@ class Kept:
         OutputError
             The disk is full.
         """
-        with (
-            atomic(self._file(number), overwrite=True) as part,
-            zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as file,
-        ):
-            for place, strip in enumerate(strips):
-                told = json.dumps({"row": strip.row, "top": strip.top, "tally": strip.tally.plain()})
-                arrays: dict[str, Any] = {"told": np.frombuffer(told.encode(), np.uint8)}
-                arrays |= {"probability": strip.probability, "spread": strip.spread}
-                for name, array in arrays.items():
-                    if array is not None:
-                        _put(file, _member(place, name), array)
+        try:
+            with (
+                atomic(self._file(number), overwrite=True) as part,
+                zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as file,
+            ):
+                for place, strip in enumerate(strips):
+                    told = json.dumps({"row": strip.row, "top": strip.top, "tally": strip.tally.plain()})
+                    arrays: dict[str, Any] = {"told": np.frombuffer(told.encode(), np.uint8)}
+                    arrays |= {"probability": strip.probability, "spread": strip.spread}
+                    for name, array in arrays.items():
+                        if array is not None:
+                            _put(file, _member(place, name), array)
+        finally:
+            self._tidy()
 
     def get(self, number: int) -> Iterator[Strip]:
         """Read a block, strip by strip.
@@ -92,12 +95,17 @@ class Kept:
     def discard(self) -> None:
         """Remove the blocks of this search; those of others stay, as after a slip in a second command."""
         shutil.rmtree(self._own, ignore_errors=True)
-        with suppress(OSError):
-            self.folder.rmdir()
+        self._tidy()
 
     def remove(self) -> None:
         """Remove all kept blocks of this output."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _tidy(self) -> None:
+        """Remove the folders where nothing is in them."""
+        for folder in (self._own, self.folder):
+            with suppress(OSError):
+                folder.rmdir()
 
     def _file(self, number: int) -> Path:
         return self._own / f"{number:05d}.npz"

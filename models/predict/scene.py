@@ -268,14 +268,16 @@ def _write(
         ]
         filled = 0
         for strip in chain.from_iterable(map(kept.get, range(count))):
-            if strip.top != filled and len(strip.probability):  # or rows would hold whatever lay in memory
-                raise RuntimeError(f"rows from {strip.top} follow those up to {filled}")
+            if len(strip.probability) and strip.top != filled:  # or rows would hold whatever lay in memory
+                break
             filled += len(strip.probability)
             tally.join(strip.tally)
             for writer, rows in zip(writers, (strip.probability, strip.spread), strict=False):
                 assert rows is not None
                 if len(rows):
                     writer.write_stored(rows, Window(0, strip.top, rows.shape[1], len(rows)))
+        if filled != image.shape[0]:
+            raise RuntimeError(f"rows of {image.path} are missing from row {filled} on")
         if not tally.pixels:
             kept.discard()
             where = f" inside {search.area}" if search.area else ""

@@ -292,10 +292,10 @@ def test_a_scheduler_that_dies_is_told_and_leaves_no_output(tmp_path, image, net
 def test_a_full_disk_keeps_what_is_finished(tmp_path, image, monkeypatch):
     real = Kept.put
 
-    def put(self, block):
-        if block.number == 2:
+    def put(self, number, strips):
+        if number == 2:
             raise OutputError("no space is left")
-        real(self, block)
+        real(self, number, strips)
 
     monkeypatch.setattr(Kept, "put", put)
     with pytest.raises(OutputError):
@@ -333,7 +333,7 @@ def test_a_disk_that_fills_is_one_sentence_and_leaves_no_half_file(tmp_path, ima
     assert not [p for p in tmp_path.rglob("*") if p.name.startswith(".part")]
     for kept in tmp_path.rglob("*.npz"):
         with np.load(kept) as stored:
-            assert stored["probability"].shape[1] == 150
+            assert stored["0.probability"].shape[1] == 150
 
 
 def test_kept_rows_that_are_damaged_are_computed_anew(tmp_path, image):
@@ -454,7 +454,9 @@ def test_an_executor_of_ones_own_gives_the_same(tmp_path, image, network):
         count = len(search.windows(opened).blocks(opened.shape[0], 100))
         single = list(pool.map(lambda k: compute(search, search.files, k), range(count)))
     models.predict.predict(image, network, tmp_path / "p.tif", **{**SETTINGS, "dtype": "uint8"})
-    np.testing.assert_array_equal(np.concatenate([b.probability for b in single]), read(tmp_path / "p.tif"))
+    np.testing.assert_array_equal(
+        np.concatenate([strip.probability for block in single for strip in block]), read(tmp_path / "p.tif")
+    )
 
 
 def test_turning_a_window_is_spared_where_each_pixel_stands_alone(tmp_path):
@@ -505,10 +507,13 @@ def test_a_block_whose_rows_end_in_an_error_is_not_kept(tmp_path):
 
 def test_rows_that_are_missing_are_never_passed_over(tmp_path, image, network, monkeypatch):
     taken = Kept.get
-    monkeypatch.setattr(Kept, "get", lambda kept, number: islice(taken(kept, number), 1, None))
-    with pytest.raises(RuntimeError, match="follow"):
-        predict(image, network, tmp_path / "p.tif", batch=2, block_rows=64)
-    assert not (tmp_path / "p.tif").exists()
+    for lost in (0, 2):
+        monkeypatch.setattr(
+            Kept, "get", lambda kept, number, lost=lost: (s for s in taken(kept, number) if s.row != lost)
+        )
+        with pytest.raises(RuntimeError, match=r"image\.tif are missing from row \d+ on"):
+            predict(image, network, tmp_path / "p.tif", batch=2, overlap=16, block_rows=100)
+        assert not (tmp_path / "p.tif").exists()
 
 
 def test_windows_beside_each_other_give_what_they_give_in_turn(tmp_path, image, network):
