@@ -34,7 +34,8 @@ from geo.stream import stream
 from models.chips import BandStatistics
 from models.classification.classifier_file import LoadedClassifier
 from models.classification.scores import threshold_for
-from models.predict.rows import Tile, read_tile
+from models.predict.rows import read_tile
+from models.predict.strips import Tile
 
 log = logging.getLogger(__name__)
 

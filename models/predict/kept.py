@@ -17,7 +17,7 @@ import numpy as np
 
 from geo.atomic import atomic
 from geo.errors import OutputError
-from models.predict.rows import Strip, Tally
+from models.predict.strips import Strip, Tally
 
 #: Rows that are compressed in one go.
 _ROWS_AT_ONCE = 64

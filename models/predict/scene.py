@@ -33,8 +33,8 @@ from models.chips import BandStatistics
 from models.predict.grid import BLOCK_ROWS, Model
 from models.predict.kept import Kept
 from models.predict.members import Augment, Ensemble
-from models.predict.rows import Strip, Tally
 from models.predict.search import Backend, Search, blocks, compute, runs
+from models.predict.strips import Strip, Tally
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,8 @@ from geo.raster import PROBABILITY, PROBABILITY_FLOAT, Encoding
 from geo.stream import cpus, stream
 from models.predict.grid import BLOCK_ROWS, Model, Windows
 from models.predict.members import Augment, Ensemble
-from models.predict.rows import Strip, Tile, blend, read_tile
+from models.predict.rows import blend, read_tile
+from models.predict.strips import Strip, Tile
 from models.threads import keep_layers_memory, shared_out
 
 ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}

@@ -18,7 +18,7 @@ from rio_cogeo.cogeo import cog_validate
 
 from geo.errors import GridError, ModelError, OutputExistsError, RasterError
 from geo.masks import Quality
-from models.predict import Windows, predict
+from models.predict import Windows, blending, predict
 from models.predict.grid import mirrored as _mirrored
 from models.predict.grid import weight_sums
 
@@ -240,6 +240,30 @@ def test_of_larger_windows_fewer_go_through_the_model_at_once(tmp_path, window, 
     run(path, Fake(chip_size=64, function=function), tmp_path / "p.tif", overlap=32, window=window, batch=8)
     assert {shape[-1] for shape in seen} == {window}
     assert max(shape[0] for shape in seen) == together
+
+
+@pytest.mark.parametrize("piece", [8, 24, 64, 200])
+@pytest.mark.parametrize(("overlap", "lag", "hole"), [(0, 0, 70), (16, 5, 0), (40, 31, 130), (48, 16, 70)])
+def test_finished_columns_may_be_put_by_at_any_place(tmp_path, monkeypatch, piece, overlap, lag, hole):
+    """Few columns at a time, where windows in between hold nothing, give the bits of all at once."""
+    red = np.random.default_rng(0).random((150, 333)).astype(np.float32)
+    invalid = np.zeros(red.shape, bool)
+    invalid[:, 90 : 90 + hole] = True
+    invalid[100:130, 200:] = True
+    path = write(tmp_path / "a.tif", red, invalid=invalid, transform=PLACE @ Affine.translation(-lag, -lag))
+    settings = {"overlap": overlap, "batch": 2, "dtype": "float32", "augment": "d4", "spread": tmp_path / "s.tif"}
+    found = []
+    for columns in (piece, 4096):
+        monkeypatch.setattr(blending, "_PIECE", columns)
+        mapped, told = run(path, Fake(function=mean_filter), tmp_path / "p.tif", overwrite=True, **settings)
+        with rasterio.open(tmp_path / "s.tif") as src:
+            found.append((mapped, src.read(1), told))
+    (mapped, spread, told), (whole, whole_spread, whole_told) = found
+    np.testing.assert_array_equal(mapped, whole)
+    np.testing.assert_array_equal(spread, whole_spread)
+    apart, whole_apart = (t.pop("window_difference") for t in (told, whole_told))
+    assert apart == (pytest.approx(whole_apart, rel=1e-6) if overlap else None)
+    assert told == pytest.approx(whole_told, rel=1e-9)
 
 
 def test_neighbours_past_the_edge_are_mirrored(tmp_path):

@@ -21,8 +21,8 @@ from models import model_file, recipe
 from models.predict import Windows, predict
 from models.predict.kept import Kept
 from models.predict.members import Ensemble
-from models.predict.rows import Strip, Tally
 from models.predict.search import Search, runs
+from models.predict.strips import Strip, Tally
 from models.threads import limited_threads, shared_out
 
 SETTINGS = {"overlap": 16, "batch": 3, "dtype": "float32", "block_rows": 100}
