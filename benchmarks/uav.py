@@ -1,10 +1,12 @@
 """Map a real UAV orthophoto with a model that was trained on Bijie, and score it as it comes out.
 
-    python benchmarks/uav.py --model results/bijie/linknet-lite0-imagenet.pt -o results/uav
+    python benchmarks/uav.py --model results/bijie/linknet-lite0-imagenet.pt \
+      --model results/bijie/pspnet-lite0-imagenet.pt -o results/uav
 
 The orthophoto has no georeference and no nodata tag. It is laid at an arbitrary place in UTM with a pixel size
 estimated from its cars and road (about 3.5 cm), black ground outside the flight is marked as nodata, and it is
-averaged to the pixel size of the training (0.8 m). Its mask is brought to the same grid by majority.
+averaged to the pixel size of the training (0.8 m). Its mask is brought to the same grid by majority. What is written
+is laid out as a run of the workflow, with its report.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -23,6 +26,7 @@ from rasterio.windows import Window
 
 from geo.raster import Encoding, GeoTiffWriter, open_raster, read
 from geo.windows import blocks
+from pipeline.paths import RunPaths
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Where the photograph is laid: any place whose CRS counts metres serves.
@@ -31,6 +35,8 @@ CRS, LEFT, TOP = "EPSG:32648", 400_000.0, 3_400_000.0
 BLACK = 12
 #: Side of the blocks that intervals are made of: the scene is 213 m wide, and needs ten of them or more.
 BLOCK_M = 25
+#: Name of the scene in the run.
+SCENE = "orthophoto"
 
 
 def averaged(path: Path, factor: int, band: int | None = None) -> tuple[np.ndarray, np.ndarray]:
@@ -64,35 +70,65 @@ def averaged(path: Path, factor: int, band: int | None = None) -> tuple[np.ndarr
     default=lambda: Path(os.environ.get("GEOCRACK_REALDATA", ROOT / "../shared/data")) / "uav_landslide",
     help="Folder with uav_ortho_rgb.tif and landslide_mask.tif.  [default: uav_landslide in GEOCRACK_REALDATA]",
 )
-@click.option("--model", type=click.Path(path_type=Path, exists=True), required=True, help="Model trained on Bijie.")
+@click.option(
+    "--model",
+    "models",
+    type=click.Path(path_type=Path, exists=True),
+    multiple=True,
+    required=True,
+    help="Model trained on Bijie; several are mapped one after the other.",
+)
 @click.option("--gsd", type=float, default=0.035, help="Pixel of the orthophoto in metres, estimated.")
 @click.option("--resolution", type=float, default=0.8, help="Pixel to which it is averaged, metres.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("results/uav"), help="Folder to work in.")
-def main(data: Path, model: Path, gsd: float, resolution: float, output: Path) -> None:
-    """Average, predict, vectorise and score the orthophoto; print the scores."""
-    output.mkdir(parents=True, exist_ok=True)
+def main(data: Path, models: tuple[Path, ...], gsd: float, resolution: float, output: Path) -> None:
+    """Average, predict, vectorise and score the orthophoto; print the scores and write the report."""
+    paths = RunPaths(output.resolve().name, str(output.resolve().parent))
+    image = Path(paths.fused.format(scene=SCENE))
+    image.parent.mkdir(parents=True, exist_ok=True)
+    mask = image.with_name("truth.tif")
+    write(data, image, mask, gsd, resolution)
+    run = {"run": "uav", "scenes": [{"name": SCENE, "truth": str(mask)}]}
+    Path(paths.settings).write_text(json.dumps(run, indent=2) + "\n")
+
+    def geocrack(*arguments: object) -> None:
+        command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments), "--overwrite"]
+        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+    for model in models:
+        at = {"scene": SCENE, "recipe": model.stem}
+        probability, polygons, score = (p.format(**at) for p in (paths.probability, paths.polygons, paths.score))
+        geocrack("predict", image, "--model", model, "-o", probability)
+        geocrack("vectorize", probability, "-o", polygons, "--min-area-m2", 10)
+        options = ["--truth", mask, "--image", image, "--probability", probability]
+        geocrack("score", polygons, *options, "--block-m", BLOCK_M, "-o", score)
+        click.echo(json.dumps({"model": model.stem, **told(json.loads(Path(score).read_text()))}, indent=2))
+    first = paths.probability.format(scene=SCENE, recipe=models[0].stem)
+    geocrack("vectorize", first, "-o", paths.inventory, "--min-area-m2", 10)
+    geocrack("report", output, "-o", paths.report)
+
+
+def write(data: Path, image: Path, mask: Path, gsd: float, resolution: float) -> None:
+    """Write the averaged photograph and its mask."""
     factor = max(1, round(resolution / gsd))
     pixel = factor * gsd
     values, share = averaged(data / "uav_ortho_rgb.tif", factor)
     truth, _ = averaged(data / "landslide_mask.tif", factor)
     grid = GeoBox(share.shape, Affine(pixel, 0, LEFT, 0, -pixel, TOP), CRS)
     whole, valid = Window(0, 0, share.shape[1], share.shape[0]), share > 0.95
-    image, mask = output / "image.tif", output / "truth.tif"
     with GeoTiffWriter(image, grid, ["red", "green", "blue"], Encoding("uint8", nodata=0), overwrite=True) as dst:
         dst.write(np.maximum(values, 1), whole, valid)
     with GeoTiffWriter(mask, grid, ["landslide"], Encoding("uint8", nodata=255), overwrite=True) as dst:
         dst.write((truth[0] >= 0.5).astype(np.float32), whole, valid)
 
-    def geocrack(*arguments: object) -> None:
-        command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments), "--overwrite"]
-        subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
-    geocrack("predict", image, "--model", model, "-o", output / "probability.tif")
-    geocrack("vectorize", output / "probability.tif", "-o", output / "inventory.gpkg", "--min-area-m2", 10)
-    options = ["--truth", mask, "--image", image, "--probability", output / "probability.tif"]
-    geocrack("score", output / "inventory.gpkg", *options, "--block-m", BLOCK_M, "-o", output / "metrics.json")
-    found = json.loads((output / "metrics.json").read_text())
-    click.echo(json.dumps({"pixel_m": pixel, "pixels": found["pixels"], "objects": found["objects"]}, indent=2))
+def told(score: dict[str, Any]) -> dict[str, Any]:
+    """Give the scores that the table in docs/results.md shows, with their intervals."""
+    pixels, objects = score["pixels"], score["objects"]
+    shown = {key: pixels[key] for key in ("precision", "recall", "f1", "miou")}
+    counts = {key: objects[key] for key in ("true", "hits", "mapped", "false_alarms")}
+    shares = {key: objects["interval"][key] for key in ("hit_rate", "false_alarm_rate")}
+    return {**shown, "f1_interval": pixels["interval"]["f1"], **counts, **shares}
 
 
 if __name__ == "__main__":
