@@ -170,7 +170,7 @@ def made_chips(folder: Path, number: int = 48, side: int = 256) -> Path:
     from odc.geo.geobox import GeoBox
 
     from geo.raster import REFLECTANCE
-    from models.chips import ChipsWriter, NewChip
+    from models.chip_writer import ChipsWriter, NewChip
 
     chips = folder / "chips"
     chips.mkdir(parents=True)

@@ -26,6 +26,7 @@ from rasterio.windows import Window
 
 from geo.raster import Encoding, GeoTiffWriter, open_raster, read
 from geo.windows import blocks
+from models.predict.search import Search
 from pipeline.paths import RunPaths
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,7 +103,8 @@ def main(data: Path, models: tuple[Path, ...], gsd: float, resolution: float, ou
         geocrack("vectorize", probability, "-o", polygons, "--min-area-m2", 10)
         options = ["--truth", mask, "--image", image, "--probability", probability]
         geocrack("score", polygons, *options, "--block-m", BLOCK_M, "-o", score)
-        click.echo(json.dumps({"model": model.stem, **told(json.loads(Path(score).read_text()))}, indent=2))
+        found = {"model": model.stem, **told(json.loads(Path(score).read_text()))}
+        click.echo(json.dumps({**found, "step_at_window_edges": seams(image, model, Path(probability))}, indent=2))
     first = paths.probability.format(scene=SCENE, recipe=models[0].stem)
     geocrack("vectorize", first, "-o", paths.inventory, "--min-area-m2", 10)
     geocrack("report", output, "-o", paths.report)
@@ -120,6 +122,24 @@ def write(data: Path, image: Path, mask: Path, gsd: float, resolution: float) ->
         dst.write(np.maximum(values, 1), whole, valid)
     with GeoTiffWriter(mask, grid, ["landslide"], Encoding("uint8", nodata=255), overwrite=True) as dst:
         dst.write((truth[0] >= 0.5).astype(np.float32), whole, valid)
+
+
+def seams(image: Path, model: Path, probability: Path) -> list[float]:
+    """Mean step from pixel to pixel at the edges of windows by that elsewhere, of each axis that has edges: no seam is 1."""
+    search = Search(image=str(image), models=(str(model),), overlap=None, batch=8)
+    with search.opened() as opened:
+        windows = search.windows(opened)
+        starts = windows.rows(opened.shape[0]), windows.columns(opened.shape[1])
+    with open_raster(probability) as src:
+        values, _ = read(src)
+    found = []
+    for axis in (0, 1):
+        steps = np.abs(np.diff(values[0], axis=axis))
+        edges = {edge - 1 for start in starts[axis] for edge in (start, start + windows.size)}
+        at = np.isin(np.arange(steps.shape[axis]), list(edges))
+        if at.any():
+            found.append(float(np.nanmean(steps.compress(at, axis)) / np.nanmean(steps.compress(~at, axis))))
+    return found
 
 
 def told(score: dict[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from geo.image import open_image
 from geo.labels import BACKGROUND
 from geo.raster import Encoding, open_raster
 from geo.stream import stream
-from models.chips import ChipsWriter, NewChip
+from models.chip_writer import ChipsWriter, NewChip
 from models.mask_files import LABELME, read_mask
 
 log = logging.getLogger(__name__)

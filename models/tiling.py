@@ -21,7 +21,7 @@ from geo.errors import GridError, LabelError, RasterError
 from geo.image import Image, open_image
 from geo.labels import UNKNOWN, Area, Judged, Labels, open_labels, read_area, read_reviews
 from geo.split import SPLITS, Blocks, Cell, blocks_of
-from models.chips import ChipsWriter, NewChip
+from models.chip_writer import ChipsWriter, NewChip
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 
 from geo.raster import REFLECTANCE
-from models.chips import IGNORE, ChipsWriter, NewChip
+from models.chip_writer import ChipsWriter, NewChip
+from models.chips import IGNORE
 
 BANDS = ("blue", "green", "red", "nir")
 GROUND = {"blue": 0.08, "green": 0.09, "red": 0.07, "nir": 0.30}

@@ -13,7 +13,8 @@ from odc.geo.geobox import GeoBox
 
 from geo.errors import LabelError, RasterError
 from geo.raster import REFLECTANCE, Encoding
-from models.chips import BandStatistics, ChipsWriter, NewChip, open_chips, read_chip
+from models.chip_writer import ChipsWriter, NewChip
+from models.chips import BandStatistics, open_chips, read_chip
 
 BANDS = ("blue", "green", "red", "nir")
 UTM = "EPSG:32648"
@@ -197,3 +198,8 @@ def test_damaged_chips_are_told_by_name(tmp_path):
         read_chip(b)
     with pytest.raises(RasterError, match=r"labels/c\.tif has 16 x 16 pixels, its image 32 x 32"):
         read_chip(c)
+
+
+def test_a_folder_without_chips_is_told_in_words(tmp_path):
+    with pytest.raises(LabelError, match=r"is no folder of chips \(there is no chips\.json\); expected chips\.json and"):
+        open_chips([tmp_path])
