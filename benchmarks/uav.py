@@ -125,7 +125,7 @@ def write(data: Path, image: Path, mask: Path, gsd: float, resolution: float) ->
 
 
 def seams(image: Path, model: Path, probability: Path) -> list[float]:
-    """Mean step from pixel to pixel at the edges of windows by that elsewhere, of each axis that has edges: no seam is 1."""
+    """Mean step from pixel to pixel at edges of windows by that elsewhere, for each axis with edges: 1 is no seam."""
     search = Search(image=str(image), models=(str(model),), overlap=None, batch=8)
     with search.opened() as opened:
         windows = search.windows(opened)

@@ -201,5 +201,5 @@ def test_damaged_chips_are_told_by_name(tmp_path):
 
 
 def test_a_folder_without_chips_is_told_in_words(tmp_path):
-    with pytest.raises(LabelError, match=r"is no folder of chips \(there is no chips\.json\); expected chips\.json and"):
+    with pytest.raises(LabelError, match=r"is no folder of chips \(there is no chips\.json\); expected"):
         open_chips([tmp_path])
