@@ -29,7 +29,7 @@ def connected(address: str, files: Sequence[str] = ()) -> Iterator[Executor]:
     Yields
     ------
     Executor
-        For ``geo.stream.stream``.
+        For ``geo.stream.stream``; its ``slots`` are the threads of all workers.
 
     Raises
     ------
@@ -54,6 +54,7 @@ def connected(address: str, files: Sequence[str] = ()) -> Iterator[Executor]:
     try:
         _check_workers(client, address, files)
         with client.get_executor(pure=False) as executor:
+            executor.slots = max(1, sum(client.nthreads().values()))
             yield executor
     except (
         CommClosedError,

@@ -59,22 +59,23 @@ def stream(
     items : iterable
         For instance windows.
     workers : int, optional
-        Threads; by default as many as CPUs.
+        Threads; by default as many as CPUs, and of an executor as many as it says that it has (``slots``).
     executor : concurrent.futures.Executor, optional
-        Where to compute instead, for instance ``dask.distributed.Client(address).get_executor()``.
+        Where to compute instead, for instance what ``geo.cluster.connected`` gives.
 
     Yields
     ------
     (item, result)
     """
-    workers = cpus(workers)
     own = executor is None
-    pool = executor or ThreadPoolExecutor(workers)
+    # an executor has other CPUs than those here
+    slots: int = cpus(workers) if executor is None else workers or vars(executor).get("slots") or cpus()
+    pool = executor or ThreadPoolExecutor(slots)
     pending: deque = deque()
     try:
         for item in items:
             pending.append((item, pool.submit(compute, item)))
-            if len(pending) >= 2 * workers:
+            if len(pending) >= 2 * slots:
                 done, future = pending.popleft()
                 yield done, future.result()
         while pending:

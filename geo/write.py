@@ -92,7 +92,7 @@ def write_windows(
     ):
         windows = list(blocks((height, width), window))
         work = make if executor is None else OncePerProcess(make)
-        done = stream(work, windows, workers=cpus(threads), executor=executor)
+        done = stream(work, windows, workers=cpus(threads) if executor is None else None, executor=executor)
         for at, (stored, flags) in progress(done, len(windows)) if progress else done:
             writer.write_stored(stored, at)
             quality_writer.write_stored(flags, at)

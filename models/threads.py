@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -65,10 +66,21 @@ def shared_out(most: int) -> Iterator[int]:
     """
     import torch
 
-    before = torch.get_num_threads()
+    global _inside, _there
+    with _lock:  # the workers of a cluster may come here from several threads of one process
+        if not _inside:
+            _there = torch.get_num_threads()
+        _inside += 1
+        before = _there
     calls = max(1, min(most, before))
     torch.set_num_threads(before // calls)  # what threads take that call torch for the first time
     try:
         yield calls
     finally:
+        with _lock:
+            _inside -= 1
         torch.set_num_threads(before)
+
+
+#: Who shares threads out at the moment, and how many there were before the first of them did.
+_lock, _inside, _there = threading.Lock(), 0, 1

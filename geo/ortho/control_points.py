@@ -13,8 +13,9 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from geo.errors import ConfigError, RasterError, RegistrationError
-from geo.geoid import model_of, undulation
+from geo.geoid import undulation
 from geo.ortho.dem import LON_LAT, horizontal, transform
+from geo.ortho.heights import told_by
 
 #: Names that tables use for a column, in lower case; the first is ours.
 _COLUMNS = {
@@ -101,8 +102,8 @@ def read_control_points(path: str | os.PathLike, *, crs: str | None = None) -> C
             f"{file}: point {int(np.flatnonzero(bad)[0]) + 1} has no place in the image or on the ground; expected "
             f"numbers in the CRS {known.name}: mend it, or give --gcp-crs"
         )
-    height = numbers.get("z", np.full(len(lon), np.nan))
-    model = model_of(known)
+    model, unit = told_by(known, os.fspath(file)) if "z" in numbers else (None, 1.0)
+    height = unit * numbers.get("z", np.full(len(lon), np.nan))
     if model:
         height = height + undulation(lon, lat, model)
     given = columns.get("name") or [None] * len(lon)

@@ -178,6 +178,29 @@ def usable(values: np.ndarray, valid: np.ndarray, reference: HeightReference) ->
     return good
 
 
+def told_by(crs: CRS, source: str) -> tuple[str | None, float]:
+    """Geoid that the heights of a CRS stand on (None: the ellipsoid), and metres per number.
+
+    Raises
+    ------
+    GridError
+        Its vertical datum is none of the known ones.
+    """
+    vertical, model = _vertical(crs), model_of(crs)
+    if vertical is not None and model is None and "ellips" not in vertical.name.lower():
+        raise GridError(
+            f"{source} has heights above '{vertical.name}'; expected the ellipsoid, EGM96 or EGM2008: give a CRS with "
+            "one of these, such as EPSG:4326+5773 for EGM96, and heights that stand on it"
+        )
+    return model, _axis_unit(vertical, crs)
+
+
+def _axis_unit(vertical: CRS | None, crs: CRS) -> float:
+    """Metres per number by the CRS's vertical axis; one where it has none."""
+    axes = vertical.axis_info if vertical is not None else crs.axis_info[2:3]
+    return float(axes[0].unit_conversion_factor) or 1.0 if axes else 1.0
+
+
 def _vertical(crs: CRS) -> CRS | None:
     """Vertical part of a CRS, if it has one of its own."""
     return next((part for part in [crs, *crs.sub_crs_list] if part.is_vertical and not part.is_compound), None)
@@ -191,8 +214,7 @@ def _unit(src: rasterio.DatasetReader, vertical: CRS | None, crs: CRS) -> float:
     if named:
         log.warning("%s: its heights have the unit '%s', which is not known; taken as metres", src.name, src.units[0])
         return 1.0
-    axes = vertical.axis_info if vertical is not None else crs.axis_info[2:3]
-    return float(axes[0].unit_conversion_factor) or 1.0 if axes else 1.0
+    return _axis_unit(vertical, crs)
 
 
 def _voids(src: rasterio.DatasetReader) -> bool:

@@ -14,7 +14,7 @@ from geo.errors import ProductError
 from geo.sensors.tables import ImageTable, Sensor
 
 #: Reflectance at the highest digital number, sun overhead, that a sensor can be built for.
-_FULL_SCALE = (0.02, 20.0)
+_FULL_SCALE = (0.02, 5.0)
 #: What digital numbers are multiplied with where nothing calibrates them, so that 16 bits of them can be stored.
 UNCALIBRATED_SCALE = 1e-4
 

@@ -298,7 +298,7 @@ def _calibrated(
     if given is not None:
         dealt = given.deal({key: image.bands for key, image in images.items()}, source=images["mss"].path.stem)
     else:
-        dealt = {key: _coefficients(texts[key], known, key, images[key], year) for key in images}
+        dealt = {key: _coefficients(texts[key], known, key, images[key], year, warnings) for key in images}
     bare = [key for key, calibrated in dealt.items() if calibrated.gain is None]
     if bare:
         why = "; ".join(dict.fromkeys(dealt[key].detail for key in bare))
@@ -320,7 +320,7 @@ def _calibrated(
     }
 
 
-def _coefficients(text: Metadata, known: Sensor, key: str, image: Image, year: int) -> Calibrated:
+def _coefficients(text: Metadata, known: Sensor, key: str, image: Image, year: int, warnings: list[str]) -> Calibrated:
     """Coefficients in the metadata, else of the table; without a gain where neither has them, and why."""
     table, file = known.images[key], Path(text.source).name
     element = known.gain_element
@@ -332,18 +332,22 @@ def _coefficients(text: Metadata, known: Sensor, key: str, image: Image, year: i
         bias = [v for v in (g.number(_bias_element(element)) for g in groups) if v is not None]
     elif len(text.every(element)) > 1:
         gain, bias = text.each(element), text.each(_bias_element(element))
-    if len(gain) == len(image.bands) and min(gain) > 0:
-        bias = bias if len(bias) == len(gain) else (0.0,) * len(gain)
+    written = [e for e in (g.text(_bias_element(element)) for g in groups or [text]) if e]
+    if len(gain) != len(image.bands) or min(gain) <= 0:
+        why = f"no {element} for {', '.join(image.bands)} in {file}"
+    elif written and len(bias) != len(gain):
+        why = f"{file} has {len(bias)} readable {_bias_element(element)} for {', '.join(image.bands)}"
+    else:
+        bias = bias or (0.0,) * len(gain)
         ordered = replace(table, esun=image.esun or table.esun)
         try:
             return calibration.by_product(known, ordered, gain, bias, bits=known.bit_depth, detail=file)
         except ProductError as error:
             why = str(error)
-    else:
-        why = f"no {element} for {', '.join(image.bands)} in {file}"
     if table.calibration and image.bands == table.bands:
-        spare: list[str] = []
-        return calibration.by_table(known, table, year, spare)
+        if gain or written:  # of some sensors products hold none
+            warnings.append(f"{why}; coefficients of the sensor's table are taken")
+        return calibration.by_table(known, table, year, warnings)
     return calibration.none(why)
 
 

@@ -22,7 +22,8 @@ from geo.sensors.metadata import Metadata
 from geo.sensors.scene import Image, Scene
 from geo.sensors.tables import ImageTable, Sensor
 
-_PART = re.compile(r"(?P<id>.+)-(?P<suffix>MSS\d?|PAN\d?|MUX)\.(?P<kind>tiff?|xml|rpb)", re.IGNORECASE)
+#: Suffixes of images that stand for products of this family whether there is a table of their sensor or not.
+_SUFFIXES = r"MSS\d?|PAN\d?|MUX"
 _NAME = re.compile(
     r"(?P<satellite>[A-Z0-9]+)_(?P<camera>[A-Z0-9]+)_(?P<ew>[EW])(?P<lon>\d+(\.\d+)?)_(?P<ns>[NS])(?P<lat>\d+(\.\d+)?)_"
     r"(?P<day>\d{8})"
@@ -119,24 +120,33 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     )
 
 
+def _parts() -> re.Pattern[str]:
+    """Match names of a product's files; which suffixes there are, tables of new sensors say too."""
+    known = (tables.sensor(name) for name in tables.names())
+    listed = {image.suffix for sensor in known if sensor.format == "gaofen" for image in sensor.images.values()}
+    suffixes = "|".join([*map(re.escape, sorted(listed)), _SUFFIXES])
+    return re.compile(rf"(?P<id>.+)-(?P<suffix>{suffixes})\.(?P<kind>tiff?|xml|rpb)", re.IGNORECASE)
+
+
 def recognises(product: Path) -> bool:
     """Whether a folder holds files named as this reader's products are."""
-    return any(_PART.fullmatch(file.name) or _NAME.match(file.name) for file in folder.files(product))
+    part = _parts()
+    return any(part.fullmatch(file.name) or _NAME.match(file.name) for file in folder.files(product))
 
 
 def _find(product: Path, only: Path | None) -> _Files:
     """Files of the one product in a folder, or of the one that a file belongs to."""
     found: dict[tuple[Path, str], dict[str, dict[str, Path]]] = {}
-    others = []
+    others, part = [], _parts()
     for file in folder.files(product):
-        match = _PART.fullmatch(file.name)
+        match = part.fullmatch(file.name)
         if match is None:
             others.append(file.name)
             continue
         kind = "tiff" if match["kind"].lower().startswith("tif") else match["kind"].lower()
         found.setdefault((file.parent, match["id"]), {}).setdefault(match["suffix"].upper(), {})[kind] = file
     if only is not None:
-        match = _PART.fullmatch(only.name)
+        match = part.fullmatch(only.name)
         found = {key: by for key, by in found.items() if match and key == (only.parent, match["id"])}
     if len(found) > 1:
         shown = ", ".join(str(where / name) for where, name in sorted(found))
@@ -303,7 +313,7 @@ def _compare_times(files: _Files, time: datetime, texts: Mapping[str, Metadata],
     if day is not None and not -_SAME_DAY <= time.replace(tzinfo=None) - day <= 2 * _SAME_DAY:
         warnings.append(
             f"{main} says that the image was taken on {time:%Y-%m-%d}, the product's name on {day:%Y-%m-%d}; the XML "
-            f"is believed, so gains of the table are those of {time.year}"
+            "is believed, and a table's gains are those of its year"
         )
     if "pan" not in texts:
         return

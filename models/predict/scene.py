@@ -84,7 +84,9 @@ def predict(
         Several answer together: the probability is their mean.
     output : path
         A Cloud Optimized GeoTIFF; it appears whole or not at all. Until then ``<output>.rows`` keeps what is
-        finished, and a run with the same inputs and settings goes on from there to the same bits.
+        finished, and a run with the same inputs and settings goes on from there to the same bits. (Where there are
+        more threads than windows in a batch, several share a window, and another number of them may change the seventh
+        digit.)
     overlap : int, optional
         Pixels that neighbouring windows share at least; made larger where the model's stride asks for it, and
         0 for models that see each pixel on its own. By default twice the model's reach.
@@ -228,7 +230,7 @@ def _keep(
 
     def computed() -> Generator[tuple[int, Iterable[Strip]]]:
         if executor is not None:
-            done = stream(partial(compute, search, search.files), missing, executor=executor, workers=len(missing))
+            done = stream(partial(compute, search, search.files), missing, executor=executor)
             yield from progress(done, "Predicting", len(missing))
             return
         for run in runs(missing):

@@ -141,14 +141,21 @@ class Search:
         whole = hashlib.sha256(_FORM)
         whole.update(repr(_programs(self.backend)).encode())
         for path in (self.image, quality_path(self.image), self.area):
-            found = Path(path).stat() if path is not None and Path(path).exists() else None
-            whole.update(repr(found and (os.fspath(path or ""), found.st_size, found.st_mtime_ns)).encode())
+            for file in [] if path is None else _parts_of(Path(path)):
+                found = file.stat() if file.exists() else None
+                whole.update(repr(found and (os.fspath(file), found.st_size, found.st_mtime_ns)).encode())
         for model in self.models:
             content = Path(model).read_bytes() if isinstance(model, str | os.PathLike) else repr(model).encode()
             whole.update(hashlib.sha256(content).digest())
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("models", "threads", "image")}
         whole.update(json.dumps(plain, sort_keys=True).encode())
         return whole.hexdigest()[:16]
+
+
+def _parts_of(file: Path) -> list[Path]:
+    """Name a file and those that may lie beside it and say more: mask and statements of GDAL, parts of a Shapefile."""
+    beside = [file.with_name(file.name + suffix) for suffix in (".msk", ".aux.xml")]
+    return [file, *beside, *(file.with_suffix(suffix) for suffix in (".dbf", ".prj", ".shx"))]
 
 
 def device() -> str:
@@ -226,9 +233,11 @@ def blocks(
         return [read_tile(image, ensemble.bands, area, Window(c, top, size, size), borders) for c in columns]
 
     with ExitStack() as stack:
-        workers = stack.enter_context(shared_out(together)) if ensemble.parallel else 1
+        # side by side windows are seen one by one: in another company their probabilities differ in the seventh digit,
+        # and how many there are side by side depends on the machine
+        workers, batch = (stack.enter_context(shared_out(together)), 1) if ensemble.parallel else (1, together)
         above = max(0, rows.start - windows.lead)
-        jobs = list(windows.jobs(image.shape, range(above, rows.stop), together // workers))
+        jobs = list(windows.jobs(image.shape, range(above, rows.stop), batch))
         tiles = stack.enter_context(closing(stream(read, jobs, workers=1)))
         watched = progress(tiles, len(jobs))
         strips = blend(

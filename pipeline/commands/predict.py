@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,15 @@ def command(
         return
     quality = quality_path(image)
     settings = {**choices, "bands": bands, "scheduler": scheduler, "threads": threads}
-    with track(
-        "predict", output, inputs=[image, quality if quality.exists() else None, *models, area], settings=settings
-    ) as record:
-        found = record["results"] = work()
+    inputs = [image, quality if quality.exists() else None, *models, area]
+    with ExitStack() as records:
+        kept = [
+            records.enter_context(track("predict", file, inputs=inputs, settings=settings))
+            for file in (output, *([spread] if spread else []))
+        ]
+        found = work()
+        for record in kept:
+            record["results"] = found
     log.info(
         "%s: %.1f %% of the image was searched, %.2f %% of that is landslide by the model's threshold of %.2f",
         output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,8 @@ def command(
         sources = [product] if product else [image.path for image in scene.images.values()]
         check_apart(output, sources)
         settings = _settings(scene, given)
-        executor = opened.enter_context(connected(scheduler)) if scheduler else None
+        read = [os.path.abspath(path) for path in (*(i.path for i in scene.images.values()), given["dem"]) if path]
+        executor = opened.enter_context(connected(scheduler, read)) if scheduler else None
         told = {**given, "gain": gain, "bias": bias, "keep": keep, "check": look, "cog": cog, "compress": compress}
         record = opened.enter_context(track("preprocess", output, inputs=[*sources, given["dem"]], settings=told))
         part = opened.enter_context(atomic(report, overwrite=overwrite))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 
 import cv2
 import geopandas
@@ -290,6 +291,12 @@ def test_heights_stand_on_what_the_crs_says(tmp_path):
     path = csv_of(points, tmp_path / "a.csv")
     found = read_control_points(path, crs="EPSG:4326+5773")
     np.testing.assert_allclose(found.height, points.height + undulation(points.lon, points.lat, "egm96"), atol=1e-6)
+    feet = CRS("EPSG:4326+5773").to_wkt().replace('(H)",up,LENGTHUNIT["metre",1]', '(H)",up,LENGTHUNIT["foot",0.3048]')
+    found = read_control_points(path, crs=re.sub(r',ID\["EPSG",5773\]', "", feet))
+    expected = 0.3048 * points.height + undulation(points.lon, points.lat, "egm96")
+    np.testing.assert_allclose(found.height, expected, atol=1e-6)
+    with pytest.raises(GridError, match=r"a\.csv has heights above 'NAVD88 height'; expected the ellipsoid, EGM96"):
+        read_control_points(path, crs="EPSG:4326+5703")
     (tmp_path / "some.csv").write_text("col,row,x,y,z\n1,2,103.5,31.3,\n3,4,103.5,31.3,1500\n")
     np.testing.assert_array_equal(read_control_points(tmp_path / "some.csv").height, [np.nan, 1500])
 

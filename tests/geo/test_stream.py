@@ -67,6 +67,24 @@ def test_work_can_go_to_another_executor_which_stays_open():
         assert executor.submit(lambda: "open").result() == "open"
 
 
+def test_an_executor_is_kept_busy_whatever_the_cpus_here_are():
+    inside, most, lock = 0, 0, threading.Lock()
+
+    def work(_):
+        nonlocal inside, most
+        with lock:
+            inside += 1
+            most = max(most, inside)
+        time.sleep(0.05)
+        with lock:
+            inside -= 1
+
+    with ThreadPoolExecutor(24) as executor:
+        executor.slots = 12
+        assert len(list(stream(work, range(48), executor=executor))) == 48
+    assert 12 <= most <= 24  # those that work, and as many that wait
+
+
 def test_nothing_in_nothing_out():
     assert list(stream(lambda item: item, [])) == []
 

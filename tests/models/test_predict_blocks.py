@@ -538,6 +538,31 @@ def test_threads_are_shared_out_and_come_back():
     assert torch.get_num_threads() == before
 
 
+def test_threads_come_back_whoever_leaves_first():
+    """Two threads of one process, as a worker of a cluster has them."""
+    before = torch.get_num_threads()
+    if before < 2:
+        pytest.skip("one CPU cannot be shared out")
+    first, second = shared_out(8), shared_out(8)
+    calls = [first.__enter__(), second.__enter__()]
+    first.__exit__(None, None, None)
+    second.__exit__(None, None, None)
+    assert calls == [min(8, before)] * 2
+    assert torch.get_num_threads() == before
+    with ThreadPoolExecutor(1) as fresh:
+        assert fresh.submit(torch.get_num_threads).result() == before
+
+
+def test_what_lies_beside_an_image_counts_as_part_of_it(tmp_path, image, network):
+    search = Search(image=str(image), models=(str(network),), overlap=16, batch=3, area=str(tmp_path / "area.shp"))
+    (tmp_path / "area.shp").write_bytes(b"shapes")
+    marks = {search.fingerprint()}
+    for name in ("image.tif.msk", "image.tif.aux.xml", "area.prj", "area.dbf"):
+        (tmp_path / name).write_text("other")
+        marks.add(search.fingerprint())
+    assert len(marks) == 5
+
+
 def test_a_failing_overwrite_brings_probability_and_spread_back(tmp_path, monkeypatch):
     path = write(tmp_path / "a.tif", ramp((90, 90)))
     outputs = [tmp_path / "p.tif", tmp_path / "s.tif"]

@@ -219,3 +219,15 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, network):
         f"geocrack: {dark} has no valid pixel: all is nodata, cloud or shadow; expected an image with data"
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dark.tif"]
+
+
+def test_the_spread_has_a_record_too(tmp_path, network):
+    rng = np.random.default_rng(0)
+    write(tmp_path / "a.tif", rng.integers(1000, 5000, (4, 80, 90)).astype("uint16"))
+    outputs = [tmp_path / "p.tif", tmp_path / "s.tif"]
+    given = ["--model", network, "--augment", "d4", "--overlap", 16]
+    run(tmp_path / "a.tif", *given, "-o", outputs[0], "--spread", outputs[1])
+    records = [json.loads((tmp_path / f"{file.name}.provenance.json").read_text()) for file in outputs]
+    assert [record["product"] for record in records] == ["p.tif", "s.tif"]
+    assert records[0]["results"] == records[1]["results"]
+    assert records[1]["results"]["answers"] == 8
