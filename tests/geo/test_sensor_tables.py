@@ -82,6 +82,43 @@ def test_a_new_gaofen_sensor_is_one_new_file(tmp_path, folder_of_tables):
         assert src.descriptions == ("coastal", "red", "rededge")
 
 
+def test_a_new_gaofen_sensor_may_name_its_files_as_it_likes(tmp_path, folder_of_tables):
+    text = (folder_of_tables / "gf1_pms.yaml").read_text(encoding="utf-8").replace("satellite: GF1", "satellite: GF7")
+    text = text.replace("suffix: MSS1", "suffix: BWDMUX").replace("suffix: PAN1", "suffix: BWDPAN")
+    (folder_of_tables / "gf7.yaml").write_text(text, encoding="utf-8")
+    id, xml = ID.replace("GF1_", "GF7_"), change(XML, "SatelliteID", "GF7")
+    product = write_product(tmp_path / id, id=id, xml=xml, suffixes=("BWDMUX", "BWDPAN"))
+    with open_product(product) as scene:
+        assert scene.instrument == "GF7 PMS1"
+
+
+def test_a_bias_that_cannot_be_read_is_no_zero(tmp_path, folder_of_tables, caplog):
+    table = {
+        "satellite": "SISTER",
+        "format": "dimap",
+        "prefixes": ["SIS"],
+        "clock": "UTC",
+        "bit_depth": None,
+        "gain_element": "PHYSICAL_GAIN",
+        "images": {"mss": {"gsd_m": 4, "bands": {b: [0.4 + i / 10, 0.5 + i / 10] for i, b in enumerate(BANDS)}}},
+        "cameras": {"ONE": {"mss": {"suffix": "MUL", "esun": [2000, 1850, 1600, 1050], "esun_source": "made up"}}},
+    }
+    row = {"gain": [0.1, 0.2, 0.3, 0.4], "confidence": "doubtful", "source": "made up"}
+    text = dimap(BANDS, gain=0.02, bias=-3).replace("<PHYSICAL_BIAS>-3<", "<PHYSICAL_BIAS>n/a<", 1)
+    (folder_of_tables / "sister.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    product = write_bundle(tmp_path / "p", prefix="SIS", names=("MUL", None), product=text)
+    with open_product(product) as scene:
+        assert scene.images["mss"].gain is None
+        assert any("3 readable PHYSICAL_BIAS for blue, green, red, nir" in said for said in scene.warnings)
+    table["cameras"]["ONE"]["mss"]["calibration"] = {2014: row}
+    (folder_of_tables / "sister.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
+    tables._registry.cache_clear()
+    with open_product(product) as scene:
+        assert scene.images["mss"].calibration_source == "table 2014 (nearest earlier)"
+        assert any("coefficients of the sensor's table are taken" in said for said in scene.warnings)
+        assert any("no coefficients of 2019 for MUL; those of 2014 are used" in said for said in scene.warnings)
+
+
 def test_a_new_bundle_sensor_is_one_new_file(tmp_path, folder_of_tables):
     table = {
         "satellite": "SISTER",
