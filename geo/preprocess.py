@@ -24,6 +24,7 @@ from rasterio.windows import Window
 from geo.coregister import Registration, register
 from geo.errors import ProductError
 from geo.fusion.mtf import GAIN
+from geo.fusion.pair import spread_windows
 from geo.fusion.pansharpen import Fused, pansharpen
 from geo.masks import Quality
 from geo.ortho import WINDOW, lay_out, on_a_map, orthorectify
@@ -34,7 +35,7 @@ from geo.reflectance import Calibration, Clouds, calibrated, prepare, read_numbe
 from geo.sensors.scene import Scene, data_bands
 from geo.source import Cached, FileSource, Source
 from geo.stream import give_back_memory
-from geo.surface import Surface
+from geo.surface import Surface, too_dark
 from geo.windows import clip, slices
 
 Progress = Callable[[Iterable, str, int], Iterable]
@@ -42,6 +43,10 @@ Progress = Callable[[Iterable, str, int], Iterable]
 _PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 44, 160
 #: Side of MSS's blocks: as much as a window of PAN needs; rows of larger ones would fill more memory in a wide scene.
 _MSS_BLOCK = 256
+#: Side and number along an axis of the windows that shares of negative ground are found on.
+_SAMPLES = 256, 4
+#: An ortho's pixels by the image's own up to which nothing is said.
+_LIKE = 1.6
 
 
 @dataclass(frozen=True)
@@ -243,10 +248,11 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
     )
     dem: Dem | None = None
     orthos: dict[str, Source] = {}
-    shares = {}
+    shares, findings = {}, {}
     for key, resolution_m in (("pan", settings.pan_resolution_m), ("mss", settings.mss_resolution_m)):
         tags = tags_of(scene, settings.surface)
         image = opened.enter_context(Calibrated(calibrations[key], clouds.get(key), tags))
+        findings[key] = _sampled(image)
         if dem is None and settings.dem is not None and not on_a_map(image):
             dem = opened.enter_context(open_dem(settings.dem, zero=settings.dem_zero, **settings.heights))
         warp, shares[key] = lay_out(
@@ -261,7 +267,35 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
         orthos[key] = Cached(warp, size=size, megabytes=megabytes)
     corrections = {key: calibration.correction for key, calibration in calibrations.items()}
     levels = {key: correction.report if correction else {"level": "toa"} for key, correction in corrections.items()}
-    return Orthos(orthos, levels, shares, warnings)
+    dark = too_dark({key: {**found, "surface": levels[key]} for key, found in findings.items()})
+    return Orthos(orthos, levels, shares, (*warnings, *dark))
+
+
+def _sampled(image: Calibrated) -> dict[str, Any]:
+    """Shares of negative and clipped ground on windows spread over an image: all of it is only made later, in parts."""
+    height, width = image.grid.shape
+    lowest = REFLECTANCE.limits[0] * REFLECTANCE.scale + REFLECTANCE.offset + REFLECTANCE.scale / 2
+    good = negative = clipped = 0
+    for window in spread_windows(Window(0, 0, width, height), *_SAMPLES):
+        values, valid, flags = image.read(window)
+        good += int(np.count_nonzero(valid))
+        negative += int(np.count_nonzero(flags & np.uint8(Quality.NEGATIVE)))
+        clipped += int(np.count_nonzero((values < lowest).any(axis=0) & valid))
+    shares = {"negative_share": negative / max(1, good), "clipped_share": clipped / max(1, good)}
+    return {**shares, "calibration_source": image.calibration.image.calibration_source}
+
+
+def odd_resolutions(scene: Scene, settings: Settings) -> list[str]:
+    """Tell where an ortho's pixels are far from the size of the image's own."""
+    told = []
+    for key, resolution_m in (("pan", settings.pan_resolution_m), ("mss", settings.mss_resolution_m)):
+        own = scene.images[key].gsd_m if key in scene.images else None
+        if own and not 1 / _LIKE < resolution_m / own < _LIKE:
+            told.append(
+                f"{key} has pixels of {own:g} m and is laid out with {resolution_m:g} m: give "
+                f"--{key}-resolution-m {own:g} to keep what it shows"
+            )
+    return told
 
 
 def _kept(

@@ -77,7 +77,7 @@ def command(
     from geo.fusion import method as known_method
     from geo.fusion.check import check
     from geo.masks import quality_path
-    from geo.preprocess import preprocess, scattered
+    from geo.preprocess import odd_resolutions, preprocess, scattered
     from geo.sensors import open_product
     from pipeline.fusion_evaluation import check_path
     from pipeline.provenance import track
@@ -102,6 +102,9 @@ def command(
         sources = [product] if product else [image.path for image in scene.images.values()]
         check_apart(output, sources)
         settings = _settings(scene, given)
+        odd = odd_resolutions(scene, settings)
+        for warning in odd:  # at once: what follows may fail because of it
+            log.warning("%s: %s", scene.id, warning)
         read = [os.path.abspath(path) for path in (*(i.path for i in scene.images.values()), given["dem"]) if path]
         executor = opened.enter_context(connected(scheduler, read)) if scheduler else None
         told = {**given, "gain": gain, "bias": bias, "keep": keep, "check": look, "cog": cog, "compress": compress}
@@ -131,7 +134,7 @@ def command(
             with atomic(checked, overwrite=True) as file:
                 file.write_text(json.dumps(found, indent=2) + "\n")
         content = scene.as_dict() | {"reflectance": made.orthos.levels}
-        content["warnings"] = [*scene.warnings, *made.orthos.warnings]
+        content["warnings"] = [*odd, *scene.warnings, *made.orthos.warnings]
         if facts:
             with atomic(facts, overwrite=overwrite) as file:
                 file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -143,7 +146,7 @@ def command(
             "bands": list(made.fused.bands),
             "check": found,
         }
-    for warning in content["warnings"]:
+    for warning in content["warnings"][len(odd) :]:
         log.warning("%s: %s", scene.id, warning)
     tell(output, given["method"], made.fused, made.registration, found)
 

@@ -16,15 +16,18 @@ from geo.fusion.pansharpen import fusion_of, pansharpen
 from geo.masks import Quality, quality_path
 from geo.ortho import orthorectify
 from geo.ortho.dem import open_dem
-from geo.preprocess import Calibrated, Settings, preprocess
+from geo.preprocess import Calibrated, Settings, _sampled, odd_resolutions, preprocess
 from geo.raster import open_raster, read
-from geo.reflectance import Calibration, write_reflectance
+from geo.reflectance import Calibration, prepare, write_reflectance
 from geo.sensors import open_product
+from geo.sensors.calibration import Given
 from geo.source import Cached, FileSource
+from geo.surface import too_dark
 from geo.windows import blocks
 from geo.write import view
 from tests.geo.pair_scene import write_pair
 from tests.geo.terrain import camera_rpcs, landscape, look, write_dem, write_image
+from tests.handmade import ID, write_product
 
 
 @pytest.fixture(scope="module")
@@ -201,3 +204,30 @@ def test_a_failure_in_a_block_reaches_all_who_wait_for_it(tmp_path):
         for _ in range(2):
             with pytest.raises(OSError, match="gone"):
                 cached.read(Window(0, 0, 10, 10))
+
+
+def test_ground_below_zero_is_told_without_files_between(tmp_path):
+    """On samples; of a small image these are all of it."""
+    mss = np.random.default_rng(0).integers(1, 900, (4, 5, 7)).astype("uint16")
+    product = write_product(tmp_path / ID, mss=mss)
+    given = Given([0.1458, 0.1213, 0.123, 0.1185, 0.1306], [-60, -50, -40, -60, -45])
+    with open_product(product, given=given) as scene:
+        expected, warnings = write_reflectance(scene, tmp_path / "kept")
+        calibrations, _, _ = prepare(scene)
+        with Calibrated(calibrations["mss"], None, {}) as image:
+            found = _sampled(image)
+    assert found["negative_share"] == pytest.approx(expected["mss"]["negative_share"], abs=1e-3)
+    assert found["clipped_share"] == pytest.approx(expected["mss"]["clipped_share"], abs=1e-3)
+    assert found["negative_share"] > 0.3
+    told = too_dark({"mss": {**found, "surface": {"level": "toa"}}})
+    assert told
+    assert set(told) <= set(warnings)
+
+
+def test_pixels_far_from_the_images_own_are_told(tmp_path):
+    with open_product(write_product(tmp_path / ID)) as scene:
+        assert odd_resolutions(scene, Settings()) == []
+        (told,) = odd_resolutions(scene, Settings(pan_resolution_m=8))
+        assert told == (
+            "pan has pixels of 2 m and is laid out with 8 m: give --pan-resolution-m 2 to keep what it shows"
+        )
