@@ -15,6 +15,8 @@ from geo.sensors.tables import ImageTable, Sensor
 
 #: Reflectance at the highest digital number, sun overhead, that a sensor can be built for.
 _FULL_SCALE = (0.02, 5.0)
+#: The most where bits are not known and the highest of 16 is taken: real ones have 10 to 12.
+_MOST_OF_16_BITS = 20.0
 #: What digital numbers are multiplied with where nothing calibrates them, so that 16 bits of them can be stored.
 UNCALIBRATED_SCALE = 1e-4
 
@@ -68,7 +70,7 @@ def by_product(
     factors = tuple(1 / g for g in gain) if known.gain_rule == "divide" else tuple(gain)
     for factor, offset, esun in zip(factors, bias, table.esun, strict=True):
         top = math.pi * (factor * (2 ** (bits or 16) - 1) + offset) / esun
-        if not _FULL_SCALE[0] <= top <= _FULL_SCALE[1]:
+        if not _FULL_SCALE[0] <= top <= (_FULL_SCALE[1] if bits else _MOST_OF_16_BITS):
             raise ProductError(
                 f"{detail}: {known.gain_element} {', '.join(f'{g:g}' for g in gain)} by {rule} makes the highest "
                 f"digital number a reflectance of {top:.3g}, which no sensor is built for"

@@ -129,7 +129,7 @@ def test_a_year_that_is_not_that_of_the_name_is_told(tmp_path):
     assert scene.images["mss"].calibration_source == "table 2018"
     assert [w for w in scene.warnings if "the product's name" in w] == [
         f"{ID}-MSS1.xml says that the image was taken on 2018-08-05, the product's name on 2015-08-05; the XML is "
-        "believed, so gains of the table are those of 2018"
+        "believed, and a table's gains are those of its year"
     ]
 
 

@@ -12,8 +12,9 @@ import rasterio
 import yaml
 
 from geo import sensors
+from geo.errors import ProductError
 from geo.reflectance import write_reflectance
-from geo.sensors import open_product, tables
+from geo.sensors import calibration, open_product, tables
 from tests.handmade import ID, XML, change, write_product
 from tests.handmade_bundle import BANDS, dimap, write_bundle
 
@@ -230,3 +231,18 @@ def test_every_irradiance_is_a_published_one():
         for key, table in sensors.sensor(name).images.items():
             for band, value in enumerate(table.esun):
                 assert value in published[name, key, band]
+
+
+@pytest.mark.parametrize(("bits", "refused"), [(10, False), (11, True), (None, True)])
+def test_gains_that_would_make_a_blinding_sensor_are_refused(bits, refused):
+    """0.18 W per DN, read by the rule of a sensor that divides, is 5.6: a reflectance of 17 at the top of 11 bits."""
+    known = tables.sensor(next(name for name in tables.names() if tables.sensor(name).gain_rule == "divide"))
+    image = known.images["mss"]
+    factor = 0.18 if refused else 1.0
+    gain = [factor] * len(image.bands)
+    if not refused:
+        made = calibration.by_product(known, image, gain, [0.0] * len(gain), bits=bits, detail="x.xml")
+        assert made.gain == (1.0,) * len(gain)
+        return
+    with pytest.raises(ProductError, match=r"x\.xml: .* a reflectance of .*, which no sensor is built for"):
+        calibration.by_product(known, image, gain, [0.0] * len(gain), bits=bits, detail="x.xml")
