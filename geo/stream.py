@@ -69,7 +69,7 @@ def stream(
     """
     own = executor is None
     # an executor has other CPUs than those here
-    slots: int = cpus(workers) if executor is None else workers or vars(executor).get("slots") or cpus()
+    slots: int = cpus(workers) if executor is None else workers or getattr(executor, "slots", None) or cpus()
     pool = executor or ThreadPoolExecutor(slots)
     pending: deque = deque()
     try:
