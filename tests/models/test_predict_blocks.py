@@ -529,28 +529,32 @@ def test_windows_beside_each_other_give_what_they_give_in_turn(tmp_path, image, 
     np.testing.assert_array_equal(*outputs)
 
 
-def test_threads_are_shared_out_and_come_back():
-    torch.set_num_threads(before := torch.get_num_threads())
-    with limited_threads(None), shared_out(1) as calls:
-        assert (calls, torch.get_num_threads()) == (1, before)
-    with shared_out(1000) as calls:
-        assert (calls, torch.get_num_threads()) == (before, 1)
-    assert torch.get_num_threads() == before
-
-
-def test_threads_come_back_whoever_leaves_first():
-    """Two threads of one process, as a worker of a cluster has them."""
+@pytest.fixture
+def four_threads():
+    """As many as torch is told, whatever the CPUs."""
     before = torch.get_num_threads()
-    if before < 2:
-        pytest.skip("one CPU cannot be shared out")
+    torch.set_num_threads(4)
+    yield 4
+    torch.set_num_threads(before)
+
+
+def test_threads_are_shared_out_and_come_back(four_threads):
+    for most, calls, each in ((1, 1, 4), (2, 2, 2), (3, 3, 1), (1000, 4, 1)):
+        with shared_out(most) as given:
+            assert (given, torch.get_num_threads()) == (calls, each)
+        assert torch.get_num_threads() == four_threads
+
+
+def test_threads_come_back_whoever_leaves_first(four_threads):
+    """Two threads of one process, as a worker of a cluster has them."""
     first, second = shared_out(8), shared_out(8)
     calls = [first.__enter__(), second.__enter__()]
     first.__exit__(None, None, None)
     second.__exit__(None, None, None)
-    assert calls == [min(8, before)] * 2
-    assert torch.get_num_threads() == before
+    assert calls == [4, 4]
+    assert torch.get_num_threads() == four_threads
     with ThreadPoolExecutor(1) as fresh:
-        assert fresh.submit(torch.get_num_threads).result() == before
+        assert fresh.submit(torch.get_num_threads).result() == four_threads
 
 
 def test_what_lies_beside_an_image_counts_as_part_of_it(tmp_path, image, network):
