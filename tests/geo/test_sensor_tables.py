@@ -93,8 +93,9 @@ def test_a_new_gaofen_sensor_may_name_its_files_as_it_likes(tmp_path, folder_of_
         assert scene.instrument == "GF7 PMS1"
 
 
-def test_a_bias_that_cannot_be_read_is_no_zero(tmp_path, folder_of_tables, caplog):
-    table = {
+def sister():
+    """Table of a made-up sensor whose products hold their gains."""
+    return {
         "satellite": "SISTER",
         "format": "dimap",
         "prefixes": ["SIS"],
@@ -104,6 +105,10 @@ def test_a_bias_that_cannot_be_read_is_no_zero(tmp_path, folder_of_tables, caplo
         "images": {"mss": {"gsd_m": 4, "bands": {b: [0.4 + i / 10, 0.5 + i / 10] for i, b in enumerate(BANDS)}}},
         "cameras": {"ONE": {"mss": {"suffix": "MUL", "esun": [2000, 1850, 1600, 1050], "esun_source": "made up"}}},
     }
+
+
+def test_a_bias_that_cannot_be_read_is_no_zero(tmp_path, folder_of_tables):
+    table = sister()
     row = {"gain": [0.1, 0.2, 0.3, 0.4], "confidence": "doubtful", "source": "made up"}
     text = dimap(BANDS, gain=0.02, bias=-3).replace("<PHYSICAL_BIAS>-3<", "<PHYSICAL_BIAS>n/a<", 1)
     (folder_of_tables / "sister.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
@@ -121,16 +126,7 @@ def test_a_bias_that_cannot_be_read_is_no_zero(tmp_path, folder_of_tables, caplo
 
 
 def test_a_new_bundle_sensor_is_one_new_file(tmp_path, folder_of_tables):
-    table = {
-        "satellite": "SISTER",
-        "format": "dimap",
-        "prefixes": ["SIS"],
-        "clock": "UTC",
-        "bit_depth": None,
-        "gain_element": "PHYSICAL_GAIN",
-        "images": {"mss": {"gsd_m": 4, "bands": {b: [0.4 + i / 10, 0.5 + i / 10] for i, b in enumerate(BANDS)}}},
-        "cameras": {"ONE": {"mss": {"suffix": "MUL", "esun": [2000, 1850, 1600, 1050], "esun_source": "made up"}}},
-    }
+    table = sister()
     (folder_of_tables / "sister.yaml").write_text(yaml.safe_dump(table, sort_keys=False))
     product = write_bundle(tmp_path / "p", prefix="SIS", names=("MUL", None), product=dimap(BANDS, gain=0.02))
     with open_product(product) as scene:
