@@ -181,14 +181,14 @@ rule ortho:
     resources:
         mem_mb=1000,
     params:
-        resolution=lambda w: RUN.ortho.pan_resolution_m if w.image == "pan" else RUN.ortho.mss_resolution_m,
+        resolution=lambda w: flag("resolution", getattr(RUN.ortho, f"{w.image}_resolution_m")),
         crs=RUN.ortho.crs,
         geoid=f"--geoid {RUN.ortho.geoid} --geoid-height-m {RUN.ortho.geoid_height_m} --dem-zero {RUN.ortho.dem_zero}",
         resampling=RUN.ortho.resampling,
     message:
         "Orthorectifying {wildcards.image} of {wildcards.scene}"
     shell:
-        "geocrack ortho {input.image:q} --dem {input.dem:q} -o {output.ortho:q} --resolution {params.resolution} "
+        "geocrack ortho {input.image:q} --dem {input.dem:q} -o {output.ortho:q} {params.resolution} "
         "--crs {params.crs} {params.geoid} --resampling {params.resampling} "
         "--threads {threads} --overwrite > {log:q} 2>&1"
 

@@ -31,7 +31,6 @@ import cv2
 import numpy as np
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from pyproj import Geod, Transformer
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
@@ -102,35 +101,6 @@ def check(bands: Iterable[str], where: object) -> None:
 def coarsening(gsd_m: float | None) -> int:
     """Pixels of an image, along one side, that make one of the network's; 1 where the pixel size is not known."""
     return max(1, round(PIXEL_M / gsd_m)) if gsd_m else 1
-
-
-def pixel_m(shape: tuple[int, int], rpcs: RPC | None, grid: GeoBox) -> float | None:
-    """Side of the pixel in the middle of an image on the ground, metres; None where nothing tells its place.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Height and width.
-    rpcs : rasterio RPC, optional
-    grid : GeoBox
-        Goes before the RPC where it has a CRS.
-    """
-    middle = shape[1] / 2, shape[0] / 2
-    col, row = (np.array([c, c + 1, c]) for c in middle)
-    row[1:] = middle[1], middle[1] + 1
-    if grid.crs is not None:
-        x, y = (np.array(v) for v in zip(*(grid.affine @ point for point in zip(col, row, strict=True)), strict=True))
-        lon, lat = Transformer.from_crs(grid.crs.proj, "EPSG:4326", always_xy=True).transform(x, y)
-    elif rpcs is not None:
-        from geo.ortho.rpc import CameraModel
-
-        camera = CameraModel.from_rpcs(rpcs)
-        lon, lat = camera.to_ground(col, row, camera.mean_height)
-    else:
-        return None
-    _, _, sides = Geod(ellps="WGS84").inv(lon[[0, 0]], lat[[0, 0]], lon[[1, 2]], lat[[1, 2]])
-    side = float(np.mean(sides))
-    return side if math.isfinite(side) and side > 0 else None
 
 
 @dataclass(frozen=True)

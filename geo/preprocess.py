@@ -22,7 +22,7 @@ import rasterio
 from rasterio.windows import Window
 
 from geo.coregister import Registration, register
-from geo.errors import ProductError
+from geo.errors import GridError, ProductError
 from geo.fusion.mtf import GAIN
 from geo.fusion.pair import spread_windows
 from geo.fusion.pansharpen import Fused, pansharpen
@@ -32,7 +32,9 @@ from geo.ortho.dem import Dem, open_dem
 from geo.ortho.warp import one_thread_each
 from geo.raster import REFLECTANCE
 from geo.reflectance import Calibration, Clouds, calibrated, prepare, read_numbers, tags_of, write_reflectance
+from geo.sensors.place import pixels_m
 from geo.sensors.scene import Scene, data_bands
+from geo.sensors.tables import LIKE
 from geo.source import Cached, FileSource, Source
 from geo.stream import give_back_memory
 from geo.surface import Surface, too_dark
@@ -45,8 +47,6 @@ _PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 44, 160
 _MSS_BLOCK = 256
 #: Side and number along an axis of the windows that shares of negative ground are found on.
 _SAMPLES = 256, 4
-#: An ortho's pixels by the image's own up to which nothing is said.
-_LIKE = 1.6
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,9 @@ class Settings:
     geoid_height_m: float = 0.0
     dem_zero: str = "auto"
     crs: str = "auto"
-    pan_resolution_m: float = 2.0
-    mss_resolution_m: float = 8.0
+    #: None: the sensor's own.
+    pan_resolution_m: float | None = None
+    mss_resolution_m: float | None = None
     resampling: str = "cubic"
     method: str = "mtf-glp-cbd"
     coregister: bool = True
@@ -249,7 +250,7 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
     dem: Dem | None = None
     orthos: dict[str, Source] = {}
     shares, findings = {}, {}
-    for key, resolution_m in (("pan", settings.pan_resolution_m), ("mss", settings.mss_resolution_m)):
+    for key, resolution_m in resolutions(scene, settings).items():
         tags = tags_of(scene, settings.surface)
         image = opened.enter_context(Calibrated(calibrations[key], clouds.get(key), tags))
         findings[key] = _sampled(image)
@@ -285,15 +286,36 @@ def _sampled(image: Calibrated) -> dict[str, Any]:
     return {**shares, "calibration_source": image.calibration.image.calibration_source}
 
 
+def resolutions(scene: Scene, settings: Settings) -> dict[str, float]:
+    """Pixels of the orthos of PAN and MSS, metres: as they were asked for, else the sensor's own.
+
+    Raises
+    ------
+    GridError
+        Nothing tells the size of an image's pixels.
+    """
+    asked = {"pan": settings.pan_resolution_m, "mss": settings.mss_resolution_m}
+    own = pixels_m({key: scene.images[key].gsd_m for key in asked})
+    found = {key: asked[key] or own[key] for key in asked}
+    for key, resolution_m in found.items():
+        if not resolution_m:
+            raise GridError(
+                f"{scene.images[key].path} does not tell the size of its pixels on the ground; give "
+                f"--{key}-resolution-m"
+            )
+    return found  # type: ignore[return-value]
+
+
 def odd_resolutions(scene: Scene, settings: Settings) -> list[str]:
-    """Tell where an ortho's pixels are far from the size of the image's own."""
+    """Tell where pixels were asked for that are far from the size of the image's own."""
+    asked = {"pan": settings.pan_resolution_m, "mss": settings.mss_resolution_m}
     told = []
-    for key, resolution_m in (("pan", settings.pan_resolution_m), ("mss", settings.mss_resolution_m)):
+    for key, resolution_m in asked.items():
         own = scene.images[key].gsd_m if key in scene.images else None
-        if own and not 1 / _LIKE < resolution_m / own < _LIKE:
+        if own and resolution_m and not 1 / LIKE < resolution_m / own < LIKE:
             told.append(
-                f"{key} has pixels of {own:g} m and is laid out with {resolution_m:g} m: give "
-                f"--{key}-resolution-m {own:g} to keep what it shows"
+                f"{key} has pixels of {own:g} m and is laid out with {resolution_m:g} m: leave out "
+                f"--{key}-resolution-m to keep what it shows"
             )
     return told
 
@@ -319,7 +341,7 @@ def _kept(
     )
     orthos: dict[str, Source] = {}
     shares = {}
-    for key, resolution_m in (("pan", settings.pan_resolution_m), ("mss", settings.mss_resolution_m)):
+    for key, resolution_m in resolutions(scene, settings).items():
         file = folder / "ortho" / f"{key}.tif"
         made = orthorectify(
             folder / f"{key}.tif",

@@ -27,6 +27,7 @@ from geo.errors import ProductError, RasterError
 from geo.masks import QUALITY, Quality, quality_path
 from geo.radiometry import earth_sun_distance, quality_flags, radiance, toa_reflectance, valid_dn
 from geo.raster import REFLECTANCE, GeoTiffWriter, open_raster
+from geo.sensors.place import pixel_m
 from geo.sensors.scene import Image, Scene, data_bands
 from geo.stream import cpus, stream
 from geo.surface import Correction, Surface
@@ -233,7 +234,7 @@ def _pixel_m(image: Image) -> float:
     if image.gsd_m:
         return image.gsd_m
     with open_raster(image.path) as src:
-        return cloud_mask.pixel_m(src.shape, image.rpcs, image.grid(src)) or cloud_mask.PIXEL_M
+        return pixel_m(src.shape, image.rpcs, image.grid(src)) or cloud_mask.PIXEL_M
 
 
 def _histogram(calibration: Calibration, averaged: int, workers: int, progress: Progress) -> Histogram:

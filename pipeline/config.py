@@ -108,8 +108,12 @@ class Ortho(Section):
         "auto", description="What 0 in the DEM is; auto: a void where the ground beside it lies over 300 m."
     )
     crs: str = Field("auto", description="Output CRS such as EPSG:32648; auto is the UTM zone of the scene's centre.")
-    pan_resolution_m: float = Field(2.0, gt=0, description="Pixel of the PAN ortho and the fused image in metres.")
-    mss_resolution_m: float = Field(8.0, gt=0, description="Pixel of the MSS ortho in metres.")
+    pan_resolution_m: float | None = Field(
+        None, gt=0, description="Pixel of the PAN ortho and the fused image in metres; by default the sensor's own."
+    )
+    mss_resolution_m: float | None = Field(
+        None, gt=0, description="Pixel of the MSS ortho in metres; by default the sensor's own."
+    )
     resampling: Literal["bilinear", "cubic", "lanczos"] = Field("cubic", description="Interpolation in the image.")
 
 

@@ -50,6 +50,8 @@ __all__ = [
 
 #: Pixels of one image along a pixel of the other at most: windows of the finer one are read whole.
 _MOST_RATIO = 50
+#: Pixels of the coarser image from which two displacements are not the same.
+_ELSEWHERE_PX = 0.3
 #: What to do when PAN and MSS cannot be registered.
 _WAY_ON = "look at both images, or fuse with --no-coregister"
 
@@ -116,11 +118,37 @@ def register(
                 pair.displacement = pair.displacement.moved(far.displacement.coefficients[:, 0])
             except RegistrationError as error:  # what coarse pixels do not show, fine ones may
                 not_far = error
+        begin, found, failed = pair.displacement, None, None
         try:
             estimate.find_shift()
+            found = estimate.through_tie_points()
         except RegistrationError as error:
-            raise (not_far or error) from None
-        return estimate.through_tie_points()
+            pair.displacement, failed = begin, not_far or error
+        bright = estimate.find_bright()
+        if bright is not None:
+            found = _of_the_ground(found, Estimate(pair, workers, way_on, bright))
+        if found is None:
+            assert failed is not None
+            raise failed from None
+        return found
+
+
+def _of_the_ground(found: Registration | None, estimate: Estimate) -> Registration | None:
+    """Register by what is not bright, and give that where it says something else, or the same more surely.
+
+    The bright part may be clouds, whose displacement is not the ground's; or fields, without which less agrees.
+    """
+    try:
+        estimate.find_shift()
+        ground = estimate.through_tie_points()
+    except RegistrationError:
+        return found
+    if found is None:
+        return ground
+    x, y = ground.points.x, ground.points.y
+    apart = np.hypot(*np.subtract(found.displacement(x, y), ground.displacement(x, y)))
+    elsewhere = float(np.median(apart)) > _ELSEWHERE_PX * estimate.pair.pixel_m
+    return ground if elsewhere or ground.held_out_rmse_m < found.held_out_rmse_m else found
 
 
 def _check_comparable(reference: Source, moving: Source) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 from rasterio.windows import Window
 
 from geo.coregister.agreement import Agreement, find_agreement
+from geo.coregister.bright import Bright, find_bright
 from geo.coregister.choice import FEWEST, Choice, Vectors, usual_miss
 from geo.coregister.phase import MAX_SHIFT_PX, least_score, phase_shift
 from geo.coregister.result import Registration, TiePoints
@@ -31,6 +32,8 @@ _GLOBAL, _GLOBAL_READ = 384, (1536, 3072)
 #: Share of good ground that a tie point needs, and that a window of the first shift needs: these are large, and the
 #: corners of a scene that lies aslant on its grid are empty.
 _MIN_VALID, _GLOBAL_MIN_VALID = 0.5, 0.2
+#: Share of a tie point's window that is enough where much of the scene is left out as bright.
+_LEFT_VALID = 0.25
 
 
 class Estimate:
@@ -43,10 +46,12 @@ class Estimate:
         Threads.
     way_on : str
         End of the sentence of an error.
+    bright : Bright, optional
+        Part of the scene that is left out.
     """
 
-    def __init__(self, pair: Pair, workers: int, way_on: str):
-        self.pair, self.workers, self.way_on = pair, workers, way_on
+    def __init__(self, pair: Pair, workers: int, way_on: str, bright: Bright | None = None):
+        self.pair, self.workers, self.way_on, self.bright = pair, workers, way_on, bright
         self.agreement = Agreement(np.full(pair.bands, 1 / pair.bands))
 
     def failed(self, reason: str) -> RegistrationError:
@@ -63,7 +68,7 @@ class Estimate:
         """
 
         def one(window: Window) -> tuple[float, float, float, float]:
-            reference, moving, valid = self.pair.patches(window)
+            reference, moving, valid = self.patches(window)
             valid = self.agreement.same(reference, moving, valid)
             if valid.mean() < least:
                 return np.nan, np.nan, 0.0, 1.0
@@ -71,6 +76,22 @@ class Estimate:
             return found.dx * self.pair.to_map.a, found.dy * self.pair.to_map.e, found.score, found.rival
 
         return np.array([result for _, result in stream(one, windows, workers=self.workers)])
+
+    def patches(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read a window of both images, see ``Pair.patches``; what is bright is not valid where it is left out."""
+        reference, moving, valid = self.pair.patches(window)
+        return reference, moving, self.bright.without(reference, moving, valid) if self.bright else valid
+
+    def large_windows(self) -> list[Window]:
+        """Windows spread over the scene, as large as can be afforded."""
+        overlap, pixel = self.pair.overlap, self.pair.pixel_m
+        ratio = self.pair.factor, pixel * self.pair.to_reference.a
+        affordable = max(int(min(_GLOBAL_READ[0] / ratio[0], _GLOBAL_READ[1] / ratio[1])), 2 * MAX_SHIFT_PX)
+        return spread_windows(overlap, min(_GLOBAL, affordable, overlap.width, overlap.height), 3)
+
+    def find_bright(self) -> Bright | None:
+        """Find the bright part of the scene, if it has one."""
+        return find_bright([patch for _, patch in stream(self.patches, self.large_windows(), workers=self.workers)])
 
     def find_shift(self) -> None:
         """Find one shift for the whole scene, and how the bands give the reference.
@@ -80,11 +101,8 @@ class Estimate:
         RegistrationError
             No large window matches, or all that do match at several places.
         """
-        overlap, pixel = self.pair.overlap, self.pair.pixel_m
-        ratio = self.pair.factor, pixel * self.pair.to_reference.a
-        affordable = max(int(min(_GLOBAL_READ[0] / ratio[0], _GLOBAL_READ[1] / ratio[1])), 2 * MAX_SHIFT_PX)
-        side = min(_GLOBAL, affordable, overlap.width, overlap.height)
-        windows = spread_windows(overlap, side, 3)
+        pixel, windows = self.pair.pixel_m, self.large_windows()
+        side = min(windows[0].width, windows[0].height)
         for attempt in range(6):
             found = self.measure(windows, least=_GLOBAL_MIN_VALID)
             left, score = found[:, :2], found[:, 2]
@@ -103,7 +121,7 @@ class Estimate:
             self.pair.displacement = self.pair.displacement.moved(step)
             if attempt and np.hypot(*step) < 0.02 * pixel:
                 break
-            patches = [patch for _, patch in stream(self.pair.patches, windows, workers=self.workers)]
+            patches = [patch for _, patch in stream(self.patches, windows, workers=self.workers)]
             self.agreement = find_agreement(patches) or self.agreement
 
     def through_tie_points(self) -> Registration:
@@ -118,7 +136,8 @@ class Estimate:
         side = int(np.clip(min(pair.overlap.width, pair.overlap.height) // 5, SMALLEST, LARGEST))
         windows = spread_windows(pair.overlap, side, MOST)
         held_out = _held_out(windows)
-        found = self.measure(windows)
+        least = _MIN_VALID if self.bright is None else _LEFT_VALID
+        found = self.measure(windows, least=least)
         ground = found[:, 2] > 0
         windows, held_out, found = (
             [w for w, g in zip(windows, ground, strict=True) if g],
@@ -129,9 +148,9 @@ class Estimate:
             raise self.failed("no tie point lies on clear ground with texture")
         middles = np.array([[axis.mean() for axis in pair.places(w)] for w in windows])
         self._fit(middles, found, held_out, side)
-        found = self.measure(windows)  # nearer to zero, so better
+        found = self.measure(windows, least=least)  # nearer to zero, so better
         choice = self._fit(middles, found, held_out, side)
-        found = self.measure(windows)
+        found = self.measure(windows, least=least)
         return self._checked(self._vectors(middles, found), found, choice, held_out, side)
 
     def _fit(self, middles: np.ndarray, found: np.ndarray, held_out: np.ndarray, side: int) -> Choice:

@@ -70,7 +70,7 @@ def orthorectify(
     image: str | os.PathLike,
     output: str | os.PathLike,
     *,
-    resolution_m: float,
+    resolution_m: float | None = None,
     dem: str | os.PathLike | None = None,
     geoid: str = "auto",
     geoid_height_m: float = 0.0,
@@ -97,8 +97,8 @@ def orthorectify(
         Raster; its bands, encoding, ``GEOCRACK_`` tags and quality raster are carried over.
     output : path
         The ortho; its quality goes to ``geo.masks.quality_path(output)``.
-    resolution_m : float
-        Side of an output pixel in metres.
+    resolution_m : float, optional
+        Side of an output pixel in metres; about that of the image's own where absent.
     dem : path, optional
         Needed where the image has only an RPC.
     geoid : str
@@ -171,8 +171,9 @@ def orthorectify(
             warp.encoding,
             window=WINDOW,
             nothing=RasterError(
-                f"{image} holds no valid pixel on ground with a height at {resolution_m:g} m; expected an image that "
-                "is not all nodata, and a resolution far finer than its extent"
+                f"{image} holds no valid pixel on ground with a height at {warp.grid.resolution.x:g} m; expected an "
+                "image that is not all nodata, and a resolution far finer than its extent"
+                + ("" if resolution_m else ": give it, or get its RPC again if that is not its pixels' size")
             ),
             tags=warp.tags,
             threads=threads,
@@ -192,7 +193,7 @@ def lay_out(
     image: Source,
     dem: Dem | None,
     *,
-    resolution_m: float,
+    resolution_m: float | None = None,
     crs: str = "auto",
     centre: tuple[float, float] | None = None,
     resampling: str = "cubic",
@@ -217,6 +218,8 @@ def lay_out(
     share : float
         Share of the image whose ground has a height in the DEM.
     """
+    from geo.sensors.place import own_pixel_m  # readers of products are not needed for more
+
     if resampling not in KERNELS:
         raise GridError(unknown_name("resampling", resampling, list(KERNELS)))
     target = None if crs == "auto" else metric_crs(crs)
@@ -225,6 +228,9 @@ def lay_out(
     lon, lat, share = ground_cover(geometry, (rows, cols))
     if target is None:
         geometry.crs = target = utm_crs(*(centre or middle(lon, lat)))
+    resolution_m = resolution_m or own_pixel_m(image.rpcs, image.grid)
+    if resolution_m is None:
+        raise GridError(f"{image.name} does not tell the size of its pixels on the ground; give a resolution")
     grid = snapped_grid(lon, lat, target, resolution_m)
     height, width = grid.shape
     if height * width > _MOST * cols * rows:

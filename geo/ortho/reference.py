@@ -29,7 +29,7 @@ def control_from_reference(
     image: str | os.PathLike,
     reference: str | os.PathLike,
     *,
-    resolution_m: float,
+    resolution_m: float | None = None,
     dem: str | os.PathLike | None,
     geoid: str = "auto",
     geoid_height_m: float = 0.0,
@@ -44,8 +44,9 @@ def control_from_reference(
         In sensor geometry, with an RPC.
     reference : path
         Ortho of the same ground, in a projected CRS; its own error goes into the result unseen.
-    resolution_m : float
-        Of the ortho to come. The comparison is made at this or the reference's, whichever is coarser.
+    resolution_m : float, optional
+        Of the ortho to come, the image's own where absent. The comparison is made at this or the reference's, whichever
+        is coarser.
     dem, geoid, geoid_height_m, dem_zero
         As in ``orthorectify``.
     threads : int, optional
@@ -63,6 +64,8 @@ def control_from_reference(
     GridError
         The image has no RPC, there is no DEM, the reference has no CRS, or they show different ground.
     """
+    from geo.sensors.place import own_pixel_m
+
     with FileSource(image) as source:
         if source.rpcs is None or on_a_map(source) or dem is None:
             raise GridError(
@@ -70,6 +73,7 @@ def control_from_reference(
                 "give --dem, and an image in sensor geometry"
             )
         camera = CameraModel.from_rpcs(source.rpcs)
+        resolution_m = resolution_m or own_pixel_m(source.rpcs, source.grid) or 0.0
     with open_raster(reference) as src:
         if src.crs is None:
             raise GridError(f"the reference {reference} has no CRS; expected an ortho")

@@ -253,13 +253,12 @@ def _time(text: Metadata, warnings: list[str]) -> datetime | None:
 def _image(path: Path, text: Metadata, table: ImageTable, camera: RPC | None, warnings: list[str], pan: bool) -> Image:
     """Image without its calibration; bands in the order of the metadata where it names them."""
     gsd_names = ("RESOLUTION", "XDIM", "PAN_Resampling_Space" if pan else "MS_Resampling_Space", "ImageGSD")
-    gsd = next((v for v in (text.number(name, 0.1, 1000) for name in gsd_names) if v is not None), table.gsd_m)
     rows, columns = ("NROWS", "NCOLS") if text.text("NROWS") else ("HeightInPixels", "WidthInPixels")
     order = _order(text, table)
     return Image(
         path=path,
         bands=tuple(table.bands[i] for i in order),
-        gsd_m=gsd,
+        gsd_m=table.pixel_m(text, *gsd_names),
         shape=folder.size(path, text, rows, columns, warnings),
         rpcs=camera,
         esun=tuple(table.esun[i] for i in order),

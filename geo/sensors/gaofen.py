@@ -244,7 +244,7 @@ def _image(
     return Image(
         path=files["tiff"],
         bands=table.bands,
-        gsd_m=text.number("ImageGSD", 0.1, 1000) or table.gsd_m,
+        gsd_m=table.pixel_m(text, "ImageGSD"),
         shape=folder.size(files["tiff"], text, "HeightInPixels", "WidthInPixels", warnings),
         rpcs=camera,
         gain=calibrated.gain,

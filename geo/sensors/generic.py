@@ -14,8 +14,9 @@ import rasterio.warp
 
 from geo.errors import GridError, ProductError, RasterError
 from geo.radiometry import sun_position
-from geo.raster import open_raster
+from geo.raster import geobox_of, open_raster
 from geo.sensors import rpc_text
+from geo.sensors.place import own_pixel_m
 from geo.sensors.scene import Image, Scene, data_bands
 
 
@@ -146,10 +147,8 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
             )
         numbers = data_bands(src, bands)
         scales = {(src.scales[n - 1], src.offsets[n - 1]) for n in numbers}
-        gsd = None
-        if src.crs is not None and src.crs.is_projected:
-            gsd = math.hypot(src.transform.a, src.transform.d) * src.crs.linear_units_factor[1]
         shape = (src.height, src.width)
+        gsd = own_pixel_m(rpcs, geobox_of(src))
     if product.gain is not None and product.esun is not None:
         gain = tuple(float(v) for v in product.gain[part])
         return Image(

@@ -16,12 +16,16 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, FiniteFloat, PositiveFloat, ValidationError, model_validator
 
 from geo.errors import ConfigError, ProductError, unknown_name
+from geo.sensors.metadata import Metadata
 from geo.settings import Section, explain, read_yaml
 
 #: Where the tables lie.
 FOLDER = Path(__file__).parent
 #: File formats that have a reader.
 FORMATS = ("dimap", "gaofen")
+
+#: Times of a sensor's own pixels, as its table has them, up to which others can be meant.
+LIKE = 1.6
 
 Values = Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
 
@@ -50,6 +54,15 @@ class ImageTable:
     esun_source: str
     #: Empty where the gains come with the product only.
     calibration: Mapping[int, Coefficients]
+
+    def pixel_m(self, text: Metadata, *names: str) -> float:
+        """Ground sampled distance, metres: the first of these elements that can be it, else the table's.
+
+        Products tell degrees, or the other image's pixels, under the same names; the view from the side makes a
+        sensor's pixels wider, but hardly by more than a half.
+        """
+        limits = self.gsd_m / LIKE, self.gsd_m * LIKE
+        return next((v for v in (text.number(name, *limits) for name in names) if v is not None), self.gsd_m)
 
     def coefficients(self, year: int) -> tuple[int, Coefficients]:
         """Coefficients of a year, else of the nearest earlier year; nothing is interpolated.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PAN_M, _MSS_M = (Ortho.model_fields[name].default for name in ("pan_resolution_m", "mss_resolution_m"))
-
 
 @click.command()
 @click.argument("image", type=options.PATH)
@@ -29,7 +29,7 @@ _PAN_M, _MSS_M = (Ortho.model_fields[name].default for name in ("pan_resolution_
 @click.option(
     "--resolution",
     type=options.Number(min=0, min_open=True),
-    help=f"Pixel in metres.  [default: {_PAN_M:g} for one band, {_MSS_M:g} for several]",
+    help="Pixel in metres.  [default: the sensor's own, by scene.json beside IMAGE, else by IMAGE's place]",
 )
 @options.setting(Ortho, "crs")
 @click.option(
@@ -102,7 +102,7 @@ def command(
         check_free(path, overwrite=overwrite)
     check_apart(output, [image, dem, gcps, reference])
     centre = centre_of(centre_from) if centre_from else _scene_centre(image)
-    resolution_m = resolution or _default_resolution(image)
+    resolution_m = resolution or _noted_resolution(image)
     heights: dict[str, Any] = {"dem": dem, "geoid": geoid, "geoid_height_m": geoid_height_m, "dem_zero": dem_zero}
     settings = {
         "resolution_m": resolution_m,
@@ -132,7 +132,9 @@ def command(
             progress=lambda windows, total: options.progress(windows, "ortho", total),
         )
         height, width = result.geobox.shape
+        resolution_m = abs(result.geobox.resolution.x)
         record["results"] = {
+            "resolution_m": resolution_m,
             "width": width,
             "height": height,
             "crs": result.crs,
@@ -171,7 +173,7 @@ def _control(
     gcps: Path | None,
     gcp_crs: str | None,
     reference: Path | None,
-    resolution_m: float,
+    resolution_m: float | None,
     heights: dict[str, Any],
     threads: int | None,
 ) -> ControlPoints | None:
@@ -187,29 +189,36 @@ def _control(
     return None
 
 
-def _scene_centre(image: Path) -> tuple[float, float] | None:
-    """Longitude and latitude of the scene that the image belongs to, so that all its images get one UTM zone."""
+@contextmanager
+def _scene_of(image: Path) -> Iterator[dict[str, Any] | None]:
+    """Give what `geocrack reflectance` noted beside an image, if it did; what is amiss with it is told."""
     import json
 
     from geo.errors import ProductError
 
     beside = image.parent / "scene.json"
-    if not beside.exists():
-        return None
     try:
-        lon, lat = json.loads(beside.read_text(encoding="utf-8"))["centre"]
-        return float(lon), float(lat)
-    except (ValueError, KeyError, TypeError) as error:
+        yield json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProductError(
-            f'{beside} does not say the scene\'s centre ({error!r}); expected "centre": [longitude, latitude]: '
-            "make it again with geocrack reflectance"
+            f'{beside} does not say the scene\'s centre or pixels ({error!r}); expected "centre": [longitude, '
+            'latitude] and "images": {"mss": {"gsd_m": ...}}: make it again with geocrack reflectance'
         ) from error
 
 
-def _default_resolution(image: Path) -> float:
-    """Resolution of the configuration for PAN or MSS, by the number of bands."""
-    from geo.raster import open_raster
-    from geo.source import band_names
+def _scene_centre(image: Path) -> tuple[float, float] | None:
+    """Longitude and latitude of the scene that the image belongs to, so that all its images get one UTM zone."""
+    with _scene_of(image) as scene:
+        if scene is None:
+            return None
+        lon, lat = scene["centre"]
+        return float(lon), float(lat)
 
-    with open_raster(image) as src:
-        return _PAN_M if len(band_names(src)) == 1 else _MSS_M
+
+def _noted_resolution(image: Path) -> float | None:
+    """Pixels of the sensor that `geocrack reflectance` noted beside its images."""
+    from geo.sensors.place import pixels_m
+
+    with _scene_of(image) as scene:
+        images = (scene or {}).get("images") or {}
+        return pixels_m({key: facts["gsd_m"] for key, facts in images.items()}).get(image.stem)

@@ -57,7 +57,10 @@ def _geometry(settings: dict[str, Any]) -> str:
     if not ortho:
         return ""
     crs = "the UTM zone of each scene" if ortho["crs"] == "auto" else ortho["crs"]
-    pixels = f"PAN at {ortho['pan_resolution_m']:g} m and MSS at {ortho['mss_resolution_m']:g} m"
+    sizes = {"PAN": ortho["pan_resolution_m"], "MSS": ortho["mss_resolution_m"]}
+    pixels = " and ".join(
+        f"{name} at {f'{m:g} m' if m else 'the pixel size of its sensor'}" for name, m in sizes.items()
+    )
     return (
         f"The images were orthorectified with their camera model and a DEM to {crs}, {pixels}, "
         f"by {ortho['resampling']} interpolation."

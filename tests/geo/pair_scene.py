@@ -24,6 +24,14 @@ def displaced(image: np.ndarray, size: int, col, row) -> np.ndarray:
     return ndimage.map_coordinates(blurred, [y - 0.5, x - 0.5], order=3, mode="grid-wrap")
 
 
+def high_clouds(size: int, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Cover (0 to 1, with soft rims) and brightness of clouds over a share of a periodic image."""
+    field = ndimage.gaussian_filter(rng.normal(size=(size, size)), size / 25, mode="wrap")
+    cover = np.clip((field - np.quantile(field, 1 - share)) / field.std() / 0.1 + 0.5, 0, 1)
+    texture = ndimage.gaussian_filter(rng.normal(size=(size, size)), 6, mode="wrap")
+    return cover, 0.6 + 0.06 * texture / texture.std()
+
+
 def write_pair(
     folder: Path,
     *,
@@ -32,6 +40,7 @@ def write_pair(
     stretch: float = 0.0,
     noise: float = 0.0,
     cloud: float = 0.0,
+    parallax_px: tuple[float, float] | None = None,
     seed: int = 0,
     pan_mix: np.ndarray = PAN_MIX,
 ) -> tuple[Path, Path, np.ndarray]:
@@ -49,6 +58,9 @@ def write_pair(
         Standard deviation of reflectance.
     cloud : float
         Share of the ground under bright patches that lie elsewhere in MSS than in PAN.
+    parallax_px : (float, float), optional
+        Then the patches are the same in both, like clouds high over the ground: so many MSS pixels further right and
+        down in MSS than the ground.
     pan_mix : ndarray
         Shares of visible and infrared light in PAN.
     """
@@ -59,7 +71,13 @@ def write_pair(
     pan = np.tensordot(pan_mix, fine, 1)
     bands = np.tensordot(BAND_MIX, fine, 1)
     mss = np.stack([displaced(b, size, lambda x, _: x - dx - slope * x, lambda _, y: y - dy) for b in bands])
-    if cloud:
+    if cloud and parallax_px is not None:
+        px, py = (RATIO * p for p in parallax_px)
+        cover, bright = high_clouds(size * RATIO, cloud, rng)
+        seen = [displaced(i, size, lambda x, _: x - dx - px, lambda _, y: y - dy - py) for i in (cover, bright)]
+        pan = pan * (1 - cover) + cover * bright
+        mss = mss * (1 - seen[0]) + seen[0] * seen[1]
+    elif cloud:
         for image, scale in ((pan[None], RATIO), (mss, 1)):
             field = ndimage.gaussian_filter(rng.normal(size=(size, size)), size / 25, mode="wrap")
             patch = np.kron(field > np.quantile(field, 1 - cloud), np.ones((scale, scale), bool))

@@ -105,19 +105,6 @@ def test_the_network_sees_pixels_of_about_16_m(gsd_m, factor):
     assert coarsening(gsd_m) == factor
 
 
-def test_the_pixel_size_comes_from_the_place_on_the_ground():
-    # the camera of the handmade product: 0.2 degrees of latitude are 2816 * 1.157 lines, of longitude 2688 * 1.171
-    lines = 0.2 * 110_870 / (2816 * 1.157)
-    samples = 0.237678 * 95_200 / (2688 * 1.171)
-    found = clouds.pixel_m((5, 7), rpb.parse(RPB), NO_GRID)
-    assert found == pytest.approx((lines + samples) / 2, rel=0.01)
-    utm = GeoBox((10, 10), Affine(8, 0, 357000, 0, -8, 3464000), "EPSG:32648")
-    assert clouds.pixel_m((10, 10), rpb.parse(RPB), utm) == pytest.approx(8, rel=1e-3)
-    degrees = GeoBox((10, 10), Affine(1e-4, 0, 103, 0, -1e-4, 31), "EPSG:4326")
-    assert clouds.pixel_m((10, 10), None, degrees) == pytest.approx((11.09 + 9.55) / 2, rel=0.01)
-    assert clouds.pixel_m((10, 10), None, NO_GRID) is None
-
-
 # --- where PAN lies ---------------------------------------------------------------------------------------------------
 
 

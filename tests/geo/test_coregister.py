@@ -6,6 +6,7 @@ import pytest
 from rasterio.windows import Window
 
 from geo.coregister import phase_shift, register
+from geo.coregister.bright import find_bright
 from geo.displacement import evaluate
 from geo.errors import GridError, RegistrationError
 from geo.fusion.pair import spread_windows
@@ -40,6 +41,43 @@ def test_under_noise_and_clouds(tmp_path, shift_px):
     pan, mss, _ = write_pair(tmp_path, size=256, shift_px=shift_px, noise=0.01, cloud=0.3)
     registration = register(pan, mss)
     assert error_px(registration, shift_px) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("shift_px", "parallax_px", "seed"),
+    [((0.4, -0.7), (0.3, 0.4), 1), ((-12.25, 8.5), (-2.5, 3.1), 2), ((-3.98, 21.29), (-1.05, 6.92), 19)],
+)
+def test_clouds_that_look_the_same_in_both_are_not_the_ground(tmp_path, shift_px, parallax_px, seed):
+    """Clouds are what PAN and MSS have most in common, but from another height: without care they decide."""
+    pan, mss, _ = write_pair(
+        tmp_path, size=256, shift_px=shift_px, noise=0.01, cloud=0.3, parallax_px=parallax_px, seed=seed
+    )
+    registration = register(pan, mss)
+    assert error_px(registration, shift_px) < 0.1
+    assert registration.held_out_rmse_m < 0.1 * MSS_M
+
+
+def patches_of(dark, light, cover):
+    """One patch of a reference and two bands that fall into parts of these values, with some texture."""
+    rng = np.random.default_rng(0)
+    texture = 1 + 0.1 * rng.normal(size=cover.shape)
+    bands = np.stack([np.where(cover, b, a) * texture for a, b in zip(dark, light, strict=True)])
+    return [(bands.mean(axis=0), bands, np.ones(cover.shape, bool))]
+
+
+def test_a_scene_is_divided_where_a_part_is_brighter_in_every_band():
+    cover = np.zeros((100, 100), bool)
+    cover[20:60, 30:90] = True
+    found = find_bright(patches_of((0.1, 0.2), (0.6, 0.65), cover))
+    assert 0.2 < found.reference < 0.55
+    assert 0.2 < found.moving < 0.55
+    (patch,) = patches_of((0.1, 0.2), (0.6, 0.65), cover)
+    clear = found.without(*patch)
+    assert not clear[15:65, 25:95].any()  # with a rim
+    assert clear[:14].all()
+    assert find_bright(patches_of((0.1, 0.03), (0.12, 0.5), cover)) is None  # water and forest
+    assert find_bright(patches_of((0.1, 0.2), (0.1, 0.2), cover)) is None
+    assert find_bright([(np.zeros((40, 40)), np.zeros((1, 40, 40)), np.zeros((40, 40), bool))]) is None
 
 
 def test_a_stretch_needs_an_affine(tmp_path):

@@ -229,5 +229,5 @@ def test_pixels_far_from_the_images_own_are_told(tmp_path):
         assert odd_resolutions(scene, Settings()) == []
         (told,) = odd_resolutions(scene, Settings(pan_resolution_m=8))
         assert told == (
-            "pan has pixels of 2 m and is laid out with 8 m: give --pan-resolution-m 2 to keep what it shows"
+            "pan has pixels of 2 m and is laid out with 8 m: leave out --pan-resolution-m to keep what it shows"
         )
