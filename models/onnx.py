@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -203,13 +204,15 @@ class OnnxModel:
     """
 
     package, extra = "onnxruntime", "onnx"
-    #: A session has threads of its own, and takes one window after the other.
-    parallel = False
+    #: Every thread that asks gets a session of its own, with the threads that torch would have there.
+    parallel = True
 
     def __init__(self, model: LoadedModel):
         _check_network(model)
         self._model = model
-        self._sessions: dict[int, Run] = {}
+        self._mine, self._one_at_a_time = threading.local(), threading.Lock()
+        self._exported: dict[int, Path] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="geocrack-")
         if find_spec(self.package) is None:
             raise ModelError(
                 f'--backend {self.extra} needs the package {self.package}: pip install "geocrack[{self.extra}]"'
@@ -243,13 +246,20 @@ class OnnxModel:
         return self._session(images.shape[-1])(np.ascontiguousarray(images, dtype=np.float32))
 
     def _session(self, side: int) -> Run:
-        """Network for windows of this side, exported when it is first asked for."""
-        if side not in self._sessions:
-            with tempfile.TemporaryDirectory() as folder:
-                file = Path(folder) / "model.onnx"
+        """Network for windows of this side, started when a thread first asks for it."""
+        sessions: dict[int, Run] = self._mine.__dict__.setdefault("sessions", {})
+        if side not in sessions:
+            sessions[side] = self._start(self._file(side))
+        return sessions[side]
+
+    def _file(self, side: int) -> Path:
+        """Network for windows of this side as a file, exported when it is first asked for."""
+        with self._one_at_a_time:
+            if side not in self._exported:
+                file = Path(self._folder.name) / f"{side}.onnx"
                 export(self._model, file, side=side)
-                self._sessions[side] = self._start(file)
-        return self._sessions[side]
+                self._exported[side] = file
+            return self._exported[side]
 
     def _start(self, file: Path) -> Run:
         """Read an exported network."""
@@ -277,7 +287,8 @@ class OpenVinoModel(OnnxModel):
 
         choices: dict[str, Any] = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            "PERFORMANCE_HINT": "LATENCY",  # one request at a time gets all threads
+            "PERFORMANCE_HINT": "LATENCY",  # one request at a time gets all of these
+            "ENABLE_CPU_PINNING": False,  # networks of several threads would be pinned to the same CPUs
             "INFERENCE_PRECISION_HINT": "f32",  # it would take bfloat16 where the processor has it
         }
         core = openvino.Core()

@@ -1,6 +1,7 @@
 """A model exported to ONNX says the same, alone and as the backend of a prediction."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -136,3 +137,17 @@ def test_the_command_exports(network, tmp_path):  # noqa: F811
     assert result.exit_code == 0, result.output
     assert onnx.load(tmp_path / "m.onnx").graph.input[0].name == "image"
     assert json.loads((tmp_path / "m.onnx.provenance.json").read_text())["results"]["bands"] == ["red", "nir"]
+
+
+@pytest.mark.parametrize("backend", [OnnxModel, OpenVinoModel])
+def test_windows_go_through_a_runtime_side_by_side(loaded, backend):
+    """Every thread has a session of its own, and no answer is another's."""
+    if backend is OpenVinoModel:
+        pytest.importorskip("openvino")
+    model, values = backend(loaded), images(8)
+    alone = [model.probability(values[n : n + 1]) for n in range(8)]
+    assert model.parallel
+    with ThreadPoolExecutor(4) as threads:
+        beside = list(threads.map(lambda n: model.probability(values[n % 8 : n % 8 + 1]), range(40)))
+    for number, found in enumerate(beside):
+        np.testing.assert_array_equal(found, alone[number % 8])
