@@ -134,6 +134,22 @@ def test_a_part_gives_what_the_whole_gives(tmp_path, image, name):
         np.testing.assert_allclose(crop.read(1)[64:, 64:], whole.read(1)[127:, 71:], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["linknet", "unet", "pspnet"])
+def test_an_area_gives_what_the_whole_gives_up_to_its_edge(tmp_path, image, name):
+    """Outside of it nothing is said, but the network sees the ground there."""
+    options = ("--model", random_network(tmp_path, name), "--overlap", 32, "--dtype", "float32")
+    run(image, "-o", tmp_path / "p.tif", *options)
+    with rasterio.open(tmp_path / "p.tif") as whole:
+        values, corner = whole.read(1), whole.transform @ (41, 52)
+        box = shapely.box(corner[0], corner[1] - 2 * 77, corner[0] + 2 * 83, corner[1])
+    gpd.GeoDataFrame(geometry=[box], crs="EPSG:32648").to_file(tmp_path / "area.gpkg")
+    run(image, "-o", tmp_path / "q.tif", *options, "--area", tmp_path / "area.gpkg")
+    with rasterio.open(tmp_path / "q.tif") as part:
+        found = part.read(1, masked=True)
+    assert 77 * 83 * 0.9 < found.count() <= 77 * 83
+    np.testing.assert_array_equal(found.compressed(), values[~np.ma.getmaskarray(found)])
+
+
 def test_the_svm_sees_pixels_one_by_one(tmp_path, image):
     torch.manual_seed(0)
     module = models.build("svm", bands=2)
