@@ -7,6 +7,7 @@
 | ``-v/-q`` | all |
 | ``--cog/--no-cog``, ``--compress`` | ortho, fuse, preprocess |
 | ``--check/--no-check`` | fuse, preprocess |
+| ``--scheduler`` | ortho, fuse |
 | ``--threads`` | ortho, fuse, preprocess, train, predict, vectorize |
 | ``setting(Section, "field")`` | wherever a configuration field has a flag of its own: one description, one default |
 """
@@ -91,6 +92,7 @@ look = click.option(
 compress = click.option(
     "--compress", type=click.Choice(["zstd", "deflate", "none"]), default="zstd", help="Compression of the output."
 )
+scheduler = click.option("--scheduler", help="Make windows on a dask.distributed cluster, such as tcp://10.0.0.1:8786.")
 threads = click.option("--threads", type=click.IntRange(min=1), help="CPUs to use at most.  [default: all there are]")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def orthorectify(
     centre: tuple[float, float] | None = None,
     resampling: str = "cubic",
     threads: int | None = None,
+    executor: Executor | None = None,
     overwrite: bool = False,
     cog: bool = True,
     compress: str = "zstd",
@@ -120,6 +122,8 @@ def orthorectify(
         A name in ``geo.ortho.warp.KERNELS``.
     threads : int, optional
         CPUs to use at most.
+    executor : Executor, optional
+        Where windows are made instead, see ``geo.cluster``; image and DEM must be files that it can read.
     overwrite : bool
         Replace outputs that are there.
     cog, compress
@@ -177,6 +181,7 @@ def orthorectify(
             ),
             tags=warp.tags,
             threads=threads,
+            executor=executor,
             overwrite=overwrite,
             cog=cog,
             compress=compress,

@@ -44,6 +44,7 @@ NOT_ASKED: dict[str, Any] = {
 @options.look
 @options.cog
 @options.compress
+@options.scheduler
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -58,6 +59,7 @@ def command(
     look: bool,
     cog: bool,
     compress: str,
+    scheduler: str | None,
     threads: int | None,
     overwrite: bool,
 ) -> None:
@@ -69,14 +71,19 @@ def command(
     images, as a table (.evaluation.json, .evaluation.md) and as a picture (.evaluation.png).
     """
     import json
+    import os
+    from contextlib import ExitStack
 
     from pipeline.provenance import track
 
+    if scheduler:  # workers stand in other folders
+        mss, pan = Path(os.path.abspath(mss)), Path(os.path.abspath(pan))
     settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
     settings |= {"check": look, "cog": cog, "compress": compress}
     with track("fuse", output, inputs=[mss, pan], settings=settings) as record:
         # what is loaded from here on takes as long as the inputs' hashes, which are made beside it
         from geo.atomic import atomic, check_free
+        from geo.cluster import connected
         from geo.fusion import method as known_method
         from geo.fusion.pansharpen import pansharpen
         from geo.masks import quality_path
@@ -100,7 +107,9 @@ def command(
             from geo.fusion.evaluate import evaluate as judge
 
             judged = judge(mss, pan, registration=registration, gain=mtf_gain, threads=threads)
-        with atomic(report, overwrite=overwrite) as part:
+        with ExitStack() as opened:
+            executor = opened.enter_context(connected(scheduler, [str(mss), str(pan)])) if scheduler else None
+            part = opened.enter_context(atomic(report, overwrite=overwrite))
             part.write_text(json.dumps(summary, indent=2) + "\n")
             made = pansharpen(
                 mss,
@@ -109,6 +118,7 @@ def command(
                 name=method,
                 registration=registration,
                 gain=mtf_gain,
+                executor=executor,
                 threads=threads,
                 overwrite=overwrite,
                 cog=cog,

@@ -55,6 +55,7 @@ log = logging.getLogger(__name__)
 )
 @options.cog
 @options.compress
+@options.scheduler
 @options.threads
 @options.overwrite
 @options.verbosity
@@ -75,6 +76,7 @@ def command(
     gcp_model: str,
     cog: bool,
     compress: str,
+    scheduler: str | None,
     threads: int | None,
     overwrite: bool,
 ) -> None:
@@ -85,14 +87,18 @@ def command(
     Ground control corrects the RPC; its residuals are written beside the ortho, as OUTPUT.gcps.json.
     """
     import json
+    import os
     from contextlib import ExitStack
 
     from geo.atomic import atomic, check_apart, check_free
+    from geo.cluster import connected
     from geo.errors import ConfigError
     from geo.masks import quality_path
     from geo.ortho import centre_of, orthorectify
     from pipeline.provenance import track
 
+    if scheduler:  # workers stand in other folders
+        image, dem = Path(os.path.abspath(image)), dem and Path(os.path.abspath(dem))
     if gcps and reference:
         raise ConfigError("--gcps and --reference are given; expected one of them: leave one out")
     if gcp_model != "auto" and not gcps and not reference:
@@ -115,6 +121,8 @@ def command(
     with track("ortho", output, inputs=[image, dem, gcps, reference], settings=settings) as record, ExitStack() as made:
         control = _control(image, gcps, gcp_crs, reference, resolution_m, heights, threads)
         part = made.enter_context(atomic(report, overwrite=overwrite)) if control else None
+        files = [str(path) for path in (image, dem) if path]
+        executor = made.enter_context(connected(scheduler, files)) if scheduler else None
         result = orthorectify(
             image,
             output,
@@ -126,6 +134,7 @@ def command(
             centre=centre,
             resampling=resampling,
             threads=threads,
+            executor=executor,
             overwrite=overwrite,
             cog=cog,
             compress=compress,

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import rasterio
 from click.testing import CliRunner
 
 from geo.errors import ConfigError, GridError, OutputExistsError, ProductError, RegistrationError
@@ -51,7 +52,7 @@ def test_ortho_then_fuse(bundle, tmp_path):
         succeeded("ortho", bundle / f"{name}.tif", "--dem", bundle / "dem.tif", "-o", tmp_path / f"{name}.tif")
     fuse = succeeded("fuse", tmp_path / "mss.tif", tmp_path / "pan.tif", "-o", tmp_path / "fused.tif", "--threads", "1")
     with open_raster(tmp_path / "pan.tif") as pan, open_raster(tmp_path / "mss.tif") as mss:
-        assert (pan.res, mss.res) == ((2, 2), (8, 8))  # the configuration's, by the number of bands
+        assert (pan.res, mss.res) == ((2, 2), (8, 8))  # as their cameras see
         assert pan.transform.c % 2 == mss.transform.c % 8 == 0
         grid = (pan.shape, pan.transform)
     with open_raster(tmp_path / "fused.tif") as src:
@@ -135,3 +136,21 @@ def test_the_command_line_ends_in_one_sentence(tmp_path):
     )
     assert done.returncode == 2
     assert done.stderr == f"geocrack: {tmp_path / 'none.tif'} does not exist; expected a raster such as a GeoTIFF\n"
+
+
+def test_a_cluster_makes_the_same_orthos_and_fuses_the_same(bundle, tmp_path):
+    """Windows are made by two other processes, which open image and DEM themselves."""
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(tmp_path)
+    ) as cluster:
+        for name, more in (("here", ()), ("there", ("--scheduler", cluster.scheduler_address))):
+            folder = tmp_path / name
+            for image, size in (("pan", 2), ("mss", 8)):
+                out = ("-o", folder / f"{image}.tif", "--resolution", size, "--centre-from", bundle / "mss.tif")
+                succeeded("ortho", bundle / f"{image}.tif", "--dem", bundle / "dem.tif", *out, *more)
+            succeeded("fuse", folder / "mss.tif", folder / "pan.tif", "-o", folder / "fused.tif", *more)
+    for name in ("pan.tif", "mss.tif", "fused.tif", "fused.quality.tif"):
+        with rasterio.open(tmp_path / "here" / name) as here, rasterio.open(tmp_path / "there" / name) as there:
+            np.testing.assert_array_equal(there.read(), here.read(), err_msg=name)
