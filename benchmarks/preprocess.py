@@ -246,20 +246,20 @@ PLAIN = ("--no-coregister", "--no-check", "--no-cog")
 
 
 def ortho_rows(folder: Path, size: int, runs: int) -> list[Row]:
-    """Orthorectification against gdalwarp, at its default error threshold and exactly."""
+    """Orthorectification against gdalwarp: at its default error threshold and exactly, and by the other kernels."""
     product(folder / "image", (size, size))
     image, dem, out = folder / "image" / "pan.tif", folder / "image" / "dem.tif", folder / "ortho.tif"
-    ours = geocrack("ortho", image, "--dem", dem, "--geoid", "none", "-o", out)
-    ours += ["--resampling", "bilinear", "--no-cog", "--compress", "none"]
-    subprocess.run([str(part) for part in ours], check=True, cwd=ROOT)
+    plain = geocrack("ortho", image, "--dem", dem, "--geoid", "none", "--resolution", 2, "-o", out)
+    plain += ["--no-cog", "--compress", "none", "--resampling"]
+    subprocess.run([str(part) for part in [*plain, "bilinear"]], check=True, cwd=ROOT)
     with rasterio.open(out) as src:
         crs, bounds = src.crs.to_string(), [str(b) for b in src.bounds]
     gdal = shutil.which("gdalwarp")
     rows = []
-    for threshold in ([], ["-et", "0"]):
-        theirs = None
+    for kernel, threshold in (("bilinear", []), ("bilinear", ["-et", "0"]), ("cubic", []), ("lanczos", [])):
+        ours, theirs = [*plain, kernel], None
         if gdal:
-            theirs = [gdal, "-q", "-rpc", "-to", f"RPC_DEM={dem}", "-r", "bilinear", *threshold, "-t_srs", crs]
+            theirs = [gdal, "-q", "-rpc", "-to", f"RPC_DEM={dem}", "-r", kernel, *threshold, "-t_srs", crs]
             theirs += [
                 "-tr",
                 "2",
@@ -275,8 +275,9 @@ def ortho_rows(folder: Path, size: int, runs: int) -> list[Row]:
                 "256",
             ]
             theirs += [part for option in OPTIONS["none"] for part in ("-co", option)] + [image, out]
-        peer = f"gdalwarp -rpc -r bilinear{' -et 0' if threshold else ''}"
-        row = against(f"ortho{' against the exact' if threshold else ''}", runs, ours, theirs, peer, ">= 4", out)
+        peer = " ".join(["gdalwarp -rpc -r", kernel, *threshold])
+        name = f"ortho, {kernel}{' against the exact' if threshold else ''}"
+        row = against(name, runs, ours, theirs, peer, ">= 4" if kernel == "bilinear" else "", out)
         if theirs:  # the last to write was the peer
             exact = out.with_name("theirs.tif")
             out.rename(exact)
@@ -315,7 +316,7 @@ def chain_rows(folder: Path, shapes: list[tuple[int, int]]) -> list[dict[str, An
         described = product(folder / name, shape)
         out = folder / "fused.tif"
         command = geocrack("preprocess", "--generic", described, "--dem", folder / name / "dem.tif", "-o", out)
-        run = watched.run([*command, "--geoid", "none"])
+        run = watched.run([*command, "--geoid", "none", "--pan-resolution-m", "2", "--mss-resolution-m", "8"])
         record = json.loads((folder / "fused.tif.provenance.json").read_text())
         with rasterio.open(out) as src:
             pixels = src.width * src.height
