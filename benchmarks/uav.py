@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,8 @@ def averaged(path: Path, factor: int, band: int | None = None) -> tuple[np.ndarr
 @click.option("--gsd", type=float, default=0.035, help="Pixel of the orthophoto in metres, estimated.")
 @click.option("--resolution", type=float, default=0.8, help="Pixel to which it is averaged, metres.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("results/uav"), help="Folder to work in.")
-def main(data: Path, models: tuple[Path, ...], gsd: float, resolution: float, output: Path) -> None:
+@click.option("--page", type=click.Path(path_type=Path), help="Also write the report without the photograph here.")
+def main(data: Path, models: tuple[Path, ...], gsd: float, resolution: float, output: Path, page: Path | None) -> None:
     """Average, predict, vectorise and score the orthophoto; print the scores and write the report."""
     paths = RunPaths(output.resolve().name, str(output.resolve().parent))
     image = Path(paths.fused.format(scene=SCENE))
@@ -108,6 +111,15 @@ def main(data: Path, models: tuple[Path, ...], gsd: float, resolution: float, ou
     first = paths.probability.format(scene=SCENE, recipe=models[0].stem)
     geocrack("vectorize", first, "-o", paths.inventory, "--min-area-m2", 10)
     geocrack("report", output, "-o", paths.report)
+    if page:
+        with tempfile.TemporaryDirectory() as temporary:
+            bare = Path(temporary) / "uav"
+            shutil.copytree(output, bare, ignore=shutil.ignore_patterns(image.name, "report*"))
+            run["scenes"] = [{"name": SCENE, "truth": mask.name}]
+            (bare / "run.json").write_text(json.dumps(run))
+            geocrack("report", bare, "-o", bare / "report.html")
+            page.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(bare / "report.html", page)
 
 
 def write(data: Path, image: Path, mask: Path, gsd: float, resolution: float) -> None:
