@@ -77,6 +77,7 @@ def orthorectify(
     geoid_height_m: float = 0.0,
     dem_zero: str = "auto",
     control: ControlPoints | None = None,
+    reference: str | os.PathLike | None = None,
     control_model: str = "auto",
     crs: str = "auto",
     centre: tuple[float, float] | None = None,
@@ -112,6 +113,8 @@ def orthorectify(
         Whether 0 in the DEM is a ``"height"`` or a ``"void"``; ``"auto"`` decides by the ground beside it.
     control : ControlPoints, optional
         Ground control that corrects the RPC in image space.
+    reference : path, optional
+        Ortho that ground control is measured against, instead.
     control_model : str
         ``"auto"``, ``"bias"`` or ``"affine"``.
     crs : str
@@ -152,17 +155,12 @@ def orthorectify(
         heights, camera, refinement = None, None, None
         if dem is not None and not on_a_map(source):
             heights = opened.enter_context(open_dem(dem, geoid=geoid, geoid_height_m=geoid_height_m, zero=dem_zero))
+        if reference is not None:
+            from geo.ortho.reference import control_from_reference  # which lays images out itself
+
+            control = control_from_reference(source, reference, heights, resolution_m=resolution_m, threads=threads)
         if control is not None:
-            if source.rpcs is None or on_a_map(source):
-                raise GridError(
-                    f"{image} has no RPC that ground control points could correct; expected an image in sensor "
-                    "geometry: leave out the ground control"
-                )
-            camera = CameraModel.from_rpcs(source.rpcs)
-            refinement = refine(
-                camera, control, shape=(source.grid.shape[0], source.grid.shape[1]), dem=heights, model=control_model
-            )
-            camera = camera.corrected(refinement.correction)
+            camera, refinement = corrected(source, control, heights, model=control_model)
         warp, share = lay_out(
             source, heights, resolution_m=resolution_m, crs=crs, centre=centre, resampling=resampling, camera=camera
         )
@@ -190,8 +188,30 @@ def orthorectify(
     target = CRS.from_user_input(warp.grid.crs)
     code = target.to_epsg()
     name = f"EPSG:{code}" if code else target.to_wkt()
-    reference = heights.reference if heights else None
-    return Ortho(warp.grid, name, share, valid_share, reference, refinement)
+    stands_on = heights.reference if heights else None
+    return Ortho(warp.grid, name, share, valid_share, stands_on, refinement)
+
+
+def corrected(
+    image: Source, control: ControlPoints, dem: Dem | None, *, model: str = "auto"
+) -> tuple[CameraModel, Refinement]:
+    """Camera model of an image, corrected by ground control; see ``geo.ortho.ground_control.refine``.
+
+    Raises
+    ------
+    GridError
+        The image lies on a map, or has no RPC.
+    RegistrationError
+        The points are too few, or do not agree.
+    """
+    if image.rpcs is None or on_a_map(image):
+        raise GridError(
+            f"{image.name} has no RPC that ground control points could correct; expected an image in sensor "
+            "geometry: leave out the ground control"
+        )
+    camera = CameraModel.from_rpcs(image.rpcs)
+    found = refine(camera, control, shape=(image.grid.shape[0], image.grid.shape[1]), dem=dem, model=model)
+    return camera.corrected(found.correction), found
 
 
 def lay_out(

@@ -6,15 +6,12 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from pipeline import options
 from pipeline.config import Ortho
-
-if TYPE_CHECKING:
-    from geo.ortho.control_points import ControlPoints
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +92,7 @@ def command(
     from geo.errors import ConfigError
     from geo.masks import quality_path
     from geo.ortho import centre_of, orthorectify
+    from geo.ortho.control_points import read_control_points
     from pipeline.provenance import track
 
     if scheduler:  # workers stand in other folders
@@ -119,8 +117,8 @@ def command(
         "gcp_model": gcp_model if gcps or reference else None,
     }
     with track("ortho", output, inputs=[image, dem, gcps, reference], settings=settings) as record, ExitStack() as made:
-        control = _control(image, gcps, gcp_crs, reference, resolution_m, heights, threads)
-        part = made.enter_context(atomic(report, overwrite=overwrite)) if control else None
+        control = read_control_points(gcps, crs=gcp_crs) if gcps else None
+        part = made.enter_context(atomic(report, overwrite=overwrite)) if control or reference else None
         files = [str(path) for path in (image, dem) if path]
         executor = made.enter_context(connected(scheduler, files)) if scheduler else None
         result = orthorectify(
@@ -129,6 +127,7 @@ def command(
             resolution_m=resolution_m,
             **heights,
             control=control,
+            reference=reference,
             control_model=gcp_model,
             crs=crs,
             centre=centre,
@@ -175,27 +174,6 @@ def command(
         result.crs,
         100 * result.valid_share,
     )
-
-
-def _control(
-    image: Path,
-    gcps: Path | None,
-    gcp_crs: str | None,
-    reference: Path | None,
-    resolution_m: float | None,
-    heights: dict[str, Any],
-    threads: int | None,
-) -> ControlPoints | None:
-    """Ground control as it was given, or measured against a reference."""
-    if gcps:
-        from geo.ortho.control_points import read_control_points
-
-        return read_control_points(gcps, crs=gcp_crs)
-    if reference:
-        from geo.ortho.reference import control_from_reference
-
-        return control_from_reference(image, reference, resolution_m=resolution_m, threads=threads, **heights)
-    return None
 
 
 @contextmanager

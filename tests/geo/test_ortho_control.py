@@ -22,6 +22,7 @@ from geo.ortho.ground_control import refine
 from geo.ortho.reference import control_from_reference
 from geo.ortho.rpc import CameraModel
 from geo.raster import open_raster, read
+from geo.source import FileSource
 from tests.geo.terrain import (
     FLOAT,
     LAT,
@@ -397,9 +398,10 @@ def test_ground_control_from_a_reference_ortho(tmp_path):
         x, y = look(other, shape, lambda lon, lat: heights.heights(lon, lat).astype(float))
     seen = write_image(tmp_path / "other.tif", ground(x, y)[None], rpcs=other)
     orthorectify(seen, tmp_path / "reference.tif", dem=dem, geoid="none", resolution_m=2)
-    points = control_from_reference(image, tmp_path / "reference.tif", resolution_m=2, dem=dem, geoid="none", threads=1)
+    with FileSource(image) as source, open_dem(dem, geoid="none") as ground:
+        points = control_from_reference(source, tmp_path / "reference.tif", ground, resolution_m=2, threads=1)
     made = refine(CameraModel.from_rpcs(rpcs), points, shape=shape)
     assert off_by(made.correction, truth) < 0.15
     assert made.rmse(made.left_out) < 0.5
     with pytest.raises(GridError, match="only over a DEM and with an RPC"):
-        control_from_reference(image, tmp_path / "reference.tif", resolution_m=2, dem=None)
+        orthorectify(image, tmp_path / "no.tif", reference=tmp_path / "reference.tif", resolution_m=2)
