@@ -164,8 +164,8 @@ def write_reflectance(
     """
     findings = {}
     rasters = [folder / f"{key}.tif" for key in scene.images]
-    for raster in rasters:
-        check_apart(raster, [image.path for image in scene.images.values()])
+    for target in (*rasters, *map(quality_path, rasters)):
+        check_apart(target, scene.files)
     workers = cpus(threads)
     tags = tags_of(scene, surface)
     calibrations, found, warnings = prepare(scene, surface=surface, clouds=clouds, threads=threads, progress=progress)

@@ -92,6 +92,10 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         key: _image(path, texts[key], known.images[key], cameras[key], warnings, key == "pan")
         for key, path in paths.items()
     }
+    images = {
+        key: replace(image, beside=(*files.metadata(known.images[key], image.path), *rpc_text.read_with(image.path)))
+        for key, image in images.items()
+    }
     images = _calibrated(images, texts, known, given, settled.acquired.year, warnings)
     if known.bit_depth is None:
         warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")

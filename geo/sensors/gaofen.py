@@ -253,6 +253,7 @@ def _image(
         calibration_source=calibrated.source,
         calibration_detail=calibrated.detail,
         wavelengths_um=table.wavelengths_um,
+        beside=(files["xml"], files["rpb"]),
     )
 
 

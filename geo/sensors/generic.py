@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,6 +70,7 @@ def read(product: GenericProduct) -> Scene:
     images = {"mss": _image(product, Path(product.mss), bands, slice(0, len(bands)))}
     if product.pan is not None:
         images["pan"] = _image(product, Path(product.pan), ("pan",), slice(len(bands), len(bands) + 1))
+    images = {key: replace(image, beside=rpc_text.read_with(image.path)) for key, image in images.items()}
     centre = _centre(images["mss"])
     zenith, azimuth = product.sun_zenith, None
     if acquired is not None:

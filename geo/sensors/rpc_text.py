@@ -9,7 +9,7 @@ from pathlib import Path
 from rasterio._err import CPLE_BaseError
 from rasterio.rpc import RPC
 
-from geo.errors import ProductError
+from geo.errors import ProductError, RasterError
 from geo.raster import open_raster
 from geo.sensors import folder, rpb
 
@@ -93,6 +93,17 @@ def beside(image: Path) -> Path | None:
     wanted = [f"{image.stem}{end}".lower() for end in (".rpb", "_rpc.txt", ".rpc")]
     there = {file.name.lower(): file for file in sorted(image.parent.iterdir(), reverse=True)}
     return next((there[name] for name in wanted if name in there), None)
+
+
+def read_with(image: Path) -> tuple[Path, ...]:
+    """Files that an image is read with: its RPC file, and those that GDAL finds, such as the parts of a VRT."""
+    camera = beside(image)
+    try:
+        with open_raster(image) as src:
+            found = [Path(file) for file in src.files]
+    except (RasterError, CPLE_BaseError):  # told where its pixels are read
+        found = []
+    return tuple(file for file in dict.fromkeys([camera, *found]) if file is not None and file != image)
 
 
 def of(image: Path) -> tuple[RPC | None, str | None]:

@@ -49,6 +49,8 @@ class Image:
     wavelengths_um: tuple[tuple[float, float], ...] | None = None
     #: The RPC is to be trusted, not the place on a map that the file has as well: it was projected to a plain.
     sensor_geometry: bool = False
+    #: Metadata and camera model that were read with it.
+    beside: tuple[Path, ...] = ()
 
     def grid(self, src: rasterio.DatasetReader) -> GeoBox:
         """Grid of the opened file as later steps must see it: without a place on a map where only the RPC counts."""
@@ -102,6 +104,11 @@ class Scene:
     def instrument(self) -> str:
         """Satellite and sensor in one name: ``"GF1 PMS1"``."""
         return self.sensor if self.satellite == self.sensor else f"{self.satellite} {self.sensor}"
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that was read of the product: its images, and the files beside them."""
+        return tuple(file for image in self.images.values() for file in (image.path, *image.beside))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""

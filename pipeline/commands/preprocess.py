@@ -11,7 +11,7 @@ import click
 
 from pipeline import config, gains, options
 from pipeline.commands.fuse import NOT_ASKED, tell
-from pipeline.commands.reflectance import product_of
+from pipeline.commands.reflectance import inputs_of, product_of
 
 log = logging.getLogger(__name__)
 
@@ -88,19 +88,15 @@ def command(
     facts = keep / "scene.json" if keep else None
     points = report.with_suffix(".gpkg")
     residuals = [points, picture_path(points)] if given["coregister"] else []
-    for path in (
-        output,
-        quality_path(output),
-        report,
-        *residuals,
-        *([checked] if look else []),
-        *([facts] if facts else []),
-    ):
+    written = [output, quality_path(output), report, *residuals, *([checked] if look else [])]
+    written += [facts] if facts else []
+    for path in written:
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
         scene = opened.enter_context(open_product(described, given=gains.given(gain, bias)))
-        sources = [product] if product else [image.path for image in scene.images.values()]
-        check_apart(output, sources)
+        sources = inputs_of(product, generic, scene)
+        for path in written:
+            check_apart(path, [*sources, *scene.files, given["dem"]])
         settings = _settings(scene, given)
         odd = odd_resolutions(scene, settings)
         for warning in odd:  # at once: what follows may fail because of it

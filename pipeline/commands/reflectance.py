@@ -5,11 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline import config, gains, options
+
+if TYPE_CHECKING:
+    from geo.sensors import Scene
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,7 @@ def command(
     """
     import json
 
-    from geo.atomic import atomic, check_free
+    from geo.atomic import atomic, check_apart, check_free
     from geo.masks import quality_path
     from geo.reflectance import write_reflectance
     from geo.sensors import open_product
@@ -64,8 +67,8 @@ def command(
             check_free(raster, overwrite=overwrite)
             check_free(quality_path(raster), overwrite=overwrite)
         check_free(facts, overwrite=overwrite)
-        described_in = [Path(generic)] if generic and not is_text(generic) else []
-        inputs = [product] if product else [*described_in, *(image.path for image in scene.images.values())]
+        inputs = inputs_of(product, generic, scene)
+        check_apart(facts, scene.files)
         if given["level"] == "6s" and given["altitude_m"] is None and dem is not None:
             inputs.append(dem)
             given["altitude_m"] = round(mean_height(scene, dem), 1)
@@ -108,6 +111,14 @@ def command(
                 found["highest_dn"],
                 scene.bit_depth,
             )
+
+
+def inputs_of(product: Path | None, generic: str | None, scene: Scene) -> list[Path]:
+    """List what the record names as read: the product as given, or the images and the file that describes them."""
+    if product is not None:
+        return [product]
+    described_in = [Path(generic)] if generic is not None and not is_text(generic) else []
+    return [*described_in, *(image.path for image in scene.images.values())]
 
 
 def is_text(generic: str) -> bool:

