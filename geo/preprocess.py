@@ -26,7 +26,7 @@ from geo.errors import GridError, ProductError
 from geo.fusion.mtf import GAIN
 from geo.fusion.pair import spread_windows
 from geo.fusion.pansharpen import Fused, pansharpen
-from geo.masks import Quality
+from geo.masks import Quality, quality_path
 from geo.ortho import WINDOW, lay_out, on_a_map, orthorectify
 from geo.ortho.dem import Dem, open_dem
 from geo.ortho.warp import one_thread_each
@@ -318,6 +318,12 @@ def odd_resolutions(scene: Scene, settings: Settings) -> list[str]:
                 f"--{key}-resolution-m to keep what it shows"
             )
     return told
+
+
+def kept_files(folder: Path) -> list[Path]:
+    """Name the images that are kept in a folder, and their quality."""
+    images = [folder / step / f"{key}.tif" for step in ("", "ortho") for key in ("pan", "mss")]
+    return [*images, *map(quality_path, images)]
 
 
 def _kept(

@@ -77,7 +77,7 @@ def command(
     from geo.fusion import method as known_method
     from geo.fusion.check import check
     from geo.masks import quality_path
-    from geo.preprocess import odd_resolutions, preprocess, scattered
+    from geo.preprocess import kept_files, odd_resolutions, preprocess, scattered
     from geo.sensors import open_product
     from pipeline.fusion_evaluation import check_path
     from pipeline.provenance import track
@@ -85,11 +85,12 @@ def command(
     known_method(given["method"])
     described = product_of(product, generic)
     report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
-    facts = keep / "scene.json" if keep else None
     points = report.with_suffix(".gpkg")
     residuals = [points, picture_path(points)] if given["coregister"] else []
     written = [output, quality_path(output), report, *residuals, *([checked] if look else [])]
-    written += [facts] if facts else []
+    kept = [*kept_files(keep), keep / "scene.json"] if keep else []
+    _check_names(written, kept)
+    written += kept
     for path in written:
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
@@ -131,8 +132,8 @@ def command(
                 file.write_text(json.dumps(found, indent=2) + "\n")
         content = scene.as_dict() | {"reflectance": made.orthos.levels}
         content["warnings"] = [*odd, *scene.warnings, *made.orthos.warnings]
-        if facts:
-            with atomic(facts, overwrite=overwrite) as file:
+        if keep:
+            with atomic(keep / "scene.json", overwrite=overwrite) as file:
                 file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         record["results"] = {
             "scene": content,
@@ -145,6 +146,16 @@ def command(
     for warning in content["warnings"][len(odd) :]:
         log.warning("%s: %s", scene.id, warning)
     tell(output, given["method"], made.fused, made.registration, found)
+
+
+def _check_names(outputs: list[Path], kept: list[Path]) -> None:
+    """Raise ``ConfigError`` where a file of the steps would take the place of an output, or the output that of it."""
+    from geo.errors import ConfigError
+
+    for output in outputs:
+        for file in kept:
+            if output.resolve() in (file.resolve(), *file.resolve().parents):
+                raise ConfigError(f"{output} stands where --keep writes {file}; choose another name for the output")
 
 
 def _settings(scene: Any, given: dict[str, Any]) -> Any:

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from geo.errors import ClusterError, OutputExistsError, ProductError
+from geo.errors import ClusterError, ConfigError, OutputExistsError, ProductError
 from geo.ortho.dem import open_dem
 from geo.raster import open_raster
 from pipeline.cli import geocrack
 from tests.geo.terrain import camera_rpcs, landscape, look, write_dem, write_image
-from tests.handmade import ID, write_product
+from tests.handmade import ID, write_product, write_raster
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,30 @@ def test_what_is_written_beside_the_output_replaces_no_input(described, tmp_path
         assert str(error).startswith(f"{tmp_path / 'fused.quality.tif'} would replace the input ")
     error = call(*options, *described[2:], "-o", tmp_path / "pair.yaml", "--overwrite").exception
     assert str(error).startswith(f"{tmp_path / 'pair.yaml'} would replace the input ")
+
+
+@pytest.mark.parametrize("name", ["k/ortho/pan.tif", "k/mss.tif", "k/ortho/mss.quality.tif", "k/ortho", "k/scene.json"])
+def test_an_output_is_no_file_that_is_kept(tmp_path, name):
+    folder = write_product(tmp_path / ID)
+    for options in ([], ["--overwrite"]):
+        error = call(folder, "-o", tmp_path / name, "--keep", tmp_path / "k", *options).exception
+        assert isinstance(error, ConfigError)
+        assert str(error).startswith(f"{tmp_path / name} stands where --keep writes {tmp_path / 'k'}")
+    assert not (tmp_path / "k").exists()
+
+
+def test_the_quality_of_the_output_is_no_file_that_is_kept(tmp_path):
+    # of pan.jp2 the quality is pan.quality.tif too
+    error = call(write_product(tmp_path / ID), "-o", tmp_path / "k" / "pan.jp2", "--keep", tmp_path / "k").exception
+    assert f"stands where --keep writes {tmp_path / 'k' / 'pan.quality.tif'}" in str(error)
+
+
+def test_kept_files_that_are_there_are_told_before_the_work(tmp_path):
+    folder = write_product(tmp_path / ID)
+    file = write_raster(tmp_path / "mss.tif", np.ones((1, 4, 4), "uint8"))
+    (tmp_path / "k" / "ortho").mkdir(parents=True)
+    file.rename(tmp_path / "k" / "ortho" / "mss.tif")
+    error = call(folder, "-o", tmp_path / "fused.tif", "--keep", tmp_path / "k").exception
+    assert isinstance(error, OutputExistsError)
+    assert "ortho/mss.tif is already there" in str(error)
+    assert not (tmp_path / "k" / "mss.tif").exists()
