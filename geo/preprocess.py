@@ -22,23 +22,23 @@ import rasterio
 from rasterio.windows import Window
 
 from geo.coregister import Registration, register
+from geo.digital_numbers import read_numbers
 from geo.errors import GridError, ProductError
 from geo.fusion.mtf import GAIN
-from geo.fusion.pair import spread_windows
 from geo.fusion.pansharpen import Fused, pansharpen
 from geo.masks import Quality, quality_path
 from geo.ortho import WINDOW, lay_out, on_a_map, orthorectify
 from geo.ortho.dem import Dem, open_dem
 from geo.ortho.warp import one_thread_each
 from geo.raster import REFLECTANCE
-from geo.reflectance import Calibration, Clouds, calibrated, prepare, read_numbers, tags_of, write_reflectance
+from geo.reflectance import Calibration, Clouds, calibrated, prepare, tags_of, tell, write_reflectance
 from geo.sensors.place import pixels_m
 from geo.sensors.scene import Scene, data_bands
 from geo.sensors.tables import LIKE
 from geo.source import Cached, FileSource, Source
 from geo.stream import give_back_memory
 from geo.surface import Surface, too_dark
-from geo.windows import clip, slices
+from geo.windows import clip, slices, spread_windows
 
 Progress = Callable[[Iterable, str, int], Iterable]
 #: Blocks of the orthos to keep: two rows of PAN's, three of MSS's, for windows that look around; those of tie points.
@@ -251,7 +251,7 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
     orthos: dict[str, Source] = {}
     shares, findings = {}, {}
     for key, resolution_m in resolutions(scene, settings).items():
-        tags = tags_of(scene, settings.surface)
+        tags = tags_of(scene, calibrations[key])
         image = opened.enter_context(Calibrated(calibrations[key], clouds.get(key), tags))
         findings[key] = _sampled(image)
         if dem is None and settings.dem is not None and not on_a_map(image):
@@ -266,9 +266,8 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
         )
         size, megabytes = (WINDOW, _PAN_MB) if key == "pan" else (_MSS_BLOCK, _MSS_MB)
         orthos[key] = Cached(warp, size=size, megabytes=megabytes)
-    corrections = {key: calibration.correction for key, calibration in calibrations.items()}
-    levels = {key: correction.report if correction else {"level": "toa"} for key, correction in corrections.items()}
-    dark = too_dark({key: {**found, "surface": levels[key]} for key, found in findings.items()})
+    levels = {key: calibration.report for key, calibration in calibrations.items()}
+    dark = tell(scene, too_dark({key: {**found, "surface": levels[key]} for key, found in findings.items()}))
     return Orthos(orthos, levels, shares, (*warnings, *dark))
 
 

@@ -7,7 +7,8 @@ asked for, and the one that writes.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,22 +17,24 @@ import cv2
 import numpy as np
 import rasterio
 from affine import Affine
-from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from geo import clouds as cloud_mask
 from geo import surface as surface_level
 from geo.atmosphere import Histogram
 from geo.atomic import check_apart, together
+from geo.digital_numbers import Numbers, beyond_bits, doubts, look, read_numbers
 from geo.errors import ProductError, RasterError
 from geo.masks import QUALITY, Quality, quality_path
-from geo.radiometry import earth_sun_distance, quality_flags, radiance, toa_reflectance, valid_dn
+from geo.radiometry import earth_sun_distance, quality_flags, radiance, toa_reflectance
 from geo.raster import REFLECTANCE, GeoTiffWriter, open_raster
 from geo.sensors.place import pixel_m
 from geo.sensors.scene import Image, Scene, data_bands
 from geo.stream import cpus, stream
 from geo.surface import Correction, Surface
 from geo.windows import blocks
+
+log = logging.getLogger(__name__)
 
 #: Rows and columns that are in work at a time: whole blocks of the output, a few rows of strips of the input.
 BLOCK = (512, 2048)
@@ -49,6 +52,8 @@ class Calibration:
     distance_au: float | None
     #: From the top of the atmosphere to the surface; None: it stays there.
     correction: Correction | None = None
+    #: A sample of its numbers, where they were looked at.
+    numbers: Numbers | None = None
 
     @classmethod
     def of(cls, scene: Scene, key: str) -> Calibration:
@@ -83,6 +88,11 @@ class Calibration:
             return dn.astype(np.float32) * np.float32(image.scale) + np.float32(image.offset)
         light = radiance(dn, image.gain, image.bias or [0.0] * len(image.gain))
         return toa_reflectance(light, image.esun, distance_au=self.distance_au, sun_zenith=self.sun_zenith)
+
+    @property
+    def report(self) -> dict[str, Any]:
+        """Level of the values, with every coefficient that led there."""
+        return self.correction.report if self.correction else {"level": self.image.level}
 
     def __call__(self, dn: np.ndarray, valid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Reflectance at the level asked for, and quality flags, of digital numbers.
@@ -150,7 +160,7 @@ def write_reflectance(
         For each image: shares of valid, saturated, negative and clipped pixels, highest DN, distance and angle used,
         every coefficient of the level, and shares of cloud and shadow where they were looked for.
     warnings : tuple of str
-        What had to be assumed.
+        What had to be assumed, and is odd; all of it was logged, before what may fail because of it.
 
     Raises
     ------
@@ -167,15 +177,20 @@ def write_reflectance(
     for target in (*rasters, *map(quality_path, rasters)):
         check_apart(target, scene.files)
     workers = cpus(threads)
-    tags = tags_of(scene, surface)
     calibrations, found, warnings = prepare(scene, surface=surface, clouds=clouds, threads=threads, progress=progress)
     with together(*rasters, *map(quality_path, rasters)), contextlib.ExitStack() as outputs:
         for key, calibration in calibrations.items():
+            tags = tags_of(scene, calibration)
             with open_raster(calibration.image.path) as src:
                 findings[key] = _stream_image(
                     src, calibration, tags, folder / f"{key}.tif", outputs, overwrite, workers, progress, found.get(key)
                 )
-    return findings, (*warnings, *surface_level.too_dark(findings))
+    late = surface_level.too_dark(findings)
+    for key, calibration in calibrations.items():
+        seen = calibration.numbers.highest if calibration.numbers else 0
+        if not beyond_bits(key, seen, scene.bit_depth):  # else it was told already
+            late += beyond_bits(key, findings[key]["highest_dn"], scene.bit_depth)
+    return findings, (*warnings, *tell(scene, late))
 
 
 def prepare(
@@ -195,22 +210,35 @@ def prepare(
     calibrations, clouds : dict
         For each image; no clouds where they are not looked for.
     warnings : tuple of str
-        What had to be assumed.
+        What had to be assumed, and is odd; it was logged, after the warnings of the scene.
     """
     surface_level.check(scene, surface)
     if clouds:
         cloud_mask.check(scene.images["mss"].bands, scene.images["mss"].path)
     workers = cpus(threads)
     calibrations = {key: Calibration.of(scene, key) for key in scene.images}
-    corrections, warnings = _corrections(scene, calibrations, surface, workers, progress)
-    calibrations = {key: replace(c, correction=corrections.get(key)) for key, c in calibrations.items()}
-    found, doubts = _clouds(calibrations, workers, progress) if clouds else ({}, ())
-    return calibrations, found, warnings + doubts
+    looked = {key: look(image) for key, image in scene.images.items()}
+    odd = doubts(scene, looked)
+    tell(scene, (*scene.warnings, *odd))  # not before the look: an image that cannot be read is told by its error
+    corrections, assumed = _corrections(scene, calibrations, surface, workers, progress)
+    calibrations = {
+        key: replace(c, correction=corrections.get(key), numbers=looked[key]) for key, c in calibrations.items()
+    }
+    found, unsure = _clouds(calibrations, workers, progress) if clouds else ({}, ())
+    return calibrations, found, (*odd, *tell(scene, (*assumed, *unsure)))
 
 
-def tags_of(scene: Scene, surface: Surface) -> dict[str, str]:
-    """Tags that rasters of a scene carry at this level, and all that is made of them."""
-    return scene.tags() | {"GEOCRACK_LEVEL": surface.level}
+def tell(scene: Scene, warnings: Iterable[str]) -> tuple[str, ...]:
+    """Log warnings of a scene, and give them back for its record."""
+    told = tuple(warnings)
+    for warning in told:
+        log.warning("%s: %s", scene.id, warning)
+    return told
+
+
+def tags_of(scene: Scene, calibration: Calibration) -> dict[str, str]:
+    """Tags that the raster of an image carries, and all that is made of it."""
+    return scene.tags() | {"GEOCRACK_LEVEL": calibration.report["level"]}
 
 
 def _corrections(
@@ -363,7 +391,7 @@ def _stream_image(
         "sun_zenith": calibration.sun_zenith,
         "earth_sun_distance_au": calibration.distance_au,
         **(clouds.report if clouds is not None else {}),
-        "surface": calibration.correction.report if calibration.correction else {"level": "toa"},
+        "surface": calibration.report,
     }
 
 
@@ -372,19 +400,3 @@ def _nothing_in(image: Image) -> RasterError:
         f"{image.path} holds nothing but nodata (all digital numbers are 0 or marked as nodata); "
         "nothing was written: copy or download it again"
     )
-
-
-def read_numbers(
-    src: rasterio.DatasetReader, numbers: list[int], windows: Iterable[Window]
-) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
-    """Windows with their digital numbers and where they are valid."""
-    nodata = src.nodatavals[numbers[0] - 1]
-    masked = any(
-        flag in (MaskFlags.per_dataset, MaskFlags.alpha) for n in numbers for flag in src.mask_flag_enums[n - 1]
-    )
-    for window in windows:
-        dn = src.read(numbers, window=window)
-        valid = valid_dn(dn, nodata)
-        if masked:
-            valid &= src.dataset_mask(window=window) > 0
-        yield window, dn, valid

@@ -25,7 +25,7 @@ from geo import atmosphere, sixs
 from geo.errors import ConfigError, GridError, ProductError, unknown_name
 from geo.radiometry import earth_sun_distance, sun_position
 from geo.raster import REFLECTANCE, open_raster
-from geo.sensors.scene import Image, Scene
+from geo.sensors.scene import AS_GIVEN, DIGITAL_NUMBERS, Image, Scene
 
 LEVELS = ("toa", *atmosphere.METHODS, "6s")
 #: Shares of ground below 0, and below what can be stored, that are told.
@@ -161,7 +161,9 @@ def too_dark(findings: dict[str, dict[str, Any]]) -> list[str]:
         darkened = report["level"] in atmosphere.METHODS and any(
             b["path_reflectance"] for b in report["bands"].values()
         )
-        if found["negative_share"] > _MUCH and not darkened and report["level"] != "6s":
+        if found["negative_share"] > _MUCH and report["level"] in (AS_GIVEN, DIGITAL_NUMBERS):
+            told.append(f"{share} without any correction ({found['calibration_source']}): look at its scale and offset")
+        elif found["negative_share"] > _MUCH and not darkened and report["level"] != "6s":
             told.append(
                 f"{share} at the top of the atmosphere already, by its gain and bias ({found['calibration_source']}); "
                 "water and shadows may be, other ground is not: see geocrack info, and give --gain and --bias where "

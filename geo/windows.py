@@ -3,6 +3,7 @@
 A window is rasterio's ``Window(col_off, row_off, width, height)`` with whole numbers. Three cuts are used:
 ``blocks`` (each pixel once, ragged at the far edges), ``cover`` (fixed size with overlap, reaching past the
 far edges so that no pixel is missed), and a window grown by a ``margin`` for steps that look at neighbours.
+``spread_windows`` are a sample of the scene.
 Shapes are ``(height, width)`` in pixels.
 """
 
@@ -61,6 +62,33 @@ def cover(shape: tuple[int, int], size: int, overlap: int = 0) -> Iterator[Windo
     for row in _starts(height, size, step):
         for col in _starts(width, size, step):
             yield Window(col, row, size, size)
+
+
+def spread_windows(area: Window, side: int, most: int) -> list[Window]:
+    """Square windows spread evenly over an area, row by row.
+
+    Parameters
+    ----------
+    area : Window
+        Pixels to cover.
+    side : int
+        Height and width of a window; the area's where that is smaller.
+    most : int
+        Windows along one axis at most; they do not overlap unless one does not fit.
+
+    Returns
+    -------
+    list of Window
+    """
+    starts, sizes = [], []
+    for first, length in ((area.row_off, area.height), (area.col_off, area.width)):
+        size = min(side, length)
+        count = int(np.clip(length // size, 1, most))
+        free = length - size
+        places = np.linspace(0, free, count) if count > 1 else np.array([free / 2])
+        starts.append([first + round(p) for p in places])
+        sizes.append(size)
+    return [Window(col, row, sizes[1], sizes[0]) for row in starts[0] for col in starts[1]]
 
 
 def _starts(length: int, size: int, step: int) -> range:

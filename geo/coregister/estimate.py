@@ -11,9 +11,10 @@ from geo.coregister.choice import FEWEST, Choice, Vectors, usual_miss
 from geo.coregister.phase import MAX_SHIFT_PX, least_score, phase_shift
 from geo.coregister.result import Registration, TiePoints
 from geo.errors import RegistrationError
-from geo.fusion.pair import SMALLEST, Pair, spread_windows
+from geo.fusion.pair import SMALLEST, Pair
 from geo.ortho.dem import apply
 from geo.stream import stream
+from geo.windows import spread_windows
 
 #: Side of a tie point's window in pixels of the pair at most; at least it is ``SMALLEST``.
 LARGEST = 64

@@ -163,30 +163,3 @@ def _overlap(ref: Affine, ref_shape: Sequence[int], mov: Affine, shape: tuple[in
     left, top = max(0, int(np.ceil(left))), max(0, int(np.ceil(top)))
     right, bottom = min(shape[1], int(np.floor(right))), min(shape[0], int(np.floor(bottom)))
     return Window(left, top, max(0, right - left), max(0, bottom - top))
-
-
-def spread_windows(area: Window, side: int, most: int) -> list[Window]:
-    """Square windows spread evenly over an area, row by row.
-
-    Parameters
-    ----------
-    area : Window
-        Pixels to cover.
-    side : int
-        Height and width of a window; the area's where that is smaller.
-    most : int
-        Windows along one axis at most; they do not overlap unless one does not fit.
-
-    Returns
-    -------
-    list of Window
-    """
-    starts, sizes = [], []
-    for first, length in ((area.row_off, area.height), (area.col_off, area.width)):
-        size = min(side, length)
-        count = int(np.clip(length // size, 1, most))
-        free = length - size
-        places = np.linspace(0, free, count) if count > 1 else np.array([free / 2])
-        starts.append([first + round(p) for p in places])
-        sizes.append(size)
-    return [Window(col, row, sizes[1], sizes[0]) for row in starts[0] for col in starts[1]]

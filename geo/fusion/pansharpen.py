@@ -24,7 +24,7 @@ from geo.encoding import COMPILED
 from geo.errors import GridError, RasterError
 from geo.fusion import Method, method
 from geo.fusion.mtf import GAIN
-from geo.fusion.pair import Pair, spread_windows
+from geo.fusion.pair import Pair
 from geo.fusion.statistics import Statistics
 from geo.fusion.window import Around, sharpen
 from geo.masks import Quality, quality_path
@@ -32,7 +32,7 @@ from geo.ortho.dem import apply
 from geo.ortho.warp import filled, one_thread_each, reach, resample_flags
 from geo.source import Source
 from geo.stream import cpus, stream
-from geo.windows import clip, grow
+from geo.windows import clip, grow, spread_windows
 from geo.write import Progress, write_windows
 
 if TYPE_CHECKING:

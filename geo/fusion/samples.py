@@ -14,7 +14,7 @@ from rasterio.windows import Window
 from geo.coregister import Registration
 from geo.errors import GridError
 from geo.fusion import mtf
-from geo.fusion.pair import Pair, spread_windows
+from geo.fusion.pair import Pair
 from geo.fusion.statistics import Statistics
 from geo.fusion.wald import degrade
 from geo.fusion.window import Around, aligned
@@ -22,7 +22,7 @@ from geo.masks import measured
 from geo.ortho.dem import apply
 from geo.ortho.warp import reach
 from geo.stream import stream
-from geo.windows import grow
+from geo.windows import grow, spread_windows
 
 #: Side of a window in MSS pixels, and how many there are along one axis at most.
 SIDE, MOST = 320, 3

@@ -22,7 +22,7 @@ from geo.sensors import bundle, calibration, folder, metadata, place, rpc_text, 
 from geo.sensors.bundle import Bundle, recognises
 from geo.sensors.calibration import Calibrated, Given
 from geo.sensors.metadata import Metadata
-from geo.sensors.scene import Image, Scene
+from geo.sensors.scene import DIGITAL_NUMBERS, TOA, Image, Scene
 from geo.sensors.tables import ImageTable, Sensor
 
 __all__ = ["read", "recognises"]
@@ -318,6 +318,7 @@ def _calibrated(
             calibration_source=dealt[key].source,
             calibration_detail=dealt[key].detail,
             scale=calibration.UNCALIBRATED_SCALE if bare else 1.0,
+            level=DIGITAL_NUMBERS if bare else TOA,
         )
         for key, image in images.items()
     }

@@ -17,7 +17,7 @@ from geo.radiometry import sun_position
 from geo.raster import geobox_of, open_raster
 from geo.sensors import rpc_text
 from geo.sensors.place import own_pixel_m
-from geo.sensors.scene import Image, Scene, data_bands
+from geo.sensors.scene import AS_GIVEN, Image, Scene, data_bands
 
 
 @dataclass(frozen=True)
@@ -168,10 +168,20 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
         if len(scales) > 1:
             raise RasterError(f"{path} has another scale or offset tag for each band; expected one, or give gains")
         ((scale, offset),) = scales
-        source = f"none: taken as reflectance, DN * {scale:g} + {offset:g} by the tags of the file"
-        return Image(path, bands, gsd, shape, rpcs, calibration_source=source, scale=scale, offset=offset)
-    source = f"none: taken as reflectance, DN * {product.scale:g}"
-    return Image(path, bands, gsd, shape, rpcs, calibration_source=source, scale=product.scale)
+        source = f"DN * {scale:g} + {offset:g} by the tags of the file"
+    else:
+        scale, offset, source = product.scale, 0.0, f"DN * {product.scale:g}"
+    return Image(
+        path,
+        bands,
+        gsd,
+        shape,
+        rpcs,
+        calibration_source=f"none: taken as reflectance, {source}",
+        scale=scale,
+        offset=offset,
+        level=AS_GIVEN,
+    )
 
 
 def _centre(image: Image) -> tuple[float, float]:

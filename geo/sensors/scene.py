@@ -20,13 +20,17 @@ from geo.errors import RasterError
 from geo.raster import geobox_of
 from geo.sensors.sun import Sun
 
+#: What the values of an image are before the air is corrected: calibrated to the top of the atmosphere; reflectance by
+#: a scale, at the level of whoever made it; or no reflectance, because nothing is known that calibrates them.
+TOA, AS_GIVEN, DIGITAL_NUMBERS = "toa", "as given", "digital numbers"
+
 
 @dataclass(frozen=True)
 class Image:
     """One raster of a product; its CRS and transform, where it has any, are in the file.
 
-    With a gain, ``radiance = gain * DN + bias`` in W m-2 sr-1 um-1. Without one, ``reflectance = scale * DN +
-    offset``, and ``calibration_source`` says so.
+    With a gain, ``radiance = gain * DN + bias`` in W m-2 sr-1 um-1. Without one its values are ``scale * DN + offset``,
+    and ``level`` and ``calibration_source`` say what they are.
     """
 
     path: Path
@@ -45,6 +49,7 @@ class Image:
     calibration_detail: str = ""
     scale: float = 1.0
     offset: float = 0.0
+    level: str = TOA
     #: Where each band begins and ends, um; None where nobody says.
     wavelengths_um: tuple[tuple[float, float], ...] | None = None
     #: The RPC is to be trusted, not the place on a map that the file has as well: it was projected to a plain.
@@ -70,6 +75,7 @@ class Image:
             "gsd_m": self.gsd_m,
             "shape": list(self.shape),
             **{name: list(v) if isinstance(v, tuple) else v for name, v in calibrated.items()},
+            "level": self.level,
             "calibration_source": self.calibration_source,
             "calibration_detail": self.calibration_detail,
         }

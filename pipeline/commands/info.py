@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from geo.sensors import Scene
     from geo.sensors.raster import Raster
 
+#: What values are that nothing calibrates, by their level.
+_VALUES = {
+    "as given": "as given: reflectance of a level that is not known",
+    "digital numbers": "digital numbers: no reflectance",
+}
 #: Columns where the output is no terminal.
 _WIDTH = 120
 
@@ -151,6 +156,7 @@ def _scene(scene: Scene) -> list[RenderableType]:
             ("", f"{width} x {height} pixels" + (f" of {image.gsd_m:g} m" if image.gsd_m else "")),
             ("geometry", "RPC" if image.rpcs else "geotransform"),
             ("calibration", source),
+            ("values", _VALUES.get(image.level)),
         ]
         parts += [_facts(rows), ""]
     return parts[:-1] + _warnings(scene.warnings)

@@ -143,8 +143,6 @@ def command(
             "bands": list(made.fused.bands),
             "check": found,
         }
-    for warning in content["warnings"][len(odd) :]:
-        log.warning("%s: %s", scene.id, warning)
     tell(output, given["method"], made.fused, made.registration, found)
 
 

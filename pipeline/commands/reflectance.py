@@ -90,27 +90,15 @@ def command(
             with atomic(facts, overwrite=overwrite) as part:
                 part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
             record["results"] = findings
-    for warning in (
-        *scene.warnings,
-        *assumed,
-    ):  # after the work, because an image that cannot be read is told by its error
-        log.warning("%s: %s", scene.id, warning)
     told = [("valid", 1), ("saturated", 2), ("negative", 2), *([("cloud", 2), ("shadow", 2)] if clouds else [])]
     for key, found in findings.items():
         log.info(
             "%s: %s, %s, calibrated by %s",
             output / f"{key}.tif",
-            given["level"],
+            found["surface"]["level"],
             ", ".join(f"{100 * found[f'{name}_share']:.{digits}f} % {name}" for name, digits in told),
             found["calibration_source"],
         )
-        if scene.bit_depth and found["highest_dn"] >= 2**scene.bit_depth:
-            log.warning(
-                "%s: digital numbers reach %d, more than %d bits hold; is the product rescaled?",
-                output / f"{key}.tif",
-                found["highest_dn"],
-                scene.bit_depth,
-            )
 
 
 def inputs_of(product: Path | None, generic: str | None, scene: Scene) -> list[Path]:

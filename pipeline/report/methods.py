@@ -23,7 +23,7 @@ def methods(run: RunResults) -> list[str]:
     settings = run.settings
     said = [_scenes(run)]
     if any(scene.facts for scene in run.scenes):
-        said.append(_calibration(settings))
+        said.append(_calibration(run))
     said += [_geometry(settings), _fusion(run), _training(run), _reviews(settings), _prediction(settings)]
     said.append(_polygons(settings))
     return [sentence for sentence in said if sentence]
@@ -41,14 +41,19 @@ def _scenes(run: RunResults) -> str:
     )
 
 
-def _calibration(settings: dict[str, Any]) -> str:
-    section = settings.get("reflectance") or {}
+def _calibration(run: RunResults) -> str:
+    section = run.settings.get("reflectance") or {}
+    facts = [scene.facts.get("reflectance") or {} for scene in run.scenes]
+    levels = [{image["level"] for image in images.values()} for images in facts]
+    bare = [found & {"as given", "digital numbers"} for found in levels]
     level = {
         "dos1": "surface reflectance by dark-object subtraction (DOS1)",
         "cost": "surface reflectance by dark-object subtraction with the COST transmittance",
         "6s": f"surface reflectance by 6S (aerosol optical thickness {section.get('aot', 0):g} at 550 nm)",
     }.get(section.get("level", "toa"), "top-of-atmosphere reflectance")
     clouds = "; clouds and their shadows were masked" if section.get("clouds") else ""
+    if all(bare):
+        return f"Nothing was calibrated: values are {_listed(sorted(set().union(*bare)))}{clouds}."
     return f"Digital numbers were calibrated to {level}{clouds}."
 
 

@@ -9,10 +9,10 @@ from geo.coregister import phase_shift, register
 from geo.coregister.bright import find_bright
 from geo.displacement import evaluate
 from geo.errors import GridError, RegistrationError
-from geo.fusion.pair import spread_windows
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho import orthorectify
 from geo.raster import open_raster, read
+from geo.windows import spread_windows
 from tests.geo.pair_scene import MSS_M, PAN_M, write_pair
 from tests.geo.terrain import landscape, map_grid, write_image
 

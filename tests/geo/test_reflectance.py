@@ -8,7 +8,7 @@ import pytest
 import rasterio
 from affine import Affine
 
-from geo import clouds, reflectance
+from geo import clouds, digital_numbers, reflectance
 from geo.clouds import CloudMap
 from geo.errors import OutputExistsError, ProductError, RasterError
 from geo.masks import Quality
@@ -130,14 +130,14 @@ def test_windows_and_threads_change_nothing(tmp_path, monkeypatch):
 def test_one_thread_reads(tmp_path, monkeypatch):
     # a GDAL dataset must not be read by two threads at once
     readers = set()
-    original = reflectance.valid_dn
+    original = digital_numbers.valid_dn
 
     def noted(*arguments):
         readers.add(threading.get_ident())
         return original(*arguments)
 
     monkeypatch.setattr(reflectance, "BLOCK", (2, 2))
-    monkeypatch.setattr(reflectance, "valid_dn", noted)
+    monkeypatch.setattr(digital_numbers, "valid_dn", noted)
     run(write_product(tmp_path / ID), tmp_path / "out", threads=2)
     assert len(readers) == 1
 

@@ -107,6 +107,9 @@ def test_gains_of_the_user(tmp_path):
     assert "pan pan 450-650 0.5 -1 1834.03" in text
     assert "calibration given; by the user" in text
     assert "not reflectance" not in text
+    assert "values digital numbers: no reflectance" in said(folder)
+    assert as_json(folder)["images"]["pan"]["level"] == "digital numbers"
+    assert "values" not in text
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from geo.errors import ClusterError, ConfigError, OutputExistsError, ProductError
+from geo.errors import ClusterError, ConfigError, GridError, OutputExistsError, ProductError
 from geo.ortho.dem import open_dem
 from geo.raster import open_raster
 from pipeline.cli import geocrack
 from tests.geo.terrain import camera_rpcs, landscape, look, write_dem, write_image
-from tests.handmade import ID, write_product, write_raster
+from tests.handmade import ID, RPB, write_product, write_raster
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_product_becomes_a_fused_image(described, tmp_path):
     record = json.loads((tmp_path / "fused.tif.provenance.json").read_text())
     assert record["step"] == "preprocess"
     assert record["results"]["coregistration"]["status"] == "measured"
-    assert record["results"]["scene"]["reflectance"]["mss"] == {"level": "toa"}
+    assert record["results"]["scene"]["reflectance"]["mss"] == {"level": "as given"}
     assert record["results"]["check"]["spectral"]
     assert len(record["inputs"]) == 3
 
@@ -66,7 +66,10 @@ def test_the_steps_are_kept_where_asked(described, tmp_path):
     result = call(*described, "-o", tmp_path / "fused.tif", "--keep", kept, "--no-coregister", "-q")
     assert result.exception is None, result.stderr
     assert (kept / "ortho" / "pan.tif").exists()
-    assert json.loads((kept / "scene.json").read_text())["reflectance"]["pan"] == {"level": "toa"}
+    assert json.loads((kept / "scene.json").read_text())["reflectance"]["pan"] == {"level": "as given"}
+    for name in ("fused.tif", "fused.quality.tif", "kept/pan.tif", "kept/ortho/mss.tif"):
+        with open_raster(tmp_path / name) as src:
+            assert src.tags()["GEOCRACK_LEVEL"] == "as given"
     report = json.loads((tmp_path / "fused.coregistration.json").read_text())
     assert report["status"] == "not asked"
 
@@ -134,3 +137,14 @@ def test_kept_files_that_are_there_are_told_before_the_work(tmp_path):
     assert isinstance(error, OutputExistsError)
     assert "ortho/mss.tif is already there" in str(error)
     assert not (tmp_path / "k" / "mss.tif").exists()
+
+
+def test_what_the_numbers_say_is_told_before_what_may_fail_because_of_it(tmp_path):
+    for name, bands, size in (("mss", 4, 20), ("pan", 1, 80)):
+        write_raster(tmp_path / f"{name}.tif", np.full((bands, size, size), 300, "uint16"))
+        (tmp_path / f"{name}.rpb").write_text(RPB)
+    pair = {"mss": str(tmp_path / "mss.tif"), "pan": str(tmp_path / "pan.tif"), "scale": 1}
+    result = call("--generic", json.dumps(pair), "-o", tmp_path / "fused.tif")
+    assert isinstance(result.exception, GridError)  # there is no DEM
+    assert "mss: pan is taken as reflectance, DN * 1, but half of pan is above 300" in result.stderr
+    assert "mss: mss is taken as reflectance, DN * 1, but half of blue, green, red, nir is above 300" in result.stderr

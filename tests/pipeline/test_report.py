@@ -177,6 +177,15 @@ def test_the_methods_tell_the_settings_that_change_what_scores_mean(made):
     assert not any(word in plain for word in ("reviews", "eight looks", "grown", "divides"))
 
 
+def test_the_methods_say_where_nothing_was_calibrated(made):
+    run, _, _ = made
+    found = read_run(run)
+    given = {"mss": {"level": "as given"}, "pan": {"level": "as given"}}
+    bare = [replace(scene, facts=scene.facts | {"reflectance": given}) for scene in found.scenes]
+    assert "Nothing was calibrated: values are as given." in methods.methods(replace(found, scenes=bare))
+    assert "Digital numbers were" in " ".join(methods.methods(replace(found, scenes=[bare[0], found.scenes[1]])))
+
+
 def test_quicklooks_lie_beside_the_page(made):
     run, _, found = made
     folder = quicklooks_path(run / "report.html")

@@ -1,0 +1,129 @@
+"""Digital numbers as they are read from a product, and what they say against it before anything is made of them.
+
+Windows spread over an image are looked at, not all of it: what concerns a whole product shows there too, and a scene
+of a billion pixels is read in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import rasterio
+from rasterio.enums import MaskFlags
+from rasterio.windows import Window
+
+from geo.radiometry import valid_dn
+from geo.raster import open_raster
+from geo.sensors.scene import AS_GIVEN, Image, Scene, data_bands
+from geo.windows import spread_windows
+
+#: Side and number along an axis of the windows that are looked at.
+_SAMPLES = 128, 8
+#: Reflectance that no ground has in the middle of a scene.
+_NO_REFLECTANCE = 2.0
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Good pixels of windows spread over an image.
+
+    Attributes
+    ----------
+    image : Image
+    values, counts : tuple of ndarray
+        Distinct digital numbers of each band, ascending, and how many pixels hold them; the same pixels in all bands.
+    """
+
+    image: Image
+    values: tuple[np.ndarray, ...]
+    counts: tuple[np.ndarray, ...]
+
+    @property
+    def pixels(self) -> int:
+        """Good pixels that were looked at."""
+        return int(self.counts[0].sum())
+
+    @property
+    def highest(self) -> float:
+        """Highest digital number of all bands; 0 where no pixel is good."""
+        return float(max((values[-1] for values in self.values if values.size), default=0))
+
+    @property
+    def medians(self) -> list[float]:
+        """Median of each band, in digital numbers."""
+        return [
+            float(values[np.searchsorted(counts.cumsum(), counts.sum() / 2)])
+            for values, counts in zip(self.values, self.counts, strict=True)
+        ]
+
+
+def look(image: Image) -> Numbers:
+    """Look at the digital numbers of an image.
+
+    Raises
+    ------
+    RasterError
+        It cannot be read, or has other bands than its sensor.
+    """
+    with open_raster(image.path) as src, rasterio.Env(GTIFF_DIRECT_IO=True):
+        windows = spread_windows(Window(0, 0, src.width, src.height), *_SAMPLES)
+        found = [dn[:, valid] for _, dn, valid in read_numbers(src, data_bands(src, image.bands), windows)]
+    bands = [np.unique(band, return_counts=True) for band in np.concatenate(found, axis=1)]
+    return Numbers(image, tuple(values for values, _ in bands), tuple(counts for _, counts in bands))
+
+
+def doubts(scene: Scene, looked: Mapping[str, Numbers]) -> list[str]:
+    """Tell what the numbers of a scene's images say against what is made of them.
+
+    Parameters
+    ----------
+    scene : Scene
+    looked : mapping
+        Numbers of its images.
+    """
+    told = []
+    for key, numbers in looked.items():
+        if numbers.pixels:
+            told += beyond_bits(key, numbers.highest, scene.bit_depth) + _no_reflectance(key, numbers)
+    return told
+
+
+def beyond_bits(key: str, highest: float, bit_depth: int | None) -> list[str]:
+    """Tell of an image whose highest digital number is more than its sensor makes."""
+    if bit_depth is None or highest < 2**bit_depth:
+        return []
+    return [f"{key}: digital numbers reach {highest:g}, more than {bit_depth} bits hold; is the product rescaled?"]
+
+
+def _no_reflectance(key: str, numbers: Numbers) -> list[str]:
+    """Tell of an image that is given as reflectance and is none."""
+    image = numbers.image
+    if image.level != AS_GIVEN:
+        return []
+    middles = {b: m * image.scale + image.offset for b, m in zip(image.bands, numbers.medians, strict=True)}
+    above = {band: middle for band, middle in middles.items() if middle > _NO_REFLECTANCE}
+    if not above:
+        return []
+    return [
+        f"{key} is taken as reflectance, DN * {image.scale:g}, but half of {', '.join(above)} is above "
+        f"{min(above.values()):.3g}, which no ground reflects: nothing was calibrated; give gain and esun, or the "
+        "scale that makes its numbers reflectance"
+    ]
+
+
+def read_numbers(
+    src: rasterio.DatasetReader, numbers: list[int], windows: Iterable[Window]
+) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
+    """Windows with their digital numbers and where they are valid."""
+    nodata = src.nodatavals[numbers[0] - 1]
+    masked = any(
+        flag in (MaskFlags.per_dataset, MaskFlags.alpha) for n in numbers for flag in src.mask_flag_enums[n - 1]
+    )
+    for window in windows:
+        dn = src.read(numbers, window=window)
+        valid = valid_dn(dn, nodata)
+        if masked:
+            valid &= src.dataset_mask(window=window) > 0
+        yield window, dn, valid
