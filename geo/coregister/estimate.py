@@ -57,7 +57,8 @@ class Estimate:
 
     def failed(self, reason: str) -> RegistrationError:
         """Error that names the images, and the way on without a registration."""
-        return RegistrationError(f"{self.pair.names} could not be registered: {reason}; {self.way_on}")
+        reasons = "; ".join(filter(None, [reason, self.pair.saturated()]))
+        return RegistrationError(f"{self.pair.names} could not be registered: {reasons}; {self.way_on}")
 
     def measure(self, windows: list[Window], *, least: float = _MIN_VALID) -> np.ndarray:
         """Measure what is left of the displacement in windows with at least this share of good ground.

@@ -17,15 +17,18 @@ from rasterio.windows import Window
 from geo.displacement import Displacement
 from geo.errors import GridError, RasterError
 from geo.fusion.mtf import GAIN, degrade, reach_px, sigma_px
-from geo.masks import measured
+from geo.masks import Quality, measured
 from geo.ortho.dem import apply
 from geo.ortho.warp import shrink, shrink_flags
 from geo.raster import crs_name
 from geo.source import FileSource, Source
+from geo.windows import spread_windows
 
 #: Pixels of the moving image that must be common, along each side.
 SMALLEST = 24
 
+#: Side and number along an axis of the windows whose flags are counted, and the share from which most are flagged.
+_SAMPLES, _MOSTLY = (128, 4), 0.5
 #: A narrower Gaussian, sampled at pixels, moves what it blurs by some hundredths of a pixel.
 _LEAST_SIGMA = 0.7
 
@@ -141,6 +144,22 @@ class Pair:
         good &= measured(fine_flags)
         reference, known = degrade(values.mean(axis=0), good, col - left, row - top, self.sigma)
         return reference, moving, valid & measured(flags) & known
+
+    def saturated(self) -> str:
+        """Name the images that are mostly flagged as saturated, for the sentence of a failure; empty where none is."""
+        told = []
+        for image in (self.reference, self.moving):
+            height, width = image.grid.shape
+            windows = spread_windows(Window(0, 0, width, height), *_SAMPLES)
+            flags = np.concatenate([image.read(window)[2].ravel() for window in windows])
+            flags = flags[(flags & int(Quality.NODATA)) == 0]
+            share = np.count_nonzero(flags & int(Quality.SATURATED)) / max(1, flags.size)
+            if share > _MOSTLY:
+                told.append(
+                    f"{100 * share:.0f} % of {image.name} is flagged as saturated and left out (is its bit "
+                    "depth right, or the product rescaled?)"
+                )
+        return "; ".join(told)
 
     def places(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Map coordinates of a window's columns (width,) and rows (height,), in the middle of the pixels."""

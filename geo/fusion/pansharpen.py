@@ -177,12 +177,12 @@ def fusion_of(
     windows = spread_windows(pair.overlap, _SAMPLE, _SAMPLES)
     statistics = Statistics.gather(found for _, found in stream(pair.patches, windows, workers=cpus(threads)))
     if not statistics.count:
-        raise _apart(pair.names)
+        raise _apart(pair.names, pair.saturated())
     return Fusion(pair.reference, pair.moving, chosen, statistics, pair.sigma, pair.displacement)
 
 
-def _apart(names: str) -> GridError:
-    return GridError(f"{names} have no good pixel in common; expected two views of the same ground")
+def _apart(names: str, why: str = "") -> GridError:
+    return GridError(f"{names} have no good pixel in common; {why or 'expected two views of the same ground'}")
 
 
 class Fusion:

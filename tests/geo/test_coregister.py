@@ -1,4 +1,5 @@
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from geo.coregister import phase_shift, register
 from geo.coregister.bright import find_bright
 from geo.displacement import evaluate
 from geo.errors import GridError, RegistrationError
+from geo.fusion.pansharpen import pansharpen
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho import orthorectify
-from geo.raster import open_raster, read
+from geo.raster import GeoTiffWriter, geobox_of, open_raster, read
 from geo.windows import spread_windows
 from tests.geo.pair_scene import MSS_M, PAN_M, write_pair
 from tests.geo.terrain import landscape, map_grid, write_image
@@ -210,3 +212,18 @@ def test_pleiades_mss_lies_on_pan_to_half_a_pan_pixel(tmp_path):
     assert registration.points.held_out.sum() >= 6
     assert registration.held_out_before_m > 0.5
     assert registration.held_out_rmse_m < 0.25
+
+
+@pytest.mark.parametrize("rows", [8, 0])
+def test_a_failure_says_that_nearly_everything_is_saturated(tmp_path, rows):
+    pan, mss, _ = write_pair(tmp_path, size=64)
+    flags = np.full((256, 256), int(Quality.SATURATED), np.uint8)
+    flags[:rows] = 0
+    with open_raster(pan) as src, GeoTiffWriter(quality_path(pan), geobox_of(src), ["quality"], QUALITY) as writer:
+        writer.write_stored(flags, Window(0, 0, 256, 256))
+    why = f"% of {pan} is flagged as saturated and left out (is its bit depth right, or the product rescaled?)"
+    with pytest.raises(RegistrationError, match=rf"could not be registered: .*; \d+ {re.escape(why)}; look at both"):
+        register(pan, mss)
+    if not rows:
+        with pytest.raises(GridError, match=rf"have no good pixel in common; 100 {re.escape(why)}"):
+            pansharpen(mss, pan, tmp_path / "fused.tif")

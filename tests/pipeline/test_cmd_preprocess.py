@@ -1,10 +1,11 @@
 import json
+import re
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from geo.errors import ClusterError, ConfigError, GridError, OutputExistsError, ProductError
+from geo.errors import ClusterError, ConfigError, GridError, OutputExistsError, ProductError, RegistrationError
 from geo.ortho.dem import open_dem
 from geo.raster import open_raster
 from pipeline.cli import geocrack
@@ -148,3 +149,11 @@ def test_what_the_numbers_say_is_told_before_what_may_fail_because_of_it(tmp_pat
     assert isinstance(result.exception, GridError)  # there is no DEM
     assert "mss: pan is taken as reflectance, DN * 1, but half of pan is above 300" in result.stderr
     assert "mss: mss is taken as reflectance, DN * 1, but half of blue, green, red, nir is above 300" in result.stderr
+
+
+def test_numbers_beyond_the_bits_are_told_before_the_registration_fails_of_them(described, tmp_path):
+    pair = json.loads(described[1]) | {"bit_depth": 8}
+    result = call("--generic", json.dumps(pair), *described[2:], "-o", tmp_path / "fused.tif")
+    assert isinstance(result.exception, RegistrationError)
+    assert re.search(r"mss: pan: digital numbers reach \d+, more than 8 bits hold; is the product resc", result.stderr)
+    assert re.search(r" (100|9\d) % of .*pan\.tif is flagged as saturated and left out", str(result.exception))
