@@ -13,6 +13,7 @@ from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
+from geo.alpha import data_numbers
 from geo.errors import GridError, RasterError
 from geo.masks import quality_path, seen
 from geo.raster import Encoding, geobox_of, open_raster, read
@@ -44,7 +45,7 @@ def band_names(src: rasterio.DatasetReader, given: Sequence[str] | None = None) 
     """
     if ColorInterp.palette in src.colorinterp:
         raise RasterError(f"{src.name} holds numbers of a colour table; expected bands: convert it to RGB")
-    bands = [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
+    bands = data_numbers(src)
     if given:
         names = tuple(name.strip().lower() for name in given)
         if len(names) != len(bands):

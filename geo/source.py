@@ -21,10 +21,10 @@ from typing import Any, Protocol, Self
 import numpy as np
 import rasterio
 from odc.geo.geobox import GeoBox
-from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
+from geo.alpha import data_numbers
 from geo.encoding import physical
 from geo.errors import GridError
 from geo.masks import Quality, quality_path
@@ -241,8 +241,7 @@ class Cached:
 
 def band_names(src: rasterio.DatasetReader) -> tuple[str, ...]:
     """Names of the bands but alpha; ``band1`` and so on where the file has none."""
-    named = zip(src.indexes, src.descriptions, src.colorinterp, strict=True)
-    return tuple(name or f"band{number}" for number, name, colour in named if colour != ColorInterp.alpha)
+    return tuple(src.descriptions[number - 1] or f"band{number}" for number in data_numbers(src))
 
 
 def encoding_of(src: rasterio.DatasetReader) -> Encoding:

@@ -15,6 +15,7 @@ from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.rpc import RPC
 
+from geo.alpha import doubt
 from geo.errors import GeocrackError, ProductError
 from geo.masks import Quality, quality_path
 from geo.raster import crs_name, open_raster
@@ -106,6 +107,9 @@ def describe(path: str | os.PathLike) -> Raster:
         beside = quality_path(file)
         quality = beside.name if beside.exists() and not is_quality else None
         camera, rpc = _rpc(file, warnings)
+        mistaken = doubt(src)
+        if mistaken:
+            warnings.append(mistaken)
         if not placed and rpc is None and not is_quality:
             warnings.append("there is neither RPC nor a CRS with a geotransform: it has no place on the ground")
         return Raster(

@@ -12,10 +12,9 @@ import numpy as np
 import rasterio
 from affine import Affine
 from odc.geo.geobox import GeoBox
-from rasterio._err import CPLE_BaseError
-from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 
+from geo.alpha import data_numbers
 from geo.errors import RasterError
 from geo.raster import geobox_of
 from geo.sensors.sun import Sun
@@ -162,25 +161,13 @@ def data_bands(src: rasterio.DatasetReader, expected: Sequence[str]) -> list[int
     RasterError
         The raster has another number of bands, or complex numbers.
     """
-    numbers = [n for n, c in zip(src.indexes, _colours(src), strict=True) if c != ColorInterp.alpha]
+    numbers = data_numbers(src)
     if len(numbers) != len(expected):
+        alpha = " and alpha" if len(numbers) < src.count else ""
         raise RasterError(
-            f"{src.name} has {len(numbers)} band{'s' * (len(numbers) != 1)}; "
+            f"{src.name} has {len(numbers)} band{'s' * (len(numbers) != 1)}{alpha}; "
             f"expected {len(expected)}: {', '.join(expected)}"
         )
     if any(np.issubdtype(np.dtype(src.dtypes[n - 1]), np.complexfloating) for n in numbers):
         raise RasterError(f"{src.name} holds complex numbers; expected digital numbers of an optical image")
     return numbers
-
-
-def _colours(src: rasterio.DatasetReader) -> tuple[ColorInterp, ...]:
-    """Tell what the bands are shown as; also where GDAL stumbles, once, over a sidecar that only we can read."""
-    try:
-        return src.colorinterp
-    except CPLE_BaseError:
-        try:
-            return src.colorinterp
-        except CPLE_BaseError as error:
-            raise RasterError(
-                f"{src.name} or a file beside it cannot be read ({error}); copy or download it again"
-            ) from error
