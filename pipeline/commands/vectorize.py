@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -93,7 +95,8 @@ def command(
     Images and a DEM add attributes (colour, terrain, plausibility) and say why ground could not be searched.
     An image belongs to the probability of its scene (tag GEOCRACK_SCENE), else to the one in its place.
 
-    With --overwrite an inventory whose layer review somebody has judged is kept as OUTPUT-TIME.gpkg first.
+    With --overwrite an inventory whose layer review somebody has judged is kept as OUTPUT-TIME.gpkg first, and the
+    files beside the old inventory that are not written anew go with it.
     """
     from geo.inventory import make_inventory
     from geo.inventory.ground.evidence import Sources
@@ -134,7 +137,7 @@ def command(
             progress=lambda windows, total: options.progress(windows, "Vectorizing", total),
         )
         beside.write(inventory, probability, image)
-        record["results"] = findings(inventory)
+        record["results"] = findings(inventory) | {"beside": beside.hashes()}
     log.info("%s: %s", output, summary(inventory))
 
 
@@ -185,7 +188,8 @@ class _Beside:
 
         inventory, pictures = self._pictured(inventory, probability, image)
         keep_review(self._output, self._output.parent)
-        with together(self._output, *self._files, *self._folders):
+        stale = self._stale()
+        with together(self._output, *self._files, *self._folders, *stale):
             write(self._output, inventory, overwrite=self._overwrite)
             if self._formats:
                 from geo.inventory.outputs.formats import write_also
@@ -203,6 +207,50 @@ class _Beside:
                 from geo.inventory import thumbnails
 
                 thumbnails.write(self._output, pictures, overwrite=self._overwrite)
+            for path in stale:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._warn_of_others()
+
+    def hashes(self) -> dict[str, str]:
+        """Names and hashes of what was written beside the GeoPackage, by which the next one tells it from others."""
+        from pipeline.provenance import sha256
+
+        return {path.name: sha256(path) for path in (*self._files, *self._folders)}
+
+    def _others(self) -> list[Path]:
+        """Find what lies beside the GeoPackage under a name of ours and is not written now."""
+        from geo.inventory.outputs.formats import path_of
+        from geo.inventory.outputs.project import project_path
+        from geo.inventory.outputs.stac import catalog_path
+        from geo.inventory.thumbnails import folder_of
+
+        known = [*(path_of(self._output, name) for name in FORMATS)]
+        known += [place(self._output) for place in (project_path, catalog_path, folder_of)]
+        return [path for path in known if path.exists() and path not in (*self._files, *self._folders)]
+
+    def _stale(self) -> list[Path]:
+        """Find what was written beside the inventory that is replaced: it shows other landslides from now on.
+
+        Only what its record names, and nobody has changed since, is ours to remove: a QGIS project that somebody has
+        worked on, or a file of the same name from elsewhere, has another hash or no entry.
+        """
+        from pipeline.provenance import provenance_path, sha256
+
+        try:
+            told = json.loads(provenance_path(self._output).read_text(encoding="utf-8"))["results"]["beside"]
+            return [path for path in self._others() if not path.is_symlink() and told.get(path.name) == sha256(path)]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no record, or none of ours
+            return []
+
+    def _warn_of_others(self) -> None:
+        names = ", ".join(path.name for path in self._others())
+        if names:
+            log.warning(
+                "%s lie beside %s and are not of this inventory; nor are they as geocrack wrote them, so they "
+                "stay: move them away, or ask for them anew",
+                names,
+                self._output,
+            )
 
     def _pictured(
         self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pyogrio
@@ -226,3 +227,57 @@ def test_a_judged_inventory_is_kept_before_it_is_replaced(scene):
     assert pyogrio.read_dataframe(kept, layer="review")["status"].tolist() == ["rejected"]
     assert pyogrio.read_dataframe(scene / "i.gpkg", layer="review")["status"].tolist() == ["candidate"]
     assert f"a copy is kept as {kept}" in told
+
+
+BESIDE = {"i.gpkg", "i.gpkg.provenance.json"}
+EVERYTHING = ("--also", "geoparquet,geojson,shapefile", "--project", "--stac")
+
+
+def test_files_of_the_replaced_inventory_go_with_it(scene):
+    """An i.parquet of the old landslides beside the new i.gpkg would be taken for the same inventory."""
+    out = scene / "out"
+    run("vectorize", scene / "p.tif", "-o", out / "i.gpkg", "--image", scene / "fused.tif", *EVERYTHING)
+    told = json.loads((out / "i.gpkg.provenance.json").read_text())["results"]["beside"]
+    assert set(told) == {f.name for f in out.iterdir()} - BESIDE
+    run("vectorize", scene / "p.tif", "-o", out / "i.gpkg", "--overwrite", "--threshold", "0.4", "--also", "geojson")
+    assert {f.name for f in out.iterdir()} == BESIDE | {"i.geojson"}
+    assert pyogrio.read_dataframe(out / "i.geojson")["area_m2"].tolist() == [30 * 40 * 4]
+
+
+def test_files_that_somebody_changed_or_brought_stay_and_are_named(scene):
+    out = scene / "out"
+    run("vectorize", scene / "p.tif", "-o", out / "i.gpkg", "--image", scene / "fused.tif", *EVERYTHING)
+    (out / "i.qgz").write_bytes(b"my layout")
+    (out / "i.stac" / "notes.txt").write_text("mine")
+    (out / "i.fgb").write_bytes(b"from elsewhere")
+    (out / "i.txt").write_text("mine")
+    said = run("vectorize", scene / "p.tif", "-o", out / "i.gpkg", "--overwrite").output
+    assert {f.name for f in out.iterdir()} == BESIDE | {"i.qgz", "i.stac", "i.fgb", "i.txt"}
+    assert (out / "i.qgz").read_bytes() == b"my layout"
+    assert "i.fgb, i.qgz, i.stac lie beside" in said
+
+
+@pytest.mark.parametrize("record", [None, "", "[]", '{"results": {}}', '{"results": {"beside": ["i.geojson"]}}'])
+def test_without_a_record_nothing_beside_is_removed(scene, record):
+    run("vectorize", scene / "p.tif", "-o", scene / "i.gpkg", "--also", "geojson")
+    place = scene / "i.gpkg.provenance.json"
+    place.unlink() if record is None else place.write_text(record)
+    assert "i.geojson lie" in run("vectorize", scene / "p.tif", "-o", scene / "i.gpkg", "--overwrite").output
+    assert (scene / "i.geojson").exists()
+
+
+def test_a_failing_overwrite_keeps_the_files_it_would_remove(scene, monkeypatch):
+    out = scene / "out"
+    run("vectorize", scene / "p.tif", "-o", out / "i.gpkg", *EVERYTHING)
+    before = files_in(out)
+    remove = shutil.rmtree
+
+    def fail(path, *args, **more):
+        if path == out / "i.stac":
+            raise OSError("odd")
+        remove(path, *args, **more)
+
+    monkeypatch.setattr("shutil.rmtree", fail)
+    with pytest.raises(OSError, match="odd"):  # at the catalogue, after the files are gone
+        run("vectorize", scene / "p.tif", "-o", out / "i.gpkg", "--overwrite")
+    assert files_in(out) == before
