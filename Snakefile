@@ -478,10 +478,12 @@ rule track:
     threads: 1
     resources:
         mem_mb=1000,
+    params:
+        options=run_paths.tracking_options(RUN),
     message:
         "Linking the landslides of several dates"
     shell:
-        "geocrack track {input.polygons:q} -o {output.tracks:q} --overwrite > {log:q} 2>&1"
+        "geocrack track {input.polygons:q} -o {output.tracks:q} {params.options} --overwrite > {log:q} 2>&1"
 
 
 rule report_run:

@@ -266,10 +266,11 @@ class Review(Section):
 class Tracking(Section):
     """Landslides of several dates as one history."""
 
-    tolerance_m: float = Field(
-        8.0,
+    tolerance_m: float | None = Field(
+        None,
         ge=0,
-        description="How far outlines of one landslide on two dates may lie apart by error of position alone.",
+        description="How far outlines of one landslide on two dates may lie apart by error of position alone; if "
+        "absent, twice the error between the dates by what both inventories state, 8 m at least.",
     )
     overlap: float = Field(
         0.5, gt=0, le=1, description="Share of one outline that must lie on the other, widened by the tolerance."
@@ -305,6 +306,7 @@ class Run(Section):
     prediction: Prediction = Field(Prediction(), description="Whole-scene inference.")
     vectorization: Vectorization = Field(Vectorization(), description="From probability to polygons.")
     scoring: Scoring = Field(Scoring(), description="Scores and their intervals.")
+    tracking: Tracking = Field(Tracking(), description="Landslides of several dates as one history.")
     report: Report = Field(Report(), description="The page of the run.")
 
     @model_validator(mode="after")

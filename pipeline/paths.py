@@ -132,6 +132,13 @@ def vectorize_options(run: Run) -> str:
     return " ".join(options)
 
 
+def tracking_options(run: Run) -> str:
+    """Options of ``geocrack track`` that a run's configuration sets."""
+    section = run.tracking
+    tolerance = "" if section.tolerance_m is None else f"--tolerance-m {section.tolerance_m} "
+    return f"{tolerance}--overlap {section.overlap} --change {section.change} --seen {section.seen}"
+
+
 def begin(run: Run, paths: RunPaths) -> None:
     """Mark a run as going on, keep a review of its inventory, and write its settings to ``run.json``.
 

@@ -27,7 +27,9 @@ from geo.inventory.shape import areal_scale
 
 log = logging.getLogger(__name__)
 
-NOT_SEARCHED = "not_searched"
+NOT_SEARCHED, FOOTPRINTS = "not_searched", "footprints"
+#: Where an error of position stands; the second is its name in a Shapefile.
+_POSITION_ERROR = ("position_error_m", "pos_err_m")
 #: Scenes of one inventory may lie so many days apart; farther, it has no date of its own.
 _ONE_DATE_DAYS = 31
 
@@ -51,6 +53,8 @@ class Dated:
         In metres.
     repaired, dropped : int
         Geometries that were not valid, and those that had no area.
+    position_error_m : float or None
+        The largest standard error of position that its landslides or footprints state; None where none does.
     """
 
     name: str
@@ -61,6 +65,7 @@ class Dated:
     crs: pyproj.CRS
     repaired: int
     dropped: int
+    position_error_m: float | None = None
 
 
 def split_layer(text: str | os.PathLike) -> tuple[Path, str | None]:
@@ -94,7 +99,7 @@ def read_dated(text: str | os.PathLike, crs: pyproj.CRS | None = None, day: date
         It tells no date, or several.
     """
     file, layer = split_layer(text)
-    frame, searched, hidden = _layers(file, layer)
+    frame, searched, hidden, footprints = _layers(file, layer)
     if frame.crs is None:
         raise GridError(f"{text} has no CRS, so its polygons lie nowhere; set the CRS in QGIS and save it")
     target = crs or _in_metres(frame)
@@ -123,6 +128,7 @@ def read_dated(text: str | os.PathLike, crs: pyproj.CRS | None = None, day: date
         crs=target,
         repaired=repaired,
         dropped=dropped,
+        position_error_m=_position_error(frame, footprints),
     )
 
 
@@ -163,7 +169,7 @@ def sized(text: str | os.PathLike, *, layer: str | None, block_m: float) -> tupl
         0 where the inventory does not tell.
     """
     file, named = (Path(text), layer) if layer else split_layer(text)
-    frame, _, _ = _layers(file, named)
+    frame, *_ = _layers(file, named)
     if frame.crs is None:
         raise GridError(f"{text} has no CRS, so its polygons have no area; set the CRS in QGIS and save it")
     geometry, repaired, dropped = truth.mended(np.asarray(frame.to_crs(_in_metres(frame)).geometry))
@@ -180,8 +186,8 @@ def sized(text: str | os.PathLike, *, layer: str | None, block_m: float) -> tupl
     return shapely.area(geometry), blocks.of_points(shapely.get_x(centre), shapely.get_y(centre)), least
 
 
-def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame | None, gpd.GeoDataFrame | None]:
-    """Landslides, searched and not searched ground of a file."""
+def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, *tuple[gpd.GeoDataFrame | None, ...]]:
+    """Landslides, searched and not searched ground, and footprints of a file."""
     names = geopackage.polygon_layers(file)
     if layer is not None and layer not in names:
         raise RasterError(f"{file}: {unknown_name('layer', layer, names)}")
@@ -198,9 +204,9 @@ def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, gpd.GeoDat
             pyogrio.read_dataframe(file, layer=name)
             if name in names and name != chosen and chosen == LANDSLIDES
             else None
-            for name in (SEARCHED, NOT_SEARCHED)
+            for name in (SEARCHED, NOT_SEARCHED, FOOTPRINTS)
         ]
-        return pyogrio.read_dataframe(file, layer=chosen), frames[0], frames[1]
+        return pyogrio.read_dataframe(file, layer=chosen), *frames
 
 
 def _in_metres(frame: gpd.GeoDataFrame) -> pyproj.CRS:
@@ -220,6 +226,13 @@ def _union(frame: gpd.GeoDataFrame | None, crs: pyproj.CRS) -> shapely.Geometry 
     if frame is None:
         return None
     return shapely.union_all(truth.mended(np.asarray(frame.to_crs(crs).geometry))[0])
+
+
+def _position_error(*frames: gpd.GeoDataFrame | None) -> float | None:
+    """Largest error of position that any feature states."""
+    stated = [frame[name] for frame in frames if frame is not None for name in _POSITION_ERROR if name in frame]
+    known = pd.to_numeric(pd.concat(stated), errors="coerce").dropna() if stated else pd.Series(dtype=float)
+    return None if known.empty else float(known.max())
 
 
 def _day(text: str | os.PathLike, frame: gpd.GeoDataFrame, searched: gpd.GeoDataFrame | None) -> date:

@@ -13,7 +13,7 @@ import pyproj
 
 from geo.inventory import styled
 from geo.inventory.dated import Dated
-from geo.inventory.tracking import STATUSES, Observation, Track
+from geo.inventory.tracking import STATUSES, Observation, Rules, Track
 
 TRACKS, OBSERVATIONS, DATES = "tracks", "observations", "dates"
 _COLOURS = {
@@ -29,7 +29,12 @@ _COLOURS = {
 
 
 def write(
-    path: str | os.PathLike, tracks: Sequence[Track], inventories: Sequence[Dated], *, overwrite: bool = False
+    path: str | os.PathLike,
+    tracks: Sequence[Track],
+    inventories: Sequence[Dated],
+    rules: Rules,
+    *,
+    overwrite: bool = False,
 ) -> None:
     """Write tracks; they appear whole or not at all.
 
@@ -40,6 +45,8 @@ def write(
     tracks : sequence of Track
     inventories : sequence of Dated
         That they were made of.
+    rules : Rules
+        By which they were linked.
 
     Raises
     ------
@@ -55,15 +62,18 @@ def write(
         TRACKS: styled.Layer(_tracks(tracks, crs), "MultiPolygon", style),
         OBSERVATIONS: styled.Layer(_observations(tracks, crs), "MultiPolygon", style),
     }
-    styled.write(path, layers, tables={DATES: pd.DataFrame(dates(tracks, inventories))}, overwrite=overwrite)
+    styled.write(path, layers, tables={DATES: pd.DataFrame(dates(tracks, inventories, rules))}, overwrite=overwrite)
 
 
-def dates(tracks: Sequence[Track], inventories: Sequence[Dated]) -> list[dict[str, Any]]:
-    """Count what was said at each date: one row per inventory with the number of tracks of each status."""
+def dates(tracks: Sequence[Track], inventories: Sequence[Dated], rules: Rules) -> list[dict[str, Any]]:
+    """Count what was said at each date: one row per inventory with the number of tracks of each status.
+
+    ``tolerance_m`` is the largest of those to the dates before; None for the first.
+    """
     rows = []
-    for inventory in inventories:
+    for number, inventory in enumerate(inventories):
         said = [o for t in tracks for o in t.observations if o.day == inventory.day]
-        number = Counter(o.status for o in said)
+        counts = Counter(o.status for o in said)
         rows.append(
             {
                 "date": inventory.day.isoformat(),
@@ -71,9 +81,11 @@ def dates(tracks: Sequence[Track], inventories: Sequence[Dated]) -> list[dict[st
                 "landslides": len(inventory.geometry),
                 "repaired": inventory.repaired,
                 "dropped": inventory.dropped,
+                "position_error_m": inventory.position_error_m,
+                "tolerance_m": max((rules.tolerance(other, inventory) for other in inventories[:number]), default=None),
                 "searched_km2": None if inventory.seen is None else inventory.seen.area / 1e6,
                 "landslide_km2": sum(o.area_m2 or 0.0 for o in said) / 1e6,
-                **{name.replace(" ", "_"): number.get(name, 0) for name in STATUSES},
+                **{name.replace(" ", "_"): counts.get(name, 0) for name in STATUSES},
                 "split": sum(o.split for o in said),
                 "joined": sum(o.joined for o in said),
             }

@@ -8,6 +8,7 @@ says nothing: a scar under a cloud has not recovered.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
@@ -17,6 +18,9 @@ import shapely
 
 from geo.inventory.dated import Dated
 
+#: Least tolerance that is taken where none is given, and how many errors of position between two dates it is at least:
+#: an outline lies within two standard errors of its place in 95 % of cases.
+LEAST_TOLERANCE_M, ERRORS = 8.0, 2.0
 #: What an observation may say.
 STATUSES = {
     "first": "there when this ground was looked at for the first time",
@@ -36,8 +40,9 @@ class Rules:
 
     Attributes
     ----------
-    tolerance_m : float
-        How far outlines of one landslide on two dates may lie apart by error of position alone.
+    tolerance_m : float or None
+        How far outlines of one landslide on two dates may lie apart by error of position alone; None: as far as the
+        errors that both inventories state allow.
     overlap : float
         A polygon continues a track where at least this share of one of them lies on the other, widened by the
         tolerance.
@@ -47,10 +52,16 @@ class Rules:
         Share of a scar that must have been searched to judge it.
     """
 
-    tolerance_m: float = 8.0
+    tolerance_m: float | None = None
     overlap: float = 0.5
     change: float = 0.2
     seen: float = 0.5
+
+    def tolerance(self, one: Dated, other: Dated) -> float:
+        """Tolerance in metres between two dates; of these two alone, so that a later one changes nothing."""
+        if self.tolerance_m is not None:
+            return self.tolerance_m
+        return max(LEAST_TOLERANCE_M, ERRORS * error_between(one, other))
 
 
 @dataclass
@@ -132,6 +143,11 @@ class Track:
         return [o for o in self.observations if o.geometry is not None]
 
 
+def error_between(one: Dated, other: Dated) -> float:
+    """Give the standard error in metres of one date's position to another's: independent errors, added in squares."""
+    return math.hypot(one.position_error_m or 0.0, other.position_error_m or 0.0)
+
+
 def track(inventories: Sequence[Dated], rules: Rules) -> list[Track]:
     """Link the landslides of several dates.
 
@@ -152,11 +168,14 @@ def track(inventories: Sequence[Dated], rules: Rules) -> list[Track]:
         looks = _Look(now)
         earlier = {other.day: _Look(other) for other in inventories[:number]}
         footprints = np.array([t.last.geometry for t in open_tracks], dtype=object)
-        owner = _continue(footprints, now.geometry, rules)
+        apart = {other.day: rules.tolerance(other, now) for other in inventories[:number]}
+        tolerance = np.array([apart[t.last.day] for t in open_tracks])
+        owner = _continue(footprints, tolerance, now.geometry, rules.overlap)
         for index, one in enumerate(open_tracks):
             mine = np.flatnonzero(owner.of == index)
-            joined = footprints[owner.swallowed.get(index, [])]
-            one.observations.append(_observe(one, now, looks, earlier, mine, joined, rules))
+            joined = owner.swallowed.get(index, [])
+            reach = float(tolerance[[index, *joined]].max())
+            one.observations.append(_observe(one, now, looks, earlier, mine, footprints[joined], reach, rules))
         for index, into in owner.merged.items():
             lost = open_tracks[index]
             lost.merged_into = open_tracks[into].id
@@ -197,21 +216,21 @@ class _Owners:
     swallowed: dict[int, list[int]]
 
 
-def _continue(footprints: np.ndarray, polygons: np.ndarray, rules: Rules) -> _Owners:
-    """Give each polygon to the track that it shares most ground with.
+def _continue(footprints: np.ndarray, tolerance: np.ndarray, polygons: np.ndarray, overlap: float) -> _Owners:
+    """Give each polygon to the track that it shares most ground with; the tolerance is that of each track, in metres.
 
     A track that shares ground with a polygon but gets none goes up in that polygon's track.
     """
     of = np.full(len(polygons), -1)
     if not len(footprints) or not len(polygons):
         return _Owners(of, {}, {})
-    wide = shapely.buffer(polygons, rules.tolerance_m)
-    p, t = shapely.STRtree(footprints).query(wide, predicate="intersects")
+    wider = shapely.buffer(footprints, tolerance)
+    p, t = shapely.STRtree(wider).query(polygons, predicate="intersects")
     # how much of each lies on the other, when that is widened by what position alone can do
-    mine = shapely.area(shapely.intersection(footprints[t], wide[p])) / np.maximum(shapely.area(footprints[t]), 1e-9)
-    wider = shapely.buffer(footprints, rules.tolerance_m)
+    wide = shapely.buffer(polygons[p], tolerance[t])
+    mine = shapely.area(shapely.intersection(footprints[t], wide)) / np.maximum(shapely.area(footprints[t]), 1e-9)
     theirs = shapely.area(shapely.intersection(polygons[p], wider[t])) / np.maximum(shapely.area(polygons[p]), 1e-9)
-    linked = np.maximum(mine, theirs) >= rules.overlap
+    linked = np.maximum(mine, theirs) >= overlap
     p, t, mine, theirs = p[linked], t[linked], mine[linked], theirs[linked]
     shared = shapely.area(shapely.intersection(polygons[p], footprints[t]))
     # by ground truly shared; where outlines only come near, by how much of them does
@@ -224,7 +243,7 @@ def _continue(footprints: np.ndarray, polygons: np.ndarray, rules: Rules) -> _Ow
     for k in order:
         track_index = int(t[k])
         # it must lie in that polygon itself: a polygon that merely touches it has not swallowed it
-        if track_index not in of and track_index not in merged and mine[k] >= rules.overlap:
+        if track_index not in of and track_index not in merged and mine[k] >= overlap:
             merged[track_index] = int(of[p[k]])
             swallowed.setdefault(int(of[p[k]]), []).append(track_index)
     return _Owners(of, merged, swallowed)
@@ -237,6 +256,7 @@ def _observe(
     earlier: dict[date, _Look],
     mine: np.ndarray,
     joined: np.ndarray,
+    tolerance: float,
     rules: Rules,
 ) -> Observation:
     """Judge a track at a date by the polygons that continue it and the tracks that go up in it."""
@@ -248,8 +268,8 @@ def _observe(
     geometry = shapely.union_all(now.geometry[mine])
     share = look.share(footprint)
     # what was hidden before may have been there, and what is hidden now may still be
-    grown = earlier[before.day].part(shapely.difference(geometry, footprint.buffer(rules.tolerance_m))).area
-    lost = look.part(shapely.difference(footprint, geometry.buffer(rules.tolerance_m))).area
+    grown = earlier[before.day].part(shapely.difference(geometry, footprint.buffer(tolerance))).area
+    lost = look.part(shapely.difference(footprint, geometry.buffer(tolerance))).area
     limit = rules.change * footprint.area
     if one.observations[-1].status == "gone" or (grown > limit and grown >= lost):
         status = "reactivated"

@@ -34,7 +34,7 @@ def command(
     inventories: tuple[str, ...],
     output: Path,
     days: tuple[datetime, ...],
-    tolerance_m: float,
+    tolerance_m: float | None,
     overlap: float,
     change: float,
     seen: float,
@@ -46,10 +46,12 @@ def command(
     `all.gpkg:landslides_2013`. Scars keep their identifiers when a later inventory is added. A scar on ground that was
     not searched is `not seen`, never gone.
     """
+    from itertools import combinations
+
     from geo.atomic import check_free
     from geo.inventory import track_layers
     from geo.inventory.dated import read_all, split_layer
-    from geo.inventory.tracking import Rules, track
+    from geo.inventory.tracking import Rules, error_between, track
     from pipeline import provenance
 
     check_free(output, overwrite=overwrite)
@@ -64,10 +66,19 @@ def command(
     with provenance.track("track", output, inputs=files, settings=settings) as record:
         found = read_all(inventories, [day.date() for day in days] or None)
         tracks = track(found, rules)
-        track_layers.write(output, tracks, found, overwrite=overwrite)
-        rows = track_layers.dates(tracks, found)
-        record["results"] = {"tracks": len(tracks), "dates": rows}
-    log.info("%d landslides through %d dates", len(tracks), len(found))
+        track_layers.write(output, tracks, found, rules, overwrite=overwrite)
+        rows = track_layers.dates(tracks, found, rules)
+        tolerance = max(row["tolerance_m"] for row in rows[1:])
+        record["results"] = {"tracks": len(tracks), "tolerance_m": tolerance, "dates": rows}
+    log.info("%d landslides through %d dates, linked within %.3g m", len(tracks), len(found), tolerance)
+    error = max(error_between(one, other) for one, other in combinations(found, 2))
+    if tolerance < error:
+        log.warning(
+            "a tolerance of %g m is less than the %.3g m by which two of the inventories may lie apart by errors that "
+            "they state: scars that did not change look changed; leave out --tolerance-m, or give twice that",
+            tolerance,
+            error,
+        )
     for row in rows:
         said = ", ".join(f"{row[n]} {n.replace('_', ' ')}" for n in _WORDS if row[n])
         log.info("%s: %s", row["date"], said or "none")

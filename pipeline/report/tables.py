@@ -258,5 +258,5 @@ def tracks(run: RunResults) -> dict[str, Any] | None:
         }
         for date in dates
     ]
-    tolerance = (record.get("settings") or {}).get("tolerance_m")
+    tolerance = record["results"].get("tolerance_m")
     return {"rows": rows, "statuses": seen, "tracks": record["results"].get("tracks"), "tolerance_m": tolerance}

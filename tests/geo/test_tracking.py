@@ -31,10 +31,10 @@ SCAR = box(0, 0, 100, 60)
 EVERYWHERE = box(-1000, -1000, 5000, 5000)
 
 
-def seen_on(year, *polygons, seen=EVERYWHERE):
+def seen_on(year, *polygons, seen=EVERYWHERE, error=None):
     geometry = np.array(polygons, dtype=object)
     ids = np.array([f"{year}-{n}" for n in range(len(polygons))], dtype=object)
-    return Dated(str(year), date(year, 8, 1), geometry, ids, seen, CRS, 0, 0)
+    return Dated(str(year), date(year, 8, 1), geometry, ids, seen, CRS, 0, 0, error)
 
 
 def statuses(*inventories, rules=RULES):
@@ -79,6 +79,50 @@ def test_error_of_position_is_no_change():
     aside = affinity.translate(box(0, 0, 12, 12), 0, 13)  # a speck may be displaced by all of the tolerance
     assert len(statuses(seen_on(2013, box(0, 0, 12, 12)), seen_on(2014, aside), rules=Rules(tolerance_m=8))) == 1
     assert len(statuses(seen_on(2013, box(0, 0, 12, 12)), seen_on(2014, aside), rules=Rules(tolerance_m=2))) == 2
+
+
+SMALL = box(0, 0, 24, 60)
+ASIDE = affinity.translate(SMALL, 14, 0)
+
+
+def test_the_tolerance_follows_the_errors_that_inventories_state():
+    """Orthos that lie 14 m apart, and say that either may be 15 m off, show the same scar."""
+    assert statuses(seen_on(2013, SMALL), seen_on(2014, ASIDE), rules=Rules()) == [["first", "reactivated"]]
+    found = statuses(seen_on(2013, SMALL, error=15), seen_on(2014, ASIDE, error=15), rules=Rules())
+    assert found == [["first", "unchanged"]]
+    given = statuses(seen_on(2013, SMALL, error=15), seen_on(2014, ASIDE, error=15), rules=Rules(tolerance_m=8))
+    assert given == [["first", "reactivated"]]
+
+
+@pytest.mark.parametrize(("errors", "expected"), [((None, None), 8), ((1, 2), 8), ((3, 4), 10), ((None, 15), 30)])
+def test_errors_of_two_dates_add_in_squares(errors, expected):
+    one, other = (seen_on(year, error=error) for year, error in zip((2013, 2014), errors, strict=True))
+    assert Rules().tolerance(one, other) == pytest.approx(expected)
+    assert Rules(tolerance_m=3).tolerance(one, other) == 3
+
+
+def test_a_later_inventory_of_large_error_changes_nothing_that_was_said():
+    before = [seen_on(2013, SMALL, error=1), seen_on(2014, ASIDE, error=1)]
+    assert statuses(*before, rules=Rules()) == [["first", "reactivated"]]
+    later = seen_on(2015, SMALL, error=15)
+    assert statuses(*before, later, rules=Rules()) == [["first", "reactivated", "unchanged"]]
+    rows = track_layers.dates(track([*before, later], Rules()), [*before, later], Rules())
+    assert [row["tolerance_m"] for row in rows] == [None, 8, pytest.approx(2 * np.hypot(1, 15))]
+
+
+def test_the_largest_error_that_an_inventory_states_is_read(tmp_path):
+    def frame(**columns):
+        return gpd.GeoDataFrame(columns, geometry=[SCAR] * len(next(iter(columns.values()))), crs=CRS)
+
+    path, day = tmp_path / "i.gpkg", date(2013, 8, 1)
+    pyogrio.write_dataframe(frame(position_error_m=[3.0, np.nan]), path, layer="landslides")
+    assert read_dated(path, day=day).position_error_m == 3
+    pyogrio.write_dataframe(frame(position_error_m=[2.0, 15.0]), path, layer="footprints", append=True)
+    assert read_dated(path, day=day).position_error_m == 15
+    pyogrio.write_dataframe(frame(pos_err_m=[4.0]), tmp_path / "i.shp")
+    assert read_dated(tmp_path / "i.shp", day=day).position_error_m == 4
+    pyogrio.write_dataframe(frame(id=["s0"]), tmp_path / "other.gpkg")
+    assert read_dated(tmp_path / "other.gpkg", day=day).position_error_m is None
 
 
 def test_a_scar_under_a_cloud_has_not_recovered():
@@ -185,7 +229,7 @@ def test_each_polygon_is_in_one_track(seed):
 def test_layers(tmp_path):
     inventories = [seen_on(2013, SCAR, box(300, 0, 340, 60)), seen_on(2014, SCAR)]
     tracks = track(inventories, RULES)
-    track_layers.write(tmp_path / "t.gpkg", tracks, inventories)
+    track_layers.write(tmp_path / "t.gpkg", tracks, inventories, RULES)
     frame = pyogrio.read_dataframe(tmp_path / "t.gpkg", layer="tracks")
     assert frame["status"].tolist() == ["unchanged", "gone"]
     assert frame["area_last_m2"].tolist() == [6000, 0]
@@ -201,14 +245,14 @@ def test_layers(tmp_path):
     styles = pyogrio.read_dataframe(tmp_path / "t.gpkg", layer="layer_styles")
     assert set(styles["f_table_name"]) == {"tracks", "observations"}
     assert "not there at the look before" in styles["styleQML"][0]
-    track_layers.write(tmp_path / "u.gpkg", tracks, inventories)
+    track_layers.write(tmp_path / "u.gpkg", tracks, inventories, RULES)
     assert (tmp_path / "t.gpkg").read_bytes() == (tmp_path / "u.gpkg").read_bytes()
 
 
 def test_nothing_at_all(tmp_path):
     inventories = [seen_on(2013), seen_on(2014)]
     assert track(inventories, RULES) == []
-    track_layers.write(tmp_path / "t.gpkg", [], inventories)
+    track_layers.write(tmp_path / "t.gpkg", [], inventories, RULES)
     assert len(pyogrio.read_dataframe(tmp_path / "t.gpkg", layer="tracks")) == 0
 
 

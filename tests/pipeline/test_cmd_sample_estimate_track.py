@@ -15,7 +15,7 @@ import pytest
 import shapely
 from click import UsageError
 from click.testing import CliRunner
-from shapely import box
+from shapely import affinity, box
 
 from geo.errors import GridError, LabelError, OutputExistsError, RasterError
 from pipeline.cli import geocrack
@@ -30,9 +30,10 @@ def run(*args):
     return result
 
 
-def inventory(path, polygons, *, acquired="2013-08-12", crs="EPSG:32648"):
+def inventory(path, polygons, *, acquired="2013-08-12", crs="EPSG:32648", error=None):
     """Inventory of 200 x 200 pixels of 2 m, searched all over."""
-    frame = gpd.GeoDataFrame({"id": [f"s{n}" for n in range(len(polygons))]}, geometry=list(polygons), crs=crs)
+    facts = {"id": [f"s{n}" for n in range(len(polygons))], "position_error_m": error}
+    frame = gpd.GeoDataFrame(facts, geometry=list(polygons), crs=crs)
     metadata = {
         "GEOCRACK_GRID": json.dumps({"shape": [200, 200], "transform": [2, 0, X, 0, -2, Y]}),
         "GEOCRACK_SETTINGS": json.dumps({"min_area_m2": 100.0}),
@@ -120,6 +121,22 @@ def test_track(tmp_path, mapped):
     with pytest.raises(OutputExistsError, match="already there"):
         run("track", mapped, later, "-o", tmp_path / "t.gpkg")
     run("track", f"{mapped}:landslides", later, "-o", tmp_path / "t.gpkg", "--overwrite", "--tolerance-m", 2)
+
+
+def test_track_takes_its_tolerance_from_the_inventories_and_warns_of_a_smaller_one(tmp_path):
+    one = inventory(tmp_path / "i.gpkg", SCARS, error=15.0)
+    aside = [affinity.translate(scar, 14) for scar in SCARS]
+    other = inventory(tmp_path / "j.gpkg", aside, acquired="2014-10-02", error=15.0)
+    said = run("track", one, other, "-o", tmp_path / "t.gpkg").output
+    assert "linked within 42.4 m" in said
+    assert "less than" not in said
+    tracks = pyogrio.read_dataframe(tmp_path / "t.gpkg", layer="tracks")
+    assert tracks["status"].tolist() == ["unchanged"] * 2
+    found = json.loads((tmp_path / "t.gpkg.provenance.json").read_text())["results"]
+    assert found["tolerance_m"] == pytest.approx(2 * np.hypot(15, 15))
+    assert [row["position_error_m"] for row in found["dates"]] == [15, 15]
+    said = run("track", one, other, "-o", tmp_path / "u.gpkg", "--tolerance-m", 8).output
+    assert "a tolerance of 8 m is less than the 21.2 m by which two of the inventories may lie apart" in said
 
 
 def test_track_mistakes(tmp_path, mapped):

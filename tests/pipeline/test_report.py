@@ -521,7 +521,7 @@ def test_sizes_intervals_and_tracks_are_shown(tmp_path):
         {"date": "2013-08-12", "first": 127, "landslide_km2": 0.8},
         {"date": "2015-08-05", "new": 21, "gone": 49, "landslide_km2": 1.1},
     ]
-    record = {"step": "track", "results": {"tracks": 198, "dates": dates}, "settings": {"tolerance_m": 8.0}}
+    record = {"step": "track", "results": {"tracks": 198, "tolerance_m": 8.0, "dates": dates}}
     (run / "tracks.gpkg.provenance.json").write_text(json.dumps(record))
     write_report(run, run / "report.html")
     page = (run / "report.html").read_text()

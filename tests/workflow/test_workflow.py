@@ -46,6 +46,12 @@ def test_a_report_that_explains_is_told_to_and_waits_for_the_model(workplace):
     assert said == {0: (False, False), 3: (True, True)}
 
 
+def test_limits_of_tracking_reach_the_rule(workplace):
+    done = workplace.snakemake("-n", "-p", "inventory", "--config", "tracking={tolerance_m: 20, change: 0.3}")
+    rule = (done.stdout + done.stderr).split("Linking the landslides of several dates")[1].split("Job ")[0]
+    assert "--tolerance-m 20.0 --overlap 0.5 --change 0.3 --seen 0.5" in rule
+
+
 def test_nothing_of_the_default_leaks_into_a_users_configuration(workplace):
     """One scene in the file means one scene in the run, and the default's settings are not merged in."""
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
