@@ -99,7 +99,7 @@ def read_dated(text: str | os.PathLike, crs: pyproj.CRS | None = None, day: date
         It tells no date, or several.
     """
     file, layer = split_layer(text)
-    frame, searched, hidden, footprints = _layers(file, layer)
+    frame, (searched, hidden, footprints) = _layers(file, layer)
     if frame.crs is None:
         raise GridError(f"{text} has no CRS, so its polygons lie nowhere; set the CRS in QGIS and save it")
     target = crs or _in_metres(frame)
@@ -169,7 +169,7 @@ def sized(text: str | os.PathLike, *, layer: str | None, block_m: float) -> tupl
         0 where the inventory does not tell.
     """
     file, named = (Path(text), layer) if layer else split_layer(text)
-    frame, *_ = _layers(file, named)
+    frame, _ = _layers(file, named)
     if frame.crs is None:
         raise GridError(f"{text} has no CRS, so its polygons have no area; set the CRS in QGIS and save it")
     geometry, repaired, dropped = truth.mended(np.asarray(frame.to_crs(_in_metres(frame)).geometry))
@@ -186,8 +186,8 @@ def sized(text: str | os.PathLike, *, layer: str | None, block_m: float) -> tupl
     return shapely.area(geometry), blocks.of_points(shapely.get_x(centre), shapely.get_y(centre)), least
 
 
-def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, *tuple[gpd.GeoDataFrame | None, ...]]:
-    """Landslides, searched and not searched ground, and footprints of a file."""
+def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, list[gpd.GeoDataFrame | None]]:
+    """Landslides of a file; its searched and not searched ground, and its footprints."""
     names = geopackage.polygon_layers(file)
     if layer is not None and layer not in names:
         raise RasterError(f"{file}: {unknown_name('layer', layer, names)}")
@@ -206,7 +206,7 @@ def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, *tuple[gpd
             else None
             for name in (SEARCHED, NOT_SEARCHED, FOOTPRINTS)
         ]
-        return pyogrio.read_dataframe(file, layer=chosen), *frames
+        return pyogrio.read_dataframe(file, layer=chosen), frames
 
 
 def _in_metres(frame: gpd.GeoDataFrame) -> pyproj.CRS:

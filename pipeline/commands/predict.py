@@ -98,13 +98,14 @@ def command(
     from geo.stream import cpus
     from models import model_file
     from models.predict import predict
-    from pipeline.provenance import sha256, track
+    from pipeline.provenance import track
 
     torch.set_num_threads(cpus(threads))
     loaded = [model_file.load(model) for model in models]
+    hashes = _different(models)
     threshold = sum(model.threshold for model in loaded) / len(loaded)
     tags = {
-        "GEOCRACK_MODEL": "+".join(sha256(model)[:12] for model in models),
+        "GEOCRACK_MODEL": "+".join(found[:12] for found in hashes),
         "GEOCRACK_RECIPE": " + ".join(dict.fromkeys(recipe_name(model.recipe) for model in loaded)),
         "GEOCRACK_THRESHOLD": f"{threshold:.6g}",
     }
@@ -164,6 +165,21 @@ def command(
                 image,
                 apart,
             )
+
+
+def _different(models: tuple[Path, ...]) -> list[str]:
+    """Hashes of the model files; one that is given twice would agree with itself and pass for sure of its answer."""
+    from geo.errors import ModelError
+    from pipeline.provenance import sha256
+
+    first: dict[str, Path] = {}
+    for model in models:
+        if (same := first.setdefault(sha256(model), model)) is not model:
+            raise ModelError(
+                f"{model} holds the same model as {same}, which tells no spread and counts twice in the mean; "
+                "give each once"
+            )
+    return list(first)
 
 
 def _part(text: str | None) -> tuple[int, int] | None:

@@ -237,6 +237,17 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(tmp_path, network):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dark.tif"]
 
 
+@pytest.mark.parametrize("name", ["linknet.pt", "./linknet.pt", "copy.pt"])
+def test_a_model_does_not_answer_together_with_itself(tmp_path, image, network, monkeypatch, name):
+    """Two equal answers have no spread, which would pass for a sure ensemble."""
+    for file in ("linknet.pt", "copy.pt"):
+        (tmp_path / file).write_bytes(network.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=r"holds the same model as linknet\.pt, which tells no spread"):
+        run(image, "--model", "linknet.pt", "--model", name, "-o", "p.tif", "--spread", "s.tif")
+    assert not list(tmp_path.glob("[ps].tif*"))
+
+
 def test_the_spread_has_a_record_too(tmp_path, network):
     rng = np.random.default_rng(0)
     write(tmp_path / "a.tif", rng.integers(1000, 5000, (4, 80, 90)).astype("uint16"))
