@@ -243,7 +243,7 @@ class Scoring(Section):
 class Sampling(Section):
     """A random sample to be checked by eye."""
 
-    number: int = Field(300, ge=6, description="Points of the sample.")
+    number: int = Field(300, ge=6, le=100_000, description="Points of the sample.")
     near_m: float = Field(30.0, gt=0, description="Width in metres of the stratum around mapped landslides.")
     by_size: bool = Field(False, description="Three strata of mapped landslides: to 1000 m2, to 1 ha, larger.")
     seed: int = Field(0, ge=0, description="Seed of the draw.")

@@ -123,7 +123,7 @@ def draw(
     inventory : path
         GeoPackage with the layers ``landslides`` and ``searched``.
     number : int
-        Points in all.
+        Points in all; where the ground has fewer pixels, each of them is a point.
     seed : int
     near_m : float
         Width of the stratum around mapped landslides, in metres.
@@ -214,7 +214,10 @@ def draw(
 
 
 def allocate(pixels: np.ndarray, number: int) -> np.ndarray:
-    """Share points among strata: half of them equally, half by area; no more than a stratum has pixels.
+    """Share points among strata: half of them equally, half by area.
+
+    What a stratum has no pixels for goes to the others, so that fewer points are drawn only where the ground has fewer
+    pixels, and the same number asked for again gives the same shares.
 
     Raises
     ------
@@ -222,7 +225,17 @@ def allocate(pixels: np.ndarray, number: int) -> np.ndarray:
         Some stratum would get fewer than two points.
     """
     some = pixels > 0
-    wanted = np.where(some, number / 2 / some.sum() + number / 2 * pixels / pixels.sum(), 0)
+    number = min(number, int(pixels.sum()))
+    full = np.zeros(len(pixels), bool)
+    while True:
+        free = some & ~full
+        left = number - pixels[full].sum()
+        wanted = np.where(full, pixels, 0.0)
+        if left:
+            wanted[free] = left / 2 / free.sum() + left / 2 * pixels[free] / pixels[free].sum()
+        if not (wanted > pixels).any():
+            break
+        full |= wanted > pixels
     drawn = np.floor(wanted).astype(np.int64)
     rest = np.argsort(-(wanted - drawn), kind="stable")[: number - drawn.sum()]
     drawn[rest] += 1

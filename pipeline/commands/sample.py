@@ -66,4 +66,11 @@ def command(
         record["results"] = {"points": drawn.design.number, "strata": strata}
     for s in strata:
         log.info("%s: %d points in %.4g km2", s["name"], s["points"], s["km2"])
+    if drawn.design.number < number:
+        log.warning(
+            "%d points were asked for, but the ground has %d pixels: each of them is a point, which is a census and no "
+            "sample; give a smaller -n, or more ground",
+            number,
+            drawn.design.number,
+        )
     log.info("label the attribute 'reference' of %s in QGIS, then run geocrack estimate", output)

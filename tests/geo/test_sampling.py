@@ -139,10 +139,20 @@ def test_allocation(pixels, number):
     except LabelError:
         return
     assert (drawn <= pixels).all()
-    assert drawn.sum() <= number
+    assert drawn.sum() == min(number, pixels.sum())
+    np.testing.assert_array_equal(allocate(pixels, int(drawn.sum())), drawn)
     if (pixels[pixels > 0] >= number).all():
         assert drawn.sum() == number
         assert drawn[pixels > 0].min() >= np.floor(number / 2 / (pixels > 0).sum())
+
+
+def test_a_stratum_that_is_used_up_leaves_its_points_to_the_others(tmp_path):
+    """And the sample can be drawn anew to prove it, though one stratum has fewer pixels than its share."""
+    path = make_inventory(tmp_path / "i.gpkg", [rectangle(20, 20, 3, 3)], rectangle(0, 0, 100, 100))
+    sample = draw(path, number=90, seed=0, near_m=10)
+    assert sample.design.strata[0].drawn == 9
+    assert sample.design.number == 90
+    sampling.check_drawn_from(sample, "s.gpkg", path)
 
 
 def test_too_few_points(inventory):

@@ -99,6 +99,18 @@ def test_the_same_sample_again(tmp_path, mapped):
     assert (tmp_path / "a.gpkg").read_bytes() == (tmp_path / "b.gpkg").read_bytes()
 
 
+def test_more_points_than_pixels_are_told(tmp_path, mapped):
+    area = gpd.GeoDataFrame(geometry=[box(X + 30, Y - 50, X + 50, Y - 30)], crs="EPSG:32648")
+    area.to_file(tmp_path / "a.gpkg")
+    told = run("sample", mapped, "-n", 5000, "-o", tmp_path / "s.gpkg", "--area", tmp_path / "a.gpkg").output
+    assert "5000 points were asked for, but the ground has 100 pixels: each of them is a point" in told
+    assert len(gpd.read_file(tmp_path / "s.gpkg", layer="sample")) == 100
+    told = run("sample", mapped, "-n", 50, "-o", tmp_path / "t.gpkg", "--area", tmp_path / "a.gpkg").output
+    assert "census" not in told
+    with pytest.raises(UsageError, match="less than or equal to 100000"):
+        run("sample", mapped, "-n", 10**6, "-o", tmp_path / "u.gpkg")
+
+
 def test_a_sample_of_another_origin(tmp_path, mapped):
     with pytest.raises(LabelError, match="holds no design of a random sample"):
         run("estimate", mapped, "-o", tmp_path / "e.json")
