@@ -169,6 +169,7 @@ class Reference:
             "features": p.features,
             "repaired": p.repaired,
             "dropped": p.dropped,
+            "copies": p.copies,
             "multi": p.multi,
             "crs": p.crs,
         }

@@ -132,6 +132,7 @@ def score(
         grid = _grid(found, inventory, opened.get("probability"), true)
         placed = {n: _on_grid(src, grid, n, inventory, stack) for n, src in opened.items()}
         mapped, repaired, dropped = truth.mended(np.asarray(in_crs(found.landslides, grid).geometry))
+        mapped, copies = truth.without_copies(mapped, inventory)
         ground = Ground(found, inventory, area, placed.get("probability"), grid, marked=truth.is_raster(true))
         reference = Reference(true, grid, stack)
         reference.check_place(ground)
@@ -212,6 +213,7 @@ def score(
             "features": len(found.landslides),
             "repaired": repaired,
             "dropped": dropped,
+            "copies": copies,
             "multi": truth.in_parts(mapped),
         },
         "settings": dict(found.settings),

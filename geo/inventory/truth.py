@@ -27,6 +27,8 @@ from geo.windows import slices
 
 log = logging.getLogger(__name__)
 
+#: Two polygons that share more than this of what they cover together are one landslide, drawn or saved twice.
+COPY_IOU = 0.99
 _RASTERS = {".tif", ".tiff", ".vrt", ".img", ".png", ".jp2"}
 
 
@@ -44,6 +46,8 @@ class Polygons:
         Those that were not valid.
     dropped : int
         Those that have no area: empty, points and lines.
+    copies : int
+        Those that another one before them draws already; they are left out.
     multi : int
         Those of several parts; one of them stays one landslide, as it was drawn.
     crs : str
@@ -54,6 +58,7 @@ class Polygons:
     features: int
     repaired: int
     dropped: int
+    copies: int
     multi: int
     crs: str
 
@@ -107,7 +112,8 @@ def read_polygons(path: str | os.PathLike, crs: object, *, layer: str | None = N
                 f"{file} has {lost} polygons that do not exist in {target.name}; give the truth of this place"
             )
         repaired += again
-    return Polygons(geometry, len(frame), repaired, dropped, in_parts(geometry), frame.crs.to_string())
+    geometry, copies = without_copies(geometry, file)
+    return Polygons(geometry, len(frame), repaired, dropped, copies, in_parts(geometry), frame.crs.to_string())
 
 
 def mended(geometry: np.ndarray) -> tuple[np.ndarray, int, int]:
@@ -135,6 +141,37 @@ def mended(geometry: np.ndarray) -> tuple[np.ndarray, int, int]:
     flat = polygonal(flat[~empty])
     kept = shapely.area(flat) > 0
     return flat[kept], int(broken.sum()), int(empty.sum() + (~kept).sum())
+
+
+def without_copies(geometry: np.ndarray, source: object) -> tuple[np.ndarray, int]:
+    """Leave out polygons that one before them draws already: the same landslide would count twice.
+
+    Parameters
+    ----------
+    geometry : ndarray of valid polygons
+    source : object
+        What is told to hold the copies, such as a path.
+
+    Returns
+    -------
+    geometry : ndarray
+    copies : int
+        Left out: their IoU with one that is kept is above ``COPY_IOU``.
+    """
+    area = shapely.area(geometry)
+    first, second = shapely.STRtree(geometry).query(geometry)
+    smaller, larger = np.minimum(area[first], area[second]), np.maximum(area[first], area[second])
+    alike = (first < second) & (smaller > COPY_IOU * larger)
+    first, second = first[alike], second[alike]
+    shared = shapely.area(shapely.intersection(geometry[first], geometry[second]))
+    same = shared > COPY_IOU * (area[first] + area[second] - shared)
+    kept = np.ones(len(geometry), bool)
+    for one, other in sorted(zip(first[same].tolist(), second[same].tolist(), strict=True)):
+        kept[other] &= not kept[one]
+    copies = int((~kept).sum())
+    if copies:
+        log.warning("%s: %d of %d polygons are copies of others and are left out", source, copies, len(geometry))
+    return geometry[kept], copies
 
 
 def in_parts(geometry: np.ndarray) -> int:

@@ -41,7 +41,8 @@ def command(
 ) -> None:
     """Compare INVENTORY with the truth, by pixel and by landslide.
 
-    Only ground that was searched counts. The truth may have another CRS; invalid polygons are repaired and counted.
+    Only ground that was searched counts. The truth may have another CRS; invalid polygons are repaired and counted,
+    copies left out and counted.
     Intervals (95 %) come from blocks of ground that are drawn anew. What each figure means is in docs/accuracy.md.
     """
     import json

@@ -137,7 +137,7 @@ def command(
             progress=lambda windows, total: options.progress(windows, "Vectorizing", total),
         )
         beside.write(inventory, probability, image)
-        record["results"] = findings(inventory) | {"beside": beside.hashes()}
+        record["results"] = findings(inventory) | beside.record()
     log.info("%s: %s", output, summary(inventory))
 
 
@@ -211,11 +211,12 @@ class _Beside:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._warn_of_others()
 
-    def hashes(self) -> dict[str, str]:
+    def record(self) -> dict[str, dict[str, str]]:
         """Names and hashes of what was written beside the GeoPackage, by which the next one tells it from others."""
         from pipeline.provenance import sha256
 
-        return {path.name: sha256(path) for path in (*self._files, *self._folders)}
+        told = {path.name: sha256(path) for path in (*self._files, *self._folders)}
+        return {"beside": told} if told else {}
 
     def _others(self) -> list[Path]:
         """Find what lies beside the GeoPackage under a name of ours and is not written now."""

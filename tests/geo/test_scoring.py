@@ -26,7 +26,7 @@ from geo.inventory import make_inventory, scoring
 from geo.inventory.baseline import Histogram
 from geo.inventory.matching import match
 from geo.inventory.scoring import pixel_scores, score
-from geo.inventory.truth import mended, read_polygons
+from geo.inventory.truth import mended, read_polygons, without_copies
 from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
 
 X, Y = 402_000.0, 3_456_000.0
@@ -200,12 +200,41 @@ def test_truth_in_another_crs(tmp_path, mapped):
     assert other["truth"]["crs"] == "EPSG:4326"
 
 
+def test_a_landslide_that_is_drawn_twice_counts_once(tmp_path, mapped, caplog):
+    """A truth that was merged from two files has each scar twice; scores are those of one."""
+    scars = [rectangle(5, 12, 20, 10), rectangle(30, 40, 10, 10), rectangle(30, 20, 5, 5)]
+    once = score(mapped, vector(tmp_path / "t.gpkg", scars))
+    assert "copies" not in caplog.text
+    nearly = affinity.translate(scars[0], 0.05, 0)  # IoU 0.995
+    twice = score(mapped, vector(tmp_path / "u.gpkg", [*scars, scars[1], nearly, scars[2].reverse()]))
+    assert (twice["truth"]["features"], twice["truth"]["copies"]) == (6, 3)
+    assert "u.gpkg: 3 of 6 polygons are copies of others and are left out" in caplog.text
+    assert twice["objects"] == once["objects"]
+    assert twice["pixels"] == once["pixels"]
+
+
+def test_a_polygon_that_is_mapped_twice_counts_once(tmp_path):
+    probability = write(tmp_path / "p.tif", np.full(SHAPE, 0.1))
+    other = vector(tmp_path / "other.gpkg", [rectangle(5, 10, 20, 10)] * 2)
+    s = score(other, vector(tmp_path / "t.gpkg", [rectangle(30, 40, 10, 10)]), probability=probability)
+    assert (s["inventory"]["copies"], s["objects"]["mapped"], s["objects"]["false_alarms"]) == (1, 1, 1)
+
+
+def test_copies_are_told_from_neighbours_and_parts():
+    one, whole = box(0, 0, 100, 50), box(0, 0, 100, 50.6)  # IoU 0.988: the 2014 outline of a scar of 2013, say
+    polygons = np.array([one, whole, box(100, 0, 200, 50), box(0, 0, 10, 10), one, whole, one], dtype=object)
+    kept, copies = without_copies(polygons, "t")
+    assert copies == 3
+    assert kept.tolist() == polygons[:4].tolist()
+    assert without_copies(np.empty(0, object), "t")[1] == 0
+
+
 def test_invalid_truth_is_repaired_and_counted(tmp_path, mapped):
     bow = shapely.Polygon([(X + 20, Y - 10), (X + 40, Y - 50), (X + 40, Y - 10), (X + 20, Y - 50)])
     truth = vector(tmp_path / "t.gpkg", [bow, rectangle(30, 40, 10, 10), shapely.Polygon()])
     s = score(mapped, truth)
     assert s["truth"] == {
-        "path": str(truth), "kind": "vector", "features": 3, "repaired": 1, "dropped": 1, "multi": 1,
+        "path": str(truth), "kind": "vector", "features": 3, "repaired": 1, "dropped": 1, "copies": 0, "multi": 1,
         "crs": "EPSG:32648",
     }  # fmt: skip
     assert s["pixels"]["tp"] == pytest.approx(100 + 100, abs=10)  # half of the bow tie's box, and the second polygon
