@@ -155,7 +155,8 @@ class Bootstrap:
         """Interval of a share of objects, given by block present as counts.
 
         Where all or none have a property every draw says the same, which does not mean certainty: then the bound
-        is the exact one (Clopper and Pearson 1934) for as many draws as there are blocks with objects.
+        is the exact one (Clopper and Pearson 1934) for as many draws as there are blocks with objects. Objects may be
+        pixels too.
         """
         total, blocks = part.sum(), int((whole > 0).sum())
         if self.enough and blocks and total in (0, whole.sum()):
@@ -176,7 +177,8 @@ class Bootstrap:
         Returns
         -------
         [low, high] or None
-            None where blocks are too few, or the score is often not defined.
+            None where blocks are too few, the score is often not defined, or all draws say the same, as an interval of
+            no width would pass for certainty.
         """
         if not self.enough:
             return None
@@ -220,4 +222,4 @@ class Bootstrap:
             return None
         tail = (1 - self.how.level) / 2
         low, high = np.quantile(good, [tail, 1 - tail])
-        return [float(low), float(high)]
+        return [float(low), float(high)] if high > low else None

@@ -161,14 +161,14 @@ def _missed_area(matches: Matches, true_at: np.ndarray, bootstrap: Bootstrap) ->
             curve["at_least_m2"].append(float(size))
             curve["scars"].append(int(some.sum()))
             curve["area_missed_share"].append(_share(missed[some].sum(), area[some].sum()))
-            curve["area_missed_interval"].append(bootstrap.ratio(part, whole))
+            curve["area_missed_interval"].append(bootstrap.rate(part, whole))
             curve["scars_missed_share"].append(_share((~matches.hit[some]).sum(), some.sum()))
     part, whole = bootstrap.sums(true_at, missed, area)
     return {
         "rule": "of all true landslides of at least a size, the share of area that is not mapped, and of scars not hit",
         "missed_m2": float(missed.sum()),
         "share": _share(missed.sum(), area.sum()),
-        "interval": bootstrap.ratio(part, whole),
+        "interval": bootstrap.rate(part, whole),
         "curve": curve,
     }
 

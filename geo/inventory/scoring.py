@@ -190,6 +190,12 @@ def score(
             how.block_m,
             LEAST_BLOCKS,
         )
+    if not tp + fn:
+        log.warning(
+            "%s: there is no landslide on the ground that is compared, so only false alarms can be scored: recall is "
+            "not defined, and F1 has no interval",
+            true,
+        )
     bootstrap = Bootstrap(present, how)
     result: dict[str, Any] = {
         "pixels": {**pixel_scores(tp, fp, fn, tn), "interval": _pixel_intervals(confusion[present], bootstrap)},
@@ -230,17 +236,25 @@ def score(
 
 
 def _pixel_intervals(confusion: np.ndarray, bootstrap: Bootstrap) -> dict[str, Interval]:
-    """Intervals of the scores of pixels; the confusion by block, shape (blocks, 4): tn, fp, fn, tp."""
-    scores: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-        "precision": lambda s: s[:, 3] / (s[:, 3] + s[:, 1]),
-        "recall": lambda s: s[:, 3] / (s[:, 3] + s[:, 2]),
-        "f1": lambda s: 2 * s[:, 3] / (2 * s[:, 3] + s[:, 1] + s[:, 2]),
-        "iou": lambda s: s[:, 3] / (s[:, 3] + s[:, 1] + s[:, 2]),
-        "miou": lambda s: (s[:, 3] / (s[:, 3] + s[:, 1] + s[:, 2]) + s[:, 0] / (s[:, 0] + s[:, 1] + s[:, 2])) / 2,
-        "accuracy": lambda s: (s[:, 0] + s[:, 3]) / s.sum(axis=1),
-        "true_per_mapped": lambda s: (s[:, 3] + s[:, 2]) / (s[:, 3] + s[:, 1]),
+    """Intervals of the scores of pixels; the confusion by block, shape (blocks, 4): tn, fp, fn, tp.
+
+    Where nothing is true, scores that weigh what was missed say nothing, and have none.
+    """
+    tn, fp, fn, tp = confusion.T
+    true = bool((tp + fn).any())
+
+    def miou(s: np.ndarray) -> np.ndarray:
+        return (s[:, 3] / (s[:, 3] + s[:, 1] + s[:, 2]) + s[:, 0] / (s[:, 0] + s[:, 1] + s[:, 2])) / 2
+
+    return {
+        "precision": bootstrap.rate(tp, tp + fp),
+        "recall": bootstrap.rate(tp, tp + fn),
+        "f1": bootstrap.rate(2 * tp, 2 * tp + fp + fn) if true else None,
+        "iou": bootstrap.rate(tp, tp + fp + fn) if true else None,
+        "miou": bootstrap.interval(miou, tn, fp, fn, tp) if true else None,
+        "accuracy": bootstrap.rate(tn + tp, confusion.sum(axis=1)),
+        "true_per_mapped": bootstrap.ratio(tp + fn, tp + fp),
     }
-    return {name: bootstrap.interval(score, *confusion.T) for name, score in scores.items()}
 
 
 def _grid(found: geopackage.Inventory, inventory: str | os.PathLike, probability: Any, true: Path) -> GeoBox:

@@ -24,6 +24,7 @@ from geo import inventory
 from geo.errors import ConfigError, GridError, LabelError, RasterError
 from geo.inventory import make_inventory, scoring
 from geo.inventory.baseline import Histogram
+from geo.inventory.bootstrap import Resampling
 from geo.inventory.matching import match
 from geo.inventory.scoring import pixel_scores, score
 from geo.inventory.truth import mended, read_polygons, without_copies
@@ -198,6 +199,29 @@ def test_truth_in_another_crs(tmp_path, mapped):
     other = score(mapped, tmp_path / "b.geojson")
     assert other["pixels"] == same["pixels"]
     assert other["truth"]["crs"] == "EPSG:4326"
+
+
+def test_an_empty_truth_is_told_and_gives_f1_no_interval(tmp_path, mapped, caplog):
+    s = score(mapped, vector(tmp_path / "t.gpkg", []), resampling=Resampling(16, 100, 0))
+    assert "t.gpkg: there is no landslide on the ground that is compared" in caplog.text
+    found = s["pixels"]["interval"]
+    assert [found[name] for name in ("f1", "iou", "miou", "recall", "true_per_mapped")] == [None] * 5
+    low, high = found["precision"]
+    assert low == 0
+    assert high > 0.05
+    assert s["objects"]["interval"]["false_alarm_rate"][0] < 1
+
+
+@pytest.mark.parametrize(("column", "right"), [(10, True), (25, False)])
+def test_no_interval_of_pixels_is_without_width(tmp_path, mapped, column, right):
+    """All right or all wrong in few blocks is no certainty: the exact bound for as many draws, or nothing."""
+    truth = [rectangle(5, column, 20, 10), *([rectangle(30, 40, 10, 10)] if right else [])]
+    s = score(mapped, vector(tmp_path / "t.gpkg", truth), resampling=Resampling(16, 100, 0))
+    assert s["pixels"]["f1"] == right
+    for name, interval in [*s["pixels"]["interval"].items(), ("missed", s["objects"]["missed_area"]["interval"])]:
+        assert interval is None or interval[0] < interval[1], name
+    low, high = s["pixels"]["interval"]["f1"]
+    assert (high == 1 and low < 0.9) if right else (low == 0 and high > 0.1)
 
 
 def test_a_landslide_that_is_drawn_twice_counts_once(tmp_path, mapped, caplog):
