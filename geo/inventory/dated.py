@@ -157,8 +157,10 @@ def read_all(paths: Sequence[str | os.PathLike], days: Sequence[date] | None = N
     return found
 
 
-def sized(text: str | os.PathLike, *, layer: str | None, block_m: float) -> tuple[np.ndarray, np.ndarray, float]:
-    """Areas of an inventory's landslides, the block of ground of each, and the smallest area it may hold.
+def sized(
+    text: str | os.PathLike, *, layer: str | None, block_m: float
+) -> tuple[np.ndarray, np.ndarray, float, float | None]:
+    """Areas of an inventory's landslides, the block of ground of each, the smallest area it may hold, ground searched.
 
     Returns
     -------
@@ -167,23 +169,27 @@ def sized(text: str | os.PathLike, *, layer: str | None, block_m: float) -> tupl
     blocks : ndarray of int, shape (n,)
     least_m2 : float
         0 where the inventory does not tell.
+    searched_km2 : float or None
+        None where it does not tell.
     """
     file, named = (Path(text), layer) if layer else split_layer(text)
-    frame, _ = _layers(file, named)
+    frame, (searched, *_) = _layers(file, named)
     if frame.crs is None:
         raise GridError(f"{text} has no CRS, so its polygons have no area; set the CRS in QGIS and save it")
-    geometry, repaired, dropped = truth.mended(np.asarray(frame.to_crs(_in_metres(frame)).geometry))
+    crs = _in_metres(frame if len(frame) or searched is None else searched)
+    searched_km2 = _searched_km2(searched, crs)
+    geometry, repaired, dropped = truth.mended(np.asarray(frame.to_crs(crs).geometry))
     if repaired or dropped:
         log.info("%s: %d geometries repaired, %d without area left out", text, repaired, dropped)
     if not len(geometry):
-        return np.empty(0), np.empty(0, int), 0.0
+        return np.empty(0), np.empty(0, int), 0.0, searched_km2
     left, bottom, right, top = shapely.total_bounds(geometry)
     cell = min(10.0, block_m / 10)
     shape = (max(1, int(np.ceil((top - bottom) / cell))), max(1, int(np.ceil((right - left) / cell))))
     blocks = Blocks(GeoBox(shape, Affine(cell, 0, left, 0, -cell, top), None), block_m)
     centre = shapely.centroid(geometry)
     least = float(geopackage.read(file).settings.get("min_area_m2", 0.0)) if named in (None, LANDSLIDES) else 0.0
-    return shapely.area(geometry), blocks.of_points(shapely.get_x(centre), shapely.get_y(centre)), least
+    return shapely.area(geometry), blocks.of_points(shapely.get_x(centre), shapely.get_y(centre)), least, searched_km2
 
 
 def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, list[gpd.GeoDataFrame | None]]:
@@ -226,6 +232,14 @@ def _union(frame: gpd.GeoDataFrame | None, crs: pyproj.CRS) -> shapely.Geometry 
     if frame is None:
         return None
     return shapely.union_all(truth.mended(np.asarray(frame.to_crs(crs).geometry))[0])
+
+
+def _searched_km2(searched: gpd.GeoDataFrame | None, crs: pyproj.CRS) -> float | None:
+    """Ground searched: by the pixels that the layer tells, else by its outlines."""
+    if searched is not None and "area_km2" in searched:
+        return float(searched["area_km2"].sum())
+    ground = _union(searched, crs)
+    return None if ground is None else float(ground.area) / 1e6
 
 
 def _position_error(*frames: gpd.GeoDataFrame | None) -> float | None:

@@ -21,12 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.atomic import check_free, together
 from geo.cluster import connected
 from geo.errors import GridError, LabelError, ModelError, RasterError
 from geo.image import Image
+from geo.inventory.attributes import pixel_ground
 from geo.raster import GeoTiffWriter
 from geo.stream import give_back_memory, stream
 from models.chips import BandStatistics
@@ -128,9 +130,9 @@ def predict(
     Returns
     -------
     dict
-        Windows, skipped windows, valid share, mean probability, share above the threshold, and
-        ``window_difference``: how far what the windows over a pixel say of it lies from their blend, root mean
-        square over all pixels that several see. Of a part only the number of its blocks.
+        Windows, skipped windows, valid share, ``searched_km2`` (None where the image lies on no map in metres), mean
+        probability, share above the threshold, and ``window_difference``: how far what the windows over a pixel say of
+        it lies from their blend, root mean square over all pixels that several see. Of a part the number of blocks.
 
     Raises
     ------
@@ -210,9 +212,17 @@ def predict(
         "answers": search.ensemble.size,
         "black_border_share": borders.share if borders else 0.0,
         "valid_share": tally.pixels / (height * width),
+        "searched_km2": _ground_km2(tally.pixels, image.geobox),
         "mean_probability": tally.total / tally.pixels,
         "landslide_share": tally.above / tally.pixels,
     }
+
+
+def _ground_km2(pixels: int, grid: GeoBox) -> float | None:
+    """Area of so many pixels, as ``geocrack vectorize`` counts it; None where they lie on no map in metres."""
+    if grid.crs is None or not grid.crs.projected or set(grid.crs.units) != {"metre"}:
+        return None
+    return pixels * pixel_ground(grid) / 1e6
 
 
 def _share(blocks: int, part: tuple[int, int] | None) -> range:

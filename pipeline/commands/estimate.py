@@ -46,9 +46,14 @@ def command(
         result = estimate.estimate(labelled, sample) | {"drawn_anew": inventory is not None}
         with atomic(output, overwrite=overwrite) as part:
             part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        record["results"] = {"area_km2": result["area_km2"], "overall": result["overall"]}
+        record["results"] = {name: result[name] for name in ("searched_km2", "area_km2", "overall")}
     area_km2 = result["area_km2"]
-    log.info("landslide area %s km2; the map says %.4g km2", _shown(area_km2, ".4g"), result["mapped_km2"])
+    log.info(
+        "landslide area %s km2 of %.4g km2 searched; the map says %.4g km2",
+        _shown(area_km2, ".4g"),
+        result["searched_km2"],
+        result["mapped_km2"],
+    )
     log.info(
         "overall accuracy %s, user's %s, producer's %s",
         *(_shown(result[n] if n == "overall" else result[n]["landslide"]) for n in ("overall", "users", "producers")),

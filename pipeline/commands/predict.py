@@ -144,10 +144,12 @@ def command(
         found = work()
         for record in kept:
             record["results"] = found
+    km2 = found["searched_km2"]
     log.info(
-        "%s: %.1f %% of the image was searched, %.2f %% of that is landslide by the model's threshold of %.2f",
+        "%s: %.1f %% of the image was searched%s, %.2f %% of that is landslide by the model's threshold of %.2f",
         output,
         100 * found["valid_share"],
+        "" if km2 is None else f" ({km2:.4g} km2)",
         100 * found["landslide_share"],
         threshold,
     )

@@ -30,5 +30,6 @@ def command(run_folder: Path, output: Path, explain: int, overwrite: bool) -> No
         found = write_report(run_folder, output, explain=explain, overwrite=overwrite)
         record["results"] |= found
     if "landslides" in found:
-        log.info("%s: %d landslides, %.4f km2", run_folder, found["landslides"], found["area_m2"] / 1e6)
+        searched = f" of {found['searched_km2']:.4g} km2 searched" if "searched_km2" in found else ""
+        log.info("%s: %d landslides, %.4g km2%s", run_folder, found["landslides"], found["area_m2"] / 1e6, searched)
     log.info("wrote %s and %d quick-looks in %s", output, len(found["quicklooks"]), quicklooks_path(output))

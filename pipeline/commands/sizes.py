@@ -56,10 +56,10 @@ def command(
         provenance.track("sizes", output, inputs=[split_layer(inventory)[0]], settings=settings) as record,
         together(output, picture),
     ):
-        areas, blocks, told = sized(inventory, layer=layer, block_m=block_m)
+        areas, blocks, told, searched_km2 = sized(inventory, layer=layer, block_m=block_m)
         least = told if least_m2 is None else least_m2
         found = sizes.distribution(areas, least_m2=least, blocks=blocks, replicates=replicates, seed=seed)
-        found |= {"block_m": block_m, "blocks": len(set(blocks.tolist()))}
+        found |= {"block_m": block_m, "blocks": len(set(blocks.tolist())), "searched_km2": searched_km2}
         if len(areas):
             with atomic(picture, overwrite=overwrite) as part:
                 size_figure.draw(found, part)
@@ -67,8 +67,9 @@ def command(
             picture.unlink(missing_ok=True)  # one that is there shows other landslides
         with atomic(output, overwrite=overwrite) as part:
             part.write_text(json.dumps(found, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        record["results"] = {name: found[name] for name in ("landslides", "power_law", "inverse_gamma")}
-    log.info("%d landslides, %.4g km2 in all", found["landslides"], found["total_m2"] / 1e6)
+        record["results"] = {name: found[name] for name in ("landslides", "searched_km2", "power_law", "inverse_gamma")}
+    ground = "ground of which it does not tell" if searched_km2 is None else f"{searched_km2:.4g} km2"
+    log.info("%d landslides, %.4g km2 in all, on %s searched", found["landslides"], found["total_m2"] / 1e6, ground)
     if found["power_law"]:
         law = found["power_law"]
         log.info(

@@ -81,7 +81,8 @@ def command(
         )
     for row in rows:
         said = ", ".join(f"{row[n]} {n.replace('_', ' ')}" for n in _WORDS if row[n])
-        log.info("%s: %s", row["date"], said or "none")
+        ground = "not told" if row["searched_km2"] is None else f"{row['searched_km2']:.4g} km2"
+        log.info("%s: %s; searched: %s", row["date"], said or "none", ground)
 
 
 _WORDS = ("first", "new", "reactivated", "unchanged", "recovering", "gone", "merged", "not_seen")

@@ -334,12 +334,12 @@ def test_layers_by_name_and_other_crs(tmp_path):
 
 
 def test_areas_of_any_inventory(tmp_path):
-    areas, blocks, least = sized(
+    areas, blocks, least, searched_km2 = sized(
         file(tmp_path / "a.gpkg", [HERE, affinity.translate(HERE, 3000, 0)]), layer=None, block_m=500
     )
     assert areas.tolist() == [6000, 6000]
     assert blocks[0] != blocks[1]
-    assert least == 0
+    assert (least, searched_km2) == (0, None)
 
 
 @pytest.mark.realdata

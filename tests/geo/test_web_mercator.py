@@ -67,9 +67,9 @@ def test_areas_are_those_of_the_ground(mapped, tmp_path, caplog):
     assert found.footprints["area_km2"].sum() == pytest.approx(whole, rel=1e-3)
     assert "a square metre is 0.733 m2 on the ground" in caplog.text
     inventory.write(tmp_path / "i.gpkg", found)
-    areas, _, least = sized(tmp_path / "i.gpkg", layer=None, block_m=500)
+    areas, _, least, searched_km2 = sized(tmp_path / "i.gpkg", layer=None, block_m=500)
     assert areas == pytest.approx([scar.area_ellipsoid_m2], rel=2e-3)  # in UTM
-    assert least == 200
+    assert (least, searched_km2) == (200, pytest.approx(whole, rel=1e-3))
     assert draw(tmp_path / "i.gpkg", number=20, seed=0).design.pixel_m2 == pytest.approx(4 * TRUE, rel=1e-3)
 
 

@@ -134,8 +134,9 @@ def test_turned_grids_stay_turned(tmp_path, turn):
 
 
 def test_an_image_that_lies_nowhere_is_mapped_too(tmp_path):
-    found, _ = run(write(tmp_path / "a.tif", ramp((70, 90)), crs=None, transform=None), Fake(), tmp_path / "p.tif")
+    found, told = run(write(tmp_path / "a.tif", ramp((70, 90)), crs=None, transform=None), Fake(), tmp_path / "p.tif")
     np.testing.assert_allclose(found, ramp((70, 90)), atol=1e-6)
+    assert told["searched_km2"] is None
 
 
 def sees_all(images):
@@ -166,7 +167,9 @@ def test_the_result_does_not_depend_on_the_crop(tmp_path, place, offset, functio
     red = np.random.default_rng(0).random((230, 250)).astype(np.float32)
     (row, column), model = offset, Fake(function=function)
     crs = "EPSG:4326" if place is DEGREES else "EPSG:32648"
-    whole, _ = run(write(tmp_path / "a.tif", red, transform=place, crs=crs), model, tmp_path / "p.tif")
+    whole, told = run(write(tmp_path / "a.tif", red, transform=place, crs=crs), model, tmp_path / "p.tif")
+    pixel_m2 = abs(place.determinant)
+    assert told["searched_km2"] == (None if place is DEGREES else pytest.approx(whole.size * pixel_m2 / 1e6))
     crop = np.s_[row:-13, column:-29]
     moved = place @ Affine.translation(column, row)
     part, _ = run(write(tmp_path / "b.tif", red[crop], transform=moved, crs=crs), model, tmp_path / "q.tif")

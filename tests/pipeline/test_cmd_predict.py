@@ -86,7 +86,7 @@ def image(tmp_path):
 def test_the_probability_carries_scene_and_model(tmp_path, image, network):
     output = tmp_path / "p.tif"
     result = run(image, "--model", network, "-o", output, "--overlap", 32, "--threads", 1)
-    assert "100.0 % of the image was searched" in result.output
+    assert "100.0 % of the image was searched (0.16 km2)" in result.output
     with rasterio.open(output) as dst, rasterio.open(image) as src:
         assert (dst.shape, dst.transform, dst.crs) == (src.shape, src.transform, src.crs)
         tags = dst.tags()
@@ -98,6 +98,7 @@ def test_the_probability_carries_scene_and_model(tmp_path, image, network):
     assert stored.max() <= 250
     record = json.loads((tmp_path / "p.tif.provenance.json").read_text())
     assert record["results"]["landslide_share"] == pytest.approx((stored * 0.004 >= 0.37).mean(), abs=0.02)
+    assert record["results"]["searched_km2"] == pytest.approx(200 * 200 * 4 / 1e6)
     assert record["settings"]["overlap"] == 32
 
 

@@ -77,7 +77,8 @@ def test_from_sample_to_estimate(tmp_path, mapped):
     assert not out.exists()
     truth = [SCARS[0].buffer(6), box(X + 300, Y - 120, X + 360, Y - 60)]  # one larger, one missed, one that is none
     label(sample, truth)
-    run("estimate", sample, "-o", out, "--inventory", mapped)
+    said = run("estimate", sample, "-o", out, "--inventory", mapped).output
+    assert "of 0.16 km2 searched; the map says 0.0088 km2" in said
     found = json.loads(out.read_text())
     assert found["drawn_anew"]
     assert found["searched_km2"] == pytest.approx(0.16)
@@ -85,7 +86,10 @@ def test_from_sample_to_estimate(tmp_path, mapped):
     low, high = found["area_km2"]["interval"]
     assert low < sum(t.area for t in truth) / 1e6 < high
     assert found["users"]["landslide"]["estimate"] == pytest.approx(4800 / 8800, abs=0.2)
-    assert json.loads((tmp_path / "out" / "e.json.provenance.json").read_text())["results"]["area_km2"]
+    assert set(json.loads((tmp_path / "out" / "e.json.provenance.json").read_text())["results"]) >= {
+        "area_km2",
+        "searched_km2",
+    }
     with pytest.raises(OutputExistsError, match=r"e\.json is already there; give --overwrite"):
         run("estimate", sample, "-o", out)
     run("estimate", sample, "-o", out, "--overwrite")
@@ -123,7 +127,8 @@ def test_a_sample_of_another_origin(tmp_path, mapped):
 
 def test_track(tmp_path, mapped):
     later = inventory(tmp_path / "j.gpkg", [SCARS[0], box(X, Y - 380, X + 40, Y - 340)], acquired="2014-10-02")
-    run("track", mapped, later, "-o", tmp_path / "t.gpkg")
+    said = run("track", mapped, later, "-o", tmp_path / "t.gpkg").output
+    assert "2014-10-02: 1 new, 1 unchanged, 1 gone; searched: 0.16 km2" in said
     tracks = pyogrio.read_dataframe(tmp_path / "t.gpkg", layer="tracks")
     assert tracks["status"].tolist() == ["unchanged", "gone", "new"]
     assert tracks["not_before"].tolist()[2] == "2013-08-12"
@@ -170,9 +175,10 @@ def test_sizes(tmp_path):
     side = np.sqrt(1000 * (1 - random.random(200)) ** (-1 / 1.4))
     many = [box(400 * n, 0, 400 * n + s, s) for n, s in enumerate(side)]
     path = inventory(tmp_path / "i.gpkg", many)
-    run("sizes", path, "-o", tmp_path / "s.json", "--replicates", 20)
+    said = run("sizes", path, "-o", tmp_path / "s.json", "--replicates", 20).output
+    assert "km2 in all, on 0.16 km2 searched" in said
     found = json.loads((tmp_path / "s.json").read_text())
-    assert found["landslides"] == 200
+    assert (found["landslides"], found["searched_km2"]) == (200, pytest.approx(0.16))
     assert found["least_m2"] == 100
     assert found["power_law"]["exponent"] == pytest.approx(2.4, abs=0.5)
     assert (tmp_path / "s.png").stat().st_size > 10_000
@@ -206,7 +212,7 @@ def test_an_empty_inventory(tmp_path):
     path = inventory(tmp_path / "i.gpkg", [])
     run("sizes", path, "-o", tmp_path / "s.json")
     found = json.loads((tmp_path / "s.json").read_text())
-    assert found["landslides"] == 0
+    assert (found["landslides"], found["searched_km2"]) == (0, pytest.approx(0.16))
     assert "too few" in found["notes"][0]
     assert not (tmp_path / "s.png").exists()
     run("sample", path, "-n", 20, "-o", tmp_path / "p.gpkg")

@@ -348,7 +348,7 @@ def test_the_command(tmp_path):
     output = tmp_path / "report.html"
     result = CliRunner().invoke(cli.geocrack, ["report", str(run), "-o", str(output)])
     assert result.exception is None, result.exception
-    assert f"{run}: 7 landslides, 0." in result.stderr
+    assert re.search(rf"{run}: 7 landslides, 0\.\d+ km2 of [\d.]+ km2 searched", result.stderr)
     record = json.loads(Path(f"{output}.provenance.json").read_text())
     assert record["results"]["landslides"] == 7
     assert [Path(i["path"]).name for i in record["inputs"]] == ["run.json", "inventory.gpkg"]
