@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 
 class Labeller(nn.Module):
@@ -40,6 +41,21 @@ class Encoding(Labeller):
     """A network with an encoder that may start from pre-trained weights."""
 
     encoder: nn.Module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)`` of any size.
+
+        Sides are padded below and right to multiples of ``stride`` with 0, the mean of the training, and cut again.
+        """
+        height, width = images.shape[-2:]
+        down, right = -height % self.stride, -width % self.stride
+        if not (down or right):
+            return self.logits(images)
+        return self.logits(functional.pad(images, (0, right, 0, down)))[..., :height, :width]
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of images whose sides are multiples of ``stride``."""
+        raise NotImplementedError
 
     def encoder_stages(self) -> list[tuple[str, nn.Module]]:
         """Parts of the encoder that hold weights, by name, from the image to its deepest map."""

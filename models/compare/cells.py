@@ -154,8 +154,8 @@ def run(
 ) -> Iterator[Cell]:
     """Train and score what is not finished yet.
 
-    A cell that cannot be trained (weights that are not there, bands that do not fit) is passed over with its reason
-    and tried again by the next run. A training that was broken off goes on from its last epoch.
+    A cell that cannot be trained (weights that are not there, bands that do not fit, a mistake of ours) is passed over
+    with its reason and tried again by the next run. A training that was broken off goes on from its last epoch.
 
     Parameters
     ----------
@@ -179,10 +179,9 @@ def run(
         cell.folder.mkdir(parents=True, exist_ok=True)
         try:
             found = _train(experiment, cell, threads, devices, progress)
-        except (GeocrackError, torch.OutOfMemoryError) as error:
-            short = "the GPU's memory is too small; give a smaller batch or size, or more devices"
-            reason = str(error) if isinstance(error, GeocrackError) else short
-            log.warning("%s is not run: %s", cell.words, reason)
+        except Exception as error:  # one cell must not cost the others
+            reason = _told(error)
+            log.warning("%s is not run: %s", cell.words, reason, exc_info=None if _expected(error) else error)
             _write(cell.folder / "failed.json", {"reason": reason})
             yield cell
             continue
@@ -208,6 +207,20 @@ def run(
             },
         )
         yield cell
+
+
+def _expected(error: Exception) -> bool:
+    return isinstance(error, GeocrackError | torch.OutOfMemoryError)
+
+
+def _told(error: Exception) -> str:
+    """Reason of a failure in words; a mistake of ours is named as one."""
+    if isinstance(error, GeocrackError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the GPU's memory is too small; give a smaller batch or size, or more devices"
+    first = (str(error).strip().splitlines() or [""])[0]
+    return f"an error of geocrack itself, whose traceback is in the log ({type(error).__name__}: {first})"
 
 
 def _train(
@@ -300,8 +313,10 @@ def _elsewhere(
     if not path.exists():
         try:
             counts = pictures.score(cell.model, data) if data.images else score_model(cell.model, data.chips).judged
-        except GeocrackError as error:
-            return Result(cell, other, None, {}, str(error))
+        except Exception as error:  # one cell must not cost the others
+            if not _expected(error):
+                log.warning("%s is not scored on %s", cell.words, other, exc_info=error)
+            return Result(cell, other, None, {}, _told(error))
         write_counts(path, {"test": counts})
     return Result(cell, other, read_counts(path), facts)
 

@@ -65,7 +65,7 @@ class AlbuNet(Encoding):
         self.last = nn.Sequential(nn.Conv2d(n, n, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(n, 1, 1))
         start(self.centre, self.decoder, self.last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
         *_, quarter, eighth, sixteenth, deepest = self.encoder(images)
         seen = self.centre(functional.max_pool2d(deepest, 2))

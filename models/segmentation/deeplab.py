@@ -1,8 +1,7 @@
 """DeepLabV3+: atrous convolutions at several rates over a dilated encoder, refined by one finer map.
 
 Chen et al. 2018, "Encoder-decoder with atrous separable convolution for semantic image segmentation", with the
-decoder of segmentation-models-pytorch. The paper's Xception is ``tu-xception65`` here. Sizes such as 473 are padded
-inside, since two of its maps must meet.
+decoder of segmentation-models-pytorch. The paper's Xception is ``tu-xception65`` here.
 """
 
 from __future__ import annotations
@@ -66,10 +65,7 @@ class DeepLabV3Plus(Encoding):
         self.last = nn.Conv2d(channels, 1, 1)
         start(self.decoder, self.last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``."""
-        height, width = images.shape[-2:]
-        padded = functional.pad(images, (0, -width % self.stride, 0, -height % self.stride))
-        logits = self.last(self.decoder(self.encoder(padded)))
-        whole = functional.interpolate(logits, size=padded.shape[-2:], mode="bilinear", align_corners=False)
-        return whole[..., :height, :width]
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
+        logits = self.last(self.decoder(self.encoder(images)))
+        return functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)

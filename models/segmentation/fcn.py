@@ -72,7 +72,7 @@ class FCN(Encoding):
             for parameter in self.scores.parameters():
                 nn.init.zeros_(parameter)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
         maps = self.encoder(images)
         scored = self.classifier(maps[5])

@@ -109,7 +109,7 @@ class LinkNet(Encoding):
         )
         start(self.decoder, self.last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
         if self.pool > 1:
             images = functional.avg_pool2d(images, self.pool)

@@ -73,7 +73,7 @@ class ResUNet(Encoding):
         self.last = nn.Conv2d(channels, 1, 1)
         start(self.encoder, self.decoder, self.last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
         maps = []
         seen = images

@@ -61,6 +61,6 @@ class UNet(Encoding):
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
         start(self.decoder, self.last)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
         return self.last(self.decoder(self.encoder(images)))

@@ -60,6 +60,21 @@ def test_logits_have_the_shape_of_the_image(name, bands):
 
 
 @each
+@pytest.mark.parametrize("size", [(50, 50), (96, 100), (33, 70)])
+def test_a_size_that_is_no_multiple_of_the_stride_learns_and_answers(name, size):
+    network = made(name, 3)
+    logits = network(torch.randn(2, 3, *size))
+    assert logits.shape == (2, 1, *size)
+    if logits.requires_grad:
+        logits.square().mean().backward()
+    network.eval()
+    image = torch.randn(1, 3, 128, 192)
+    with torch.inference_mode():
+        if issubclass(models.architecture(name), Encoding) and type(network).forward is Encoding.forward:
+            assert torch.equal(network(image), network.logits(image))  # what needs no padding gets none
+
+
+@each
 def test_stride_and_reach_are_stated(name):
     network = made(name, 3)
     assert network.stride >= 1

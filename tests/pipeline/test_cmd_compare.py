@@ -242,6 +242,31 @@ def test_a_network_too_large_for_the_gpu_is_passed_over(experiment, tmp_path, mo
     )
 
 
+def test_a_mistake_of_ours_costs_one_cell_and_shows_its_traceback(experiment, tmp_path, monkeypatch):
+    real = cells_module.train
+
+    def train(recipe, *rest, **how):
+        if recipe.network.name == "linknet":
+            raise IndexError("nobody thought of this")
+        return real(recipe, *rest, **how)
+
+    monkeypatch.setattr(cells_module, "train", train)
+    result = run(experiment(), "-o", tmp_path / "results")
+    assert result.exception is None, result.output
+    told = "not run: an error of geocrack itself, whose traceback is in the log (IndexError: nobody thought of this)"
+    assert told in (tmp_path / "results/table.md").read_text()
+    assert "| SVM |  |" in (tmp_path / "results/table.md").read_text()
+    assert "Traceback (most recent call last)" in result.output
+
+
+def test_a_budget_of_any_size_is_run(experiment, tmp_path):
+    path = experiment(budget={"steps": 2, "epochs": 1, "batch": 2, "size": 50})
+    result = run(path, "-o", tmp_path / "results", "--only", "LinkNet")
+    assert result.exception is None, result.output
+    with open(tmp_path / "results" / "table.csv") as file:
+        assert next(csv.DictReader(file))["not_run"] == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
