@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
@@ -27,6 +28,9 @@ from geo.windows import clip, slices
 log = logging.getLogger(__name__)
 
 BACKGROUND, LANDSLIDE, UNKNOWN = 0, 1, 255
+
+#: Attribute of the polygons of a screening (``geocrack classify predict --screen``), by which one is known.
+SCREENING = "recall_wanted"
 
 
 class Labels:
@@ -186,6 +190,11 @@ class Area:
         self.polygon = shapely.union_all(geometry)
         shapely.prepare(self.polygon)
 
+    @property
+    def empty(self) -> bool:
+        """Whether it holds no ground: a screening kept none."""
+        return bool(self.polygon.is_empty)
+
     def read(self, window: Window) -> np.ndarray:
         """Where pixels lie inside, by their centres.
 
@@ -220,16 +229,17 @@ def read_area(path: str | os.PathLike, geobox: GeoBox, *, layer: str | None = No
     Raises
     ------
     LabelError
-        No CRS or no polygons.
+        No CRS or no polygons, but in a screening that kept nothing.
     GridError
         None of them meets the image.
     RasterError
         The file cannot be read.
     """
     polygons = read_polygons(path, geobox.crs, layer=layer)
-    if not len(polygons.geometry):
+    if len(polygons.geometry):
+        _check_meets(path, polygons.geometry, geobox, GridError)
+    elif polygons.features or SCREENING not in pyogrio.read_info(path, layer=layer)["fields"]:
         raise LabelError(f"{path} holds no polygon with an area; draw the ground that is meant")
-    _check_meets(path, polygons.geometry, geobox, GridError)
     return Area(polygons.geometry, geobox)
 
 

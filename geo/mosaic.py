@@ -59,6 +59,8 @@ class View:
         Identifier of the model file, empty where not known.
     threshold : float or None
         Probability from which ground is landslide, by the model.
+    screened_out : bool
+        Whether a screening left nothing of the scene to be searched.
     """
 
     path: Path
@@ -69,6 +71,7 @@ class View:
     model: str
     threshold: float | None
     view_azimuth: float | None = None
+    screened_out: bool = False
 
 
 def view_of(src: rasterio.DatasetReader, path: str | os.PathLike) -> View:
@@ -94,7 +97,7 @@ def view_of(src: rasterio.DatasetReader, path: str | os.PathLike) -> View:
     if acquired is not None:
         acquired = acquired.replace(tzinfo=acquired.tzinfo or UTC).astimezone(UTC)
     scene, sensor, model = tags.get("SCENE") or file.stem, tags.get("SENSOR", ""), tags.get("MODEL", "")
-    return View(file, scene, sensor, acquired, zenith, model, threshold, azimuth)
+    return View(file, scene, sensor, acquired, zenith, model, threshold, azimuth, "SCREENED_OUT" in tags)
 
 
 def ranked(views: Sequence[View], prefer: str) -> list[int]:

@@ -208,14 +208,16 @@ def _search(work: _Work, smallest: int, connectivity: int, workers: int | None, 
             polygonizer.add(hidden[code])
 
     regions = {n: p.finish() for n, p in ground.items()}
-    if not any(len(r) for r in regions.values()):
+    if not any(len(r) for r in regions.values()) and not any(v.screened_out for v in views):
         names = ", ".join(str(v.path) for v in views)
         raise RasterError(
             f"{names} holds no valid pixel (all nodata), so nothing was searched; "
             "check that the image and the area searched overlap, and predict again"
         )
     for number, view in enumerate(views):
-        if not len(regions[number]):
+        if view.screened_out:
+            log.warning("%s was not searched: the screening kept no ground of it", view.path)
+        elif not len(regions[number]):
             log.warning("%s decides nowhere: it is all nodata, or better views cover it", view.path)
     hidden_regions = {code: p.finish() for code, p in unseen.items()}
     return _Found(scars.finish(), regions, hidden_regions, {code: p.pixels for code, p in unseen.items()})

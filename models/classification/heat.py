@@ -28,7 +28,7 @@ from rasterio.windows import Window
 from geo.atomic import atomic, check_free, together
 from geo.errors import GridError, ModelError, RasterError
 from geo.image import Image, open_image
-from geo.labels import footprint
+from geo.labels import SCREENING, footprint
 from geo.raster import PROBABILITY, Encoding, GeoTiffWriter
 from geo.stream import stream
 from models.chips import BandStatistics
@@ -365,11 +365,14 @@ def _write_polygons(
         )
     ]
     if not parts:
-        log.warning("%s: no ground is kept at a threshold of %.3f", path, facts["threshold"])
+        log.warning(
+            "%s: no ground is kept at a threshold of %.3f; a search of it finds the scene screened out", path,
+            facts["threshold"],
+        )  # fmt: skip
     low, high = facts["recall_interval"]
     columns = {
         "threshold": facts["threshold"],
-        "recall_wanted": facts["recall_wanted"],
+        SCREENING: facts["recall_wanted"],
         "recall_validation": facts["recall"],
         "recall_low": low,
         "recall_high": high,

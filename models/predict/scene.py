@@ -29,6 +29,7 @@ from geo.cluster import connected
 from geo.errors import GridError, LabelError, ModelError, RasterError
 from geo.image import Image
 from geo.inventory.attributes import pixel_ground
+from geo.labels import read_area
 from geo.raster import GeoTiffWriter
 from geo.stream import give_back_memory, stream
 from models.chips import BandStatistics
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable, str, int], Iterable]
 
+#: Tag of a probability of which a screening left nothing to be searched.
+SCREENED_OUT = "GEOCRACK_SCREENED_OUT"
 #: Bands further than this from what the model was trained on, in standard deviations, are told.
 _FAR = 4.0
 #: Bands with another mean whose spread differs by this factor have other units as well.
@@ -132,7 +135,8 @@ def predict(
     dict
         Windows, skipped windows, valid share, ``searched_km2`` (None where the image lies on no map in metres), mean
         probability, share above the threshold, and ``window_difference``: how far what the windows over a pixel say of
-        it lies from their blend, root mean square over all pixels that several see. Of a part the number of blocks.
+        it lies from their blend, root mean square over all pixels that several see. Where the area is a screening that
+        kept nothing, all is nodata and the figures of pixels are None. Of a part only the number of its blocks.
 
     Raises
     ------
@@ -195,7 +199,8 @@ def predict(
             give_back_memory()  # the outputs are written with what GDAL takes
             if part is not None:
                 return {"blocks": len(mine)}
-            tally = _write(search, image, len(plan), kept, outputs, tags or {}, overwrite)
+            area = read_area(search.area, image.geobox, layer=area_layer) if area else None
+            tally = _write(search, image, len(plan), kept, outputs, tags or {}, overwrite, bool(area and area.empty))
     except (ModelError, GridError, LabelError):
         if part is None:
             kept.discard()  # the next run would end alike; after a full disk or a lost cluster it goes on
@@ -213,8 +218,8 @@ def predict(
         "black_border_share": borders.share if borders else 0.0,
         "valid_share": tally.pixels / (height * width),
         "searched_km2": _ground_km2(tally.pixels, image.geobox),
-        "mean_probability": tally.total / tally.pixels,
-        "landslide_share": tally.above / tally.pixels,
+        "mean_probability": tally.total / tally.pixels if tally.pixels else None,
+        "landslide_share": tally.above / tally.pixels if tally.pixels else None,
     }
 
 
@@ -259,6 +264,7 @@ def _write(
     outputs: Sequence[Path],
     tags: Mapping[str, str],
     overwrite: bool,
+    screened_out: bool,
 ) -> Tally:
     """Join kept blocks to the outputs: the probability, and the spread where it is asked for."""
     tally = Tally()
@@ -273,7 +279,7 @@ def _write(
                     overwrite=overwrite,
                     cog=image.geobox.crs is not None,
                     rpcs=image.rpcs,
-                    tags={**image.tags, **tags},
+                    tags={**image.tags, **tags, **({SCREENED_OUT: "yes"} if screened_out else {})},
                 )
             )
             for file, name in zip(outputs, ("probability", "spread"), strict=False)
@@ -290,7 +296,7 @@ def _write(
                     writer.write_stored(rows, Window(0, strip.top, rows.shape[1], len(rows)))
         if filled != image.shape[0]:
             raise RuntimeError(f"rows of {image.path} are missing from row {filled} on")
-        if not tally.pixels:
+        if not tally.pixels and not screened_out:
             kept.discard()
             where = f" inside {search.area}" if search.area else ""
             raise RasterError(

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--split", type=click.Choice(["test", "val", "train"]), default="test", show_default=True, help="Chips to score on."
 )
-@options.output("JSON with the scores; <stem>.images.csv and <stem>.panels.png are written beside it.")
+@options.output("JSON with the scores; <stem>.counts.csv and <stem>.panels.png are written beside it.")
 @click.option(
     "--threshold",
     type=options.Number(0, 1),
@@ -95,7 +95,8 @@ def command(
     from models.threads import limited_threads
     from pipeline import provenance
 
-    counts, picture = (output.with_name(f"{output.stem}{suffix}") for suffix in (".images.csv", ".panels.png"))
+    # a training keeps <stem>.images.csv beside its model, which may have the same stem
+    counts, picture = (output.with_name(f"{output.stem}{suffix}") for suffix in (".counts.csv", ".panels.png"))
     for path in (output, counts, picture):
         check_free(path, overwrite=overwrite)
     if errors:

@@ -144,6 +144,9 @@ def command(
         found = work()
         for record in kept:
             record["results"] = found
+    if found["landslide_share"] is None:
+        log.warning("%s: nothing was searched, all is nodata: the screening %s kept no ground", output, area)
+        return
     km2 = found["searched_km2"]
     log.info(
         "%s: %.1f %% of the image was searched%s, %.2f %% of that is landslide by the model's threshold of %.2f",

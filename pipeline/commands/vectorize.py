@@ -271,12 +271,13 @@ class _Beside:
     def _write_project(self, inventory: Inventory, image: Sequence[Path]) -> None:
         from geo.inventory.outputs.project import write_project
 
-        if inventory.searched is None:
+        if inventory.searched is None or inventory.footprints is None:
             raise ValueError("an inventory that was made here tells what was searched")
+        ground = inventory.searched if len(inventory.searched) else inventory.footprints
         write_project(
             self._output,
             inventory.landslides.crs,
-            inventory.searched.total_bounds,
+            ground.total_bounds,
             images=image,
             overwrite=self._overwrite,
         )

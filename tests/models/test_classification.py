@@ -354,6 +354,34 @@ def test_the_whole_chain_can_skip_what_is_screened_out(tmp_path, trained, scene)
     assert 0 < searched.mean() < 0.6
 
 
+def test_a_scene_that_is_screened_out_as_a_whole_is_not_searched(tmp_path, trained, scene, monkeypatch, caplog):
+    from click.testing import CliRunner
+
+    from geo.inventory import read
+    from models.classification import heat
+    from models.predict import predict
+    from pipeline.cli import geocrack
+
+    class Blind:
+        bands, chip_size, reach, stride, threshold = ("red", "green", "blue"), 32, 0, 1, 0.5
+
+    real = heat.threshold_for
+    monkeypatch.setattr(heat, "threshold_for", lambda *given: real(*given) | {"threshold": 1.1})
+    heat_map(scene, classifier_file.load(trained[0]), tmp_path / "heat.tif", screen=tmp_path / "screen.gpkg")
+    assert "no ground is kept" in caplog.text
+    found = predict(scene, Blind(), tmp_path / "p.tif", overlap=0, batch=4, area=tmp_path / "screen.gpkg")
+    assert (found["valid_share"], found["landslide_share"]) == (0, None)
+    with rasterio.open(tmp_path / "p.tif") as src:
+        assert not src.read_masks(1).any()
+    made = ["vectorize", tmp_path / "p.tif", "--image", scene, "-o", tmp_path / "i.gpkg", "--project", "--threshold", 0.5]
+    result = CliRunner().invoke(geocrack, list(map(str, made)))
+    assert result.exception is None, result.output
+    assert "was not searched: the screening kept no ground of it" in result.output
+    inventory = read(tmp_path / "i.gpkg")
+    assert len(inventory.landslides) == 0
+    assert list(inventory.not_searched_km2) == ["outside area"]
+
+
 def test_scenes_that_do_not_fit_have_a_sentence(tmp_path, trained, scene):
     loaded = classifier_file.load(trained[0])
     plain = tmp_path / "plain.png"

@@ -62,7 +62,7 @@ def test_scores_intervals_curves_and_pictures(made, tmp_path):
 
 def test_counts_of_images_are_those_of_training(made, tmp_path):
     run(made / "model.pt", "--chips", made / "chips", "-o", tmp_path / "scores.json")
-    ours, theirs = (evaluation.read_counts(p) for p in (tmp_path / "scores.images.csv", made / "model.images.csv"))
+    ours, theirs = (evaluation.read_counts(p) for p in (tmp_path / "scores.counts.csv", made / "model.images.csv"))
     assert ours.ids == theirs.ids
     assert len(ours.ids) == 12
     assert (ours.counted == theirs.counted).all()
