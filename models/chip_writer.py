@@ -24,10 +24,11 @@ from geo.raster import Encoding, GeoTiffWriter
 from geo.split import SPLITS
 from geo.stream import stream
 from models.chips import FORMAT, IGNORE, LABEL, BandStatistics
+from models.extremes import MOST, Extremes
 
 #: Pixels of each training chip that go into the quantiles of the bands.
 _SAMPLE = 1024
-_QUANTILES = (0.02, 0.25, 0.5, 0.75, 0.98)
+_QUANTILES = (MOST[0], 0.25, 0.5, 0.75, MOST[1])
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class ChipsWriter:
         self._footprints: list[shapely.Polygon] = []
         self._statistics = BandStatistics()
         self._samples: list[np.ndarray] = []
+        self._extremes = Extremes()
         self._counts = {
             split: {"chips": 0, "with_landslide": 0, "valid_pixels": 0, "landslide_pixels": 0, "background_pixels": 0}
             for split in SPLITS
@@ -117,6 +119,7 @@ class ChipsWriter:
         counts["valid_pixels"] += int(chip.good.sum())
         counts["landslide_pixels"] += landslide
         counts["background_pixels"] += known - landslide
+        self._extremes.add(chip.values, chip.good, chip.source)
         if chip.split == "train":
             self._statistics.add(chip.values, chip.good)
             pixels = chip.values[:, chip.good]
@@ -151,6 +154,8 @@ class ChipsWriter:
 
         Raises
         ------
+        RasterError
+            An image holds a value far beyond all others.
         OutputError
         """
         columns = {name: [row[name] for row in self._rows] for name in self._rows[0]}
@@ -168,6 +173,7 @@ class ChipsWriter:
         statistics = self._statistics.summary()
         if statistics:
             sample = np.quantile(np.concatenate(self._samples, axis=1).astype(np.float64), _QUANTILES, axis=1)
+            self._extremes.check(self.bands, sample[0], sample[-1])
             statistics["quantiles"] = {str(q): values.tolist() for q, values in zip(_QUANTILES, sample, strict=True)}
         content = {
             "format": FORMAT,

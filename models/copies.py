@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from geo.errors import LabelError
 from geo.stream import stream
 from models.chips import Record, read_chip
 
-log = logging.getLogger(__name__)
+_DOES = {"train": "trains", "val": "validates"}
 
 
 def digest(image: np.ndarray) -> str:
@@ -52,8 +51,18 @@ def digests(records: Sequence[Record], *, workers: int | None = None) -> list[st
     return [found for _, found in stream(of, records, workers=workers)]
 
 
+def content(pixels: np.ndarray) -> str:
+    """Hash by which files of one picture are known: ``digest``, or that of the very pixels where all have one value.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (bands, h, w)
+    """
+    return digest(pixels) or hashlib.sha256(f"{pixels.shape} {pixels.tobytes()!r}".encode()).hexdigest()[:16]
+
+
 def check_apart(chips: Mapping[str, Sequence[Any]], found: Mapping[str, Sequence[str]]) -> None:
-    """Refuse a test on pictures that train or validate; say where training pictures validate.
+    """Refuse splits of which one shows a picture of another: a test, and a validation that chooses the weights.
 
     Parameters
     ----------
@@ -67,23 +76,25 @@ def check_apart(chips: Mapping[str, Sequence[Any]], found: Mapping[str, Sequence
     LabelError
         With the first such chips and what to do.
     """
-    for split in ("train", "val"):
-        there = {d: record.id for d, record in zip(found[split], chips[split], strict=True) if d}
-        both = [(r.id, there[d]) for d, r in zip(found["test"], chips["test"], strict=True) if d in there]
-        if both:
-            does = "trains" if split == "train" else "validates"
-            raise LabelError(
-                f"{len(both)} of {len(chips['test'])} test chips show a picture that {does} too, perhaps turned or "
-                f"mirrored ({_pairs(both)}); a test on them would flatter: remove them from one of the splits"
-            )
-    there = {d: record.id for d, record in zip(found["train"], chips["train"], strict=True) if d}
-    both = [(r.id, there[d]) for d, r in zip(found["val"], chips["val"], strict=True) if d in there]
+    check_test_apart(chips, found)
+    _check_apart(chips, found, "val", "train")
+
+
+def check_test_apart(chips: Mapping[str, Sequence[Any]], found: Mapping[str, Sequence[str]]) -> None:
+    """Refuse a test on pictures that train or validate; otherwise as ``check_apart``."""
+    _check_apart(chips, found, "test", "train")
+    _check_apart(chips, found, "test", "val")
+
+
+def _check_apart(chips: Mapping[str, Sequence[Any]], found: Mapping[str, Sequence[str]], split: str, of: str) -> None:
+    there = {d: record.id for d, record in zip(found[of], chips[of], strict=True) if d}
+    both = [(r.id, there[d]) for d, r in zip(found[split], chips[split], strict=True) if d in there]
     if both:
-        log.warning(
-            "%d of %d validation chips show a picture that trains too (%s): validation flatters",
-            len(both),
-            len(chips["val"]),
-            _pairs(both),
+        what, would = {"test": ("test", "a test on"), "val": ("validation", "weights and a threshold chosen by")}[split]
+        raise LabelError(
+            f"{len(both)} of {len(chips[split])} {what} chips show a picture that {_DOES[of]} too, perhaps turned or "
+            f"mirrored ({_pairs(both)}); {would} them would flatter: remove them from one of the splits, or import the "
+            "photographs again"
         )
 
 

@@ -29,6 +29,8 @@ from models.model_file import LoadedModel, normalise
 
 #: Side of a corner over the side of the image: the four of them take a quarter of it.
 CORNER = 0.25
+#: Smallest side of a map of which corners can be told: one of 2 x 2 cells always has a quarter in them.
+COARSEST = 4
 #: Map of a segmenter's encoder that is looked at, of 1/16 of the image's size. Decoders that are handed all maps answer
 #: for small landslides by the finer ones: the deepest hardly tells where these are, the finest hardly what they are.
 LEVEL = 4
@@ -85,10 +87,10 @@ def grad_cam(
     return functional.relu((weights * found).sum(dim=1))  # equation 2
 
 
-def explain_classes(
+def class_maps(
     model: LoadedClassifier, images: np.ndarray, classes: Sequence[int], tags: np.ndarray | None = None
-) -> np.ndarray:
-    """Where a classifier saw a class, at the size of its images.
+) -> torch.Tensor:
+    """Where a classifier saw a class, in the cells of the maps that it looks at.
 
     Parameters
     ----------
@@ -101,7 +103,7 @@ def explain_classes(
 
     Returns
     -------
-    ndarray of float32, shape (n, size, size)
+    tensor of float32, shape (n, h, w)
     """
     module = model.module
     device = next(module.parameters()).device
@@ -109,10 +111,7 @@ def explain_classes(
     values = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).to(device).requires_grad_(True)
     more = None if tags is None else torch.from_numpy(tags).to(device)
     chosen = torch.as_tensor(list(classes), device=device)
-    found = grad_cam(
-        lambda: module(values, more).gather(1, chosen[:, None]).sum(), module.maps(), module.as_maps
-    )  # fmt: skip
-    return _enlarged(found, images.shape[1:3])
+    return grad_cam(lambda: module(values, more).gather(1, chosen[:, None]).sum(), module.maps(), module.as_maps)
 
 
 def explain_landslides(
@@ -160,11 +159,12 @@ def explain_landslides(
     encoder = model.module.encoder
     if isinstance(encoder, nn.ModuleList):  # a network of its own units, the first of them at full size
         encoder = encoder[min(level, len(encoder) - 1)]
-    padded = _enlarged(grad_cam(score, Maps(encoder), level=level), (height + down, width + right))
+    padded = enlarged(grad_cam(score, Maps(encoder), level=level), (height + down, width + right))
     return padded[0, :height, :width]
 
 
-def _enlarged(maps: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
+def enlarged(maps: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """Maps (n, h, w) at the size of an image, float32."""
     return functional.interpolate(maps[:, None], size=tuple(shape), mode="bilinear")[:, 0].cpu().numpy()
 
 
@@ -204,23 +204,40 @@ class Corners:
         Share of each image; images without attention are left out.
     none : int
         How many those are.
+    cells : (int, int)
+        Rows and columns of the maps. Where they are too few (``COARSEST``) no share is known.
     """
 
     right: np.ndarray
     wrong: np.ndarray
     none: int
+    cells: tuple[int, int] = (COARSEST, COARSEST)
 
     @classmethod
-    def of(cls, shares: np.ndarray, correct: np.ndarray) -> Corners:
+    def of(cls, shares: np.ndarray, correct: np.ndarray, cells: tuple[int, int] = (COARSEST, COARSEST)) -> Corners:
         """Gather the shares of images that were answered right and wrong."""
-        known = np.isfinite(shares)
-        return cls(shares[known & correct], shares[known & ~correct], int((~known).sum()))
+        known = np.isfinite(shares) & (min(cells) >= COARSEST)
+        none = int((~np.isfinite(shares)).sum())
+        return cls(shares[known & correct], shares[known & ~correct], none, cells)
+
+    @property
+    def reason(self) -> str | None:
+        """Why nothing can be said of the corners; None where something can."""
+        if min(self.cells) >= COARSEST:
+            return None
+        rows, columns = self.cells
+        return (
+            f"the network's last maps have {rows} x {columns} cells here, and attention in corners can be told from "
+            f"{COARSEST} x {COARSEST} on; take a network of larger images"
+        )
 
     def summary(self, *, replicates: int = 1000, seed: int = 0) -> dict[str, Any]:
         """Means, and their difference (wrong - right) with its interval (95 %, percentile bootstrap); None unknown."""
         rng = np.random.default_rng(seed)
         found: dict[str, Any] = {
             "even": 4 * CORNER**2,
+            "cells": list(self.cells),
+            "reason": self.reason,
             "without_attention": self.none,
             **{name: {"images": len(v), "mean": float(v.mean()) if len(v) else None} for name, v in self._both()},
             "difference": None,

@@ -24,6 +24,7 @@ from geo.labels import BACKGROUND
 from geo.raster import Encoding, open_raster
 from geo.stream import stream
 from models.chip_writer import ChipsWriter, NewChip
+from models.copies import content
 from models.mask_files import LABELME, read_mask
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,9 @@ def import_photographs(
                 len(empty),
             )
         if copies:
-            log.warning("%d images are copies of others; copies stay in the split of the first", copies)
+            log.warning(
+                "%d images are copies of others, perhaps turned or mirrored; copies stay in the split of the first", copies
+            )
         if moved:
             log.warning(
                 "%d copies of images of the test list were not in it and are tested on too: %s",
@@ -231,10 +234,9 @@ def _listed(file: Path, photographs: Sequence[Photograph]) -> set[str]:
 
 
 def _content(photograph: Photograph) -> str:
-    """Hash of the pixels: two files of one picture have the same."""
+    """Hash of the picture: copies have the same, also turned or mirrored."""
     with open_raster(photograph.image) as src:
-        pixels = src.read()
-    return hashlib.sha256(f"{pixels.shape} {pixels.dtype}".encode() + pixels.tobytes()).hexdigest()
+        return content(src.read())
 
 
 def deal(
@@ -247,13 +249,13 @@ def deal(
     negatives_test_fraction: float | None = None,
     seed: int,
 ) -> tuple[dict[str, str], list[str], int]:
-    """Deal photographs to the splits; those with the same pixels go together.
+    """Deal photographs to the splits; those of one picture go together.
 
     Parameters
     ----------
     photographs : sequence of Photograph
     contents : dict
-        Hash of the pixels of each.
+        Hash of the picture of each.
     listed : set of str
         Chips to be tested on.
     val_fraction, test_fraction : float
@@ -269,7 +271,7 @@ def deal(
     moved : list of str
         Chips that are tested on only because a copy of theirs is.
     copies : int
-        Chips whose pixels an earlier one has too.
+        Chips whose picture an earlier one shows too.
 
     Raises
     ------

@@ -14,7 +14,7 @@ import torch
 from geo.errors import LabelError
 from models import metrics, model_file
 from models.chips import open_chips, read_chip
-from models.copies import check_apart, check_unseen, digests
+from models.copies import check_test_apart, check_unseen, digests
 from models.dataset import FittedChips, Memory
 from models.evaluation import ALARM_PX, TOLERANCE_PX, Judged, judge, maps, report, worst
 from models.intervals import Draws
@@ -118,7 +118,7 @@ def score_model(
             every = open_chips(folders)
             sets = {"train": every.split("train"), "val": every.split("val"), "test": chips.records}
             found = {name: digests(records) for name, records in sets.items() if name != "test"}
-            check_apart(sets, {**found, "test": pictures})
+            check_test_apart(sets, {**found, "test": pictures})
     at = _step(model.threshold if threshold is None else threshold)
     judged = judge(model.module, chips, place, pictures=pictures, threshold=at, tolerance_px=tolerance_px)
     pooled = judged.histograms.sum(axis=0)

@@ -81,6 +81,9 @@ def draw_corners(path: Path, corners: Corners, summary: dict[str, Any], title: s
         labels.append(f"{name}\n({len(shares)} images)")
     axes.axvline(summary["even"], color="0.4", ls="--", lw=1)
     axes.text(summary["even"], 1.46, " even attention", color="0.3", fontsize=8, va="center")
+    if corners.reason:
+        rows, columns = corners.cells
+        axes.text(0.5, 0.5, f"not known: maps of {rows} x {columns} cells", ha="center", transform=axes.transAxes)
     axes.set_yticks([0, 1], labels)
     axes.set_ylim(-0.5, 1.6)
     axes.set_xlim(0, max(0.6, *(float(v.max()) + 0.02 for v in (corners.right, corners.wrong) if len(v)), 0.0))

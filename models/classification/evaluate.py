@@ -18,7 +18,7 @@ from models.classification.scores import summary
 from models.classification.tags import read_tags
 from models.classification.train import probabilities
 from models.dataset import Memory
-from models.explain import Corners, corner_share, explain_classes, shown
+from models.explain import Corners, class_maps, corner_share, enlarged, shown
 
 Progress = Callable[[Iterable, str, int], Iterable]
 
@@ -145,12 +145,15 @@ class Explained:
         As it is shown, between 0 and 1.
     attention : ndarray of float32, shape (size, size)
         For the class that was answered.
+    cells : (int, int)
+        Rows and columns of the map that it was enlarged from.
     """
 
     number: int
     picture: Picture
     image: np.ndarray
     attention: np.ndarray
+    cells: tuple[int, int]
 
 
 def explained(
@@ -163,15 +166,18 @@ def explained(
     mean, std = np.asarray(model.scale.mean), np.asarray(model.scale.std)
     for batch in progress(batches, "Explaining", len(batches)):
         images, _, tags = judged.pictures.batch(batch)
-        found = explain_classes(model, images, answers[batch].tolist(), tags)
+        maps = class_maps(model, images, answers[batch].tolist(), tags)
+        found = enlarged(maps, images.shape[1:3])
+        rows, columns = maps.shape[1:]
         for place, number in enumerate(batch):
             picture = shown(images[place] * std + mean, model.scale.bands)
-            yield Explained(number, judged.pictures.pictures[number], picture, found[place])
+            yield Explained(number, judged.pictures.pictures[number], picture, found[place], (rows, columns))
 
 
 def corners_of(judged: Judged, found: Iterable[Explained]) -> Corners:
     """Attention in corners over all images."""
     shares = np.full(len(judged.pictures), np.nan)
+    cells = (0, 0)
     for item in found:
-        shares[item.number] = corner_share(item.attention)
-    return Corners.of(shares, judged.correct)
+        shares[item.number], cells = corner_share(item.attention), item.cells
+    return Corners.of(shares, judged.correct, cells)

@@ -13,7 +13,7 @@ from models import model_file
 from models.classification import classifier_file
 from models.classification.classifier_file import LoadedClassifier
 from models.classification.reading import read_picture
-from models.explain import LEVEL, explain_classes, explain_landslides, shown
+from models.explain import LEVEL, class_maps, enlarged, explain_landslides, shown
 from models.model_file import FORMAT, LoadedModel
 
 #: Sides of images of a segmenter, in pixels: gradients of larger ones do not fit into memory.
@@ -55,7 +55,7 @@ def look(
             raise ModelError(f"{model.path} looks at tags beside the image; use `geocrack classify evaluate --explain`")
         image, _ = model.scale.fit(*read_picture(path, model.scale.bands, bands))
         number = int(model.probability(image[None])[0].argmax())
-        attention = explain_classes(model, image[None], [number])[0]
+        attention = enlarged(class_maps(model, image[None], [number]), image.shape[:2])[0]
         plain = image * np.asarray(model.scale.std) + np.asarray(model.scale.mean)
         return shown(plain, model.scale.bands), attention, model.classes[number]
     values, _ = read_picture(path, model.bands, bands)

@@ -19,9 +19,12 @@ from models.chips import BandStatistics
 from models.classification.pictures import Picture, names_of
 from models.classification.recipe import ImageAugmentation
 from models.dataset import Memory
+from models.extremes import MOST, Extremes
 
 #: Images that means and deviations of the bands are taken from, at most, evenly over all.
 SAMPLE = 2000
+#: Pixels of each of them that tell where most values lie, about.
+_PIXELS = 256
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,18 @@ def measure(pictures: Sequence[Picture], bands: Sequence[str], given: Sequence[s
     ------
     ModelError
         A band has one value everywhere.
+    RasterError
+        An image holds a value far beyond all others.
     """
-    statistics = BandStatistics()
+    statistics, extremes, sample = BandStatistics(), Extremes(), []
     for number in np.unique(np.linspace(0, len(pictures) - 1, min(SAMPLE, len(pictures))).astype(int)):
-        statistics.add(*read_picture(pictures[number].path, bands, given))
+        values, good = read_picture(pictures[number].path, bands, given)
+        statistics.add(values, good)
+        extremes.add(values, good, str(pictures[number].path))
+        pixels = values[:, good]
+        sample.append(pixels[:, :: max(1, pixels.shape[1] // _PIXELS)])
+    if statistics.count:
+        extremes.check(bands, *np.quantile(np.concatenate(sample, axis=1).astype(np.float64), MOST, axis=1))
     mean, std = statistics.mean, statistics.std
     flat = [b for b, m, s in zip(bands, mean, std, strict=True) if s <= 1e-6 * max(abs(m), 1e-6)] if len(mean) else []
     if flat or not len(mean):

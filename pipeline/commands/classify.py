@@ -357,6 +357,8 @@ def _explain(loaded: Any, judged: Any, folder: Path, pictures: int, overwrite: b
 
 
 def _told(corners: dict[str, Any]) -> str:
+    if corners["reason"]:
+        return f"attention in the corners is not known: {corners['reason']}"
     shown = {name: corners[name]["mean"] for name in ("right", "wrong")}
     said = ", ".join(f"{100 * v:.1f} % of {k} answers" for k, v in shown.items() if v is not None)
     return f"attention in the corners is {said or 'nowhere'} (even: {100 * corners['even']:.0f} %)"

@@ -14,7 +14,7 @@ from models.classification.classifier import Classifier
 from models.classification.classifier_file import LoadedClassifier
 from models.classification.reading import Scale
 from models.classification.tags import TagTable
-from models.explain import explain_classes
+from models.explain import class_maps
 from models.threads import limited_threads
 
 SETTINGS: dict[str, dict] = {
@@ -104,8 +104,8 @@ def test_file_brings_it_back_and_it_can_be_explained(name, tmp_path):
     numbers = None if more is None else more.numpy()
     expected = torch.softmax(network(images, more), dim=1).detach().numpy()
     assert np.allclose(loaded.probability(plain, numbers), expected, atol=1e-5)
-    found = explain_classes(loaded, plain, [0, 1], numbers)
-    assert found.shape == plain.shape[:3]
+    found = class_maps(loaded, plain, [0, 1], numbers)
+    assert (found.ndim, len(found)) == (3, len(plain))
     assert (found >= 0).all()
 
 

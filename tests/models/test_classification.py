@@ -373,8 +373,8 @@ def test_a_scene_that_is_screened_out_as_a_whole_is_not_searched(tmp_path, train
     assert (found["valid_share"], found["landslide_share"]) == (0, None)
     with rasterio.open(tmp_path / "p.tif") as src:
         assert not src.read_masks(1).any()
-    made = ["vectorize", tmp_path / "p.tif", "--image", scene, "-o", tmp_path / "i.gpkg", "--project", "--threshold", 0.5]
-    result = CliRunner().invoke(geocrack, list(map(str, made)))
+    files = [tmp_path / "p.tif", "--image", scene, "-o", tmp_path / "i.gpkg"]
+    result = CliRunner().invoke(geocrack, ["vectorize", *map(str, files), "--project", "--threshold", "0.5"])
     assert result.exception is None, result.output
     assert "was not searched: the screening kept no ground of it" in result.output
     inventory = read(tmp_path / "i.gpkg")

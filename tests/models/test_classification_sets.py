@@ -51,6 +51,22 @@ def test_copies_and_parts_of_a_photograph_stay_together(tmp_path):
         assert where[f"crack/wall{number}__crack.png"] == where[f"sound/wall{number}__sound.png"]
 
 
+def test_an_absurd_pixel_is_told_with_its_image(tmp_path):
+    from models.classification.reading import measure
+
+    folder = write_set(tmp_path / "walls", 6)
+    sets = opened(folder)
+    bands = sets.pictures[0].bands
+    assert len(measure(sets.pictures, bands, None)[0]) == len(bands)
+    image = np.asarray(cv2.imread(str(folder / "crack" / "003.png")), dtype=np.float32)
+    image[5, 5, 0] = 1e30
+    (folder / "crack" / "003.png").unlink()
+    cv2.imwrite(str(folder / "crack" / "003.tif"), image)
+    sets = opened(folder)
+    with pytest.raises(RasterError, match=r"003\.tif holds the value 1e\+30 in the band"):
+        measure(sets.pictures, sets.pictures[0].bands, None)
+
+
 def test_a_copy_in_another_set_goes_where_the_first_is(tmp_path):
     one, two = write_set(tmp_path / "one", 10), write_set(tmp_path / "two", 10, first=100)
     for number in range(10):

@@ -11,7 +11,7 @@ import models
 from geo.errors import ModelError
 from models import model_file, recipe
 from models.classification.classifier import Maps
-from models.explain import Corners, corner_share, explain_landslides, grad_cam, overlay, shown
+from models.explain import Corners, corner_share, enlarged, explain_landslides, grad_cam, overlay, shown
 
 
 def test_it_is_equations_1_and_2_by_hand():
@@ -112,6 +112,18 @@ def test_corners():
     assert found["difference"] == pytest.approx(0.4)
     assert found["difference_interval"][0] <= 0.4 <= found["difference_interval"][1]
     assert Corners.of(np.array([0.2]), np.array([True])).summary()["wrong"]["mean"] is None
+
+
+def test_corners_of_maps_of_four_cells_are_not_told():
+    """Enlarged by interpolation their share is a quarter whatever they hold."""
+    maps = torch.rand(1, 2, 2, generator=torch.Generator().manual_seed(0))
+    assert corner_share(enlarged(maps, (40, 40))[0]) == pytest.approx(0.25, abs=1e-6)
+    corners = Corners.of(np.array([0.25, 0.25]), np.array([True, False]), (2, 2))
+    found = corners.summary()
+    assert found["right"]["mean"] is found["difference"] is None
+    assert (found["without_attention"], found["cells"]) == (0, [2, 2])
+    assert "maps have 2 x 2 cells here, and attention in corners can be told from 4 x 4 on" in found["reason"]
+    assert Corners.of(np.array([0.25]), np.array([True]), (4, 4)).summary()["reason"] is None
 
 
 def test_overlay_keeps_the_picture_where_nothing_was_looked_at():

@@ -96,6 +96,22 @@ def test_copies_of_a_picture_go_together(tmp_path, folders):
     assert {r.id for r in open_chips([tmp_path / "chips"]).split("test")} == {"a03", "copy1", "copy2"}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_turned_and_mirrored_copies_go_together_and_train(tmp_path, folders, seed):
+    images, masks = folders
+    for number in range(8):
+        shape = (40 + number, 50)
+        save(images / f"turned{number}.webp", np.rot90(picture(number, shape), 1 + number % 3))
+        save(masks / f"turned{number}.png", np.rot90(mask(shape), 1 + number % 3))
+        save(images / f"mirrored{number}.webp", picture(number, shape)[:, ::-1])
+        save(masks / f"mirrored{number}.png", mask(shape)[:, ::-1])
+    shares = ("--val-fraction", 0.3, "--test-fraction", 0.3, "--seed", seed)
+    told = run(images, masks, "-o", tmp_path / "c", *shares).output
+    assert "16 images are copies of others, perhaps turned or mirrored" in told
+    splits = {r.id: r.split for r in open_chips([tmp_path / "c"]).records}
+    assert all(splits[f"a{i:02d}"] == splits[f"turned{i}"] == splits[f"mirrored{i}"] for i in range(8))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_splits_hold_their_shares_and_never_part_copies(seed):
     photographs = [Photograph(f"p{i:03d}", Path(f"p{i:03d}.png"), Path("m")) for i in range(300)]

@@ -126,17 +126,24 @@ def test_false_alarms_on_images_without_landslide(made, tmp_path):
     assert found["pooled"]["recall"] is None
 
 
-def test_turned_copies_across_splits_are_refused_by_training(tmp_path):
+@pytest.mark.parametrize(
+    ("copy", "message"),
+    [
+        (7, r"1 of 2 test chips show a picture that trains too.*c007 is c002.*a test on them would flatter"),
+        (5, r"1 of 2 validation chips .* trains too.*c005 is c002.*weights and a threshold chosen by them would"),
+    ],
+)
+def test_turned_copies_across_splits_are_refused_by_training(tmp_path, copy, message):
     from made_chips import chip
 
     def turned(number, image, label):
-        if number == 7:
+        if number == copy:
             image, label = chip(2)
             image, label = np.rot90(image, 1, (1, 2))[:, :, ::-1].copy(), np.rot90(label)[:, ::-1].copy()
         return image, label
 
     chips = write_chips(tmp_path / "chips", ["train"] * 5 + ["val"] * 2 + ["test"] * 2, change=turned)
-    with pytest.raises(LabelError, match=r"1 of 2 test chips show a picture that trains too.*c007 is c002"):
+    with pytest.raises(LabelError, match=message):
         train(recipe.load("svm", SVM), [chips], tmp_path / "model.pt")
 
 
