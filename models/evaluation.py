@@ -20,7 +20,7 @@ from models import metrics
 from models.dataset import Fitted, FittedChips
 from models.guards import check_answers
 from models.intervals import Draws, blocks_of, interval_of, intervals, wilson
-from models.outlines import COLUMNS, tolerant_counts, tolerant_scores
+from models.outlines import COLUMNS, columns_of, tolerant_counts, tolerant_ratios, tolerant_scores
 
 #: Pixels up to which an outline or a centre line agrees, unless stated otherwise.
 TOLERANCE_PX = 2.0
@@ -177,8 +177,8 @@ def report(judged: Judged, draws: Draws | None = None, *, alarm_px: int = ALARM_
     draws = draws or Draws()
     blocks = judged.blocks
     tolerant: dict[str, dict[str, Any]] = {}
-    for place, (kind, values) in enumerate(tolerant_scores(judged.tolerant.sum(axis=0)).items()):
-        columns = judged.tolerant[:, 4 * place : 4 * place + 4]
+    for kind, values in tolerant_scores(judged.tolerant.sum(axis=0)).items():
+        columns = columns_of(kind, judged.tolerant)
         tolerant[kind] = {**metrics.plain(values), "interval": interval_of(columns, _tolerant_f1, blocks, draws)}
     return {
         **metrics.summary(judged.histograms, judged.threshold),
@@ -229,8 +229,7 @@ def _with_landslide(counted: np.ndarray) -> np.ndarray:
 
 
 def _tolerant_f1(sums: np.ndarray) -> np.ndarray:
-    precision, recall = sums[:, 0] / sums[:, 1], sums[:, 2] / sums[:, 3]
-    return 2 * precision * recall / (precision + recall)
+    return tolerant_ratios(sums)["f1"]
 
 
 def worst(judged: Judged, number: int) -> list[dict[str, Any]]:
@@ -280,7 +279,10 @@ def write_counts(path: str | os.PathLike, judged: Mapping[str, Judged | ImageCou
 
 @dataclass(frozen=True)
 class ImageCounts:
-    """Counts of each chip as they were written: ``counted`` (chips, 4) and ``tolerant`` (chips, 12)."""
+    """Counts of each chip as they were written: ``counted`` (chips, 4) and ``tolerant`` (chips, 12).
+
+    ``tolerant`` is 0 where it was not counted: of classifiers, and in tables of earlier versions.
+    """
 
     ids: tuple[str, ...]
     pictures: tuple[str, ...]
@@ -299,7 +301,10 @@ def read_counts(path: str | os.PathLike, split: str = "test") -> ImageCounts:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             table = [row for row in csv.DictReader(file) if row["split"] == split]
-        values = np.array([[int(row[name]) for name in (*_FOUR, *COLUMNS)] for row in table], dtype=np.int64)
+        values = np.array(
+            [[*(int(row[name]) for name in _FOUR), *(int(row.get(name, 0)) for name in COLUMNS)] for row in table],
+            dtype=np.int64,
+        )
         names = [(row["id"], row["picture"]) for row in table]
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise LabelError(

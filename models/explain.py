@@ -164,7 +164,7 @@ def explain_landslides(
 
 
 def enlarged(maps: torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
-    """Maps (n, h, w) at the size of an image, float32."""
+    """Bring maps (n, h, w) to the size of an image, float32."""
     return functional.interpolate(maps[:, None], size=tuple(shape), mode="bilinear")[:, 0].cpu().numpy()
 
 

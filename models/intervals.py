@@ -154,17 +154,24 @@ class System:
     ----------
     counted : ndarray, shape (seeds, images, 4)
         tp, fp, fn, tn.
+    ratios : callable
+        From counts (..., 4) to scores (...) by name; of other counts than these four it is another one.
     """
 
     counted: np.ndarray
+    ratios: Callable[[np.ndarray], dict[str, np.ndarray]] = ratios
 
     def score(self, name: str) -> float:
         """Mean over seeds of a score over all pixels."""
-        return mean_of_defined(ratios(self.counted.sum(axis=1))[name])
+        return mean_of_defined(self.ratios(self.counted.sum(axis=1))[name])
+
+    def per_image(self, name: str) -> float:
+        """Mean over seeds of the mean of a score over the images that define it."""
+        return mean_of_defined(np.array([mean_of_defined(of_seed) for of_seed in self.ratios(self.counted)[name]]))
 
     def spread(self, name: str) -> tuple[float, float] | None:
         """Lowest and highest of the seeds; None where there is one seed."""
-        values = ratios(self.counted.sum(axis=1))[name]
+        values = self.ratios(self.counted.sum(axis=1))[name]
         if len(values) == 1:
             return None
         known = values[np.isfinite(values)]
@@ -246,8 +253,8 @@ def _replicates(systems: Sequence[System], name: str, blocks: np.ndarray, draws:
     found: list[list[np.ndarray]] = [[] for _ in systems]
     for times in draws.times(int(blocks.max()) + 1):
         weights = times.astype(float)
-        for number, table in enumerate(tables):
-            values = np.stack([ratios(weights @ of_seed)[name] for of_seed in table])
+        for number, (system, table) in enumerate(zip(systems, tables, strict=True)):
+            values = np.stack([system.ratios(weights @ of_seed)[name] for of_seed in table])
             seeds = rng.integers(0, len(table), size=values.shape) if len(table) > 1 else np.zeros(values.shape, int)
             found[number].append(np.take_along_axis(values, seeds, axis=0).mean(axis=0))
     return [np.concatenate(parts) for parts in found]
@@ -268,7 +275,7 @@ def difference(
     one, other : System
         Counts of the same images in the same order.
     name : str
-        A score of ``metrics.scores``.
+        A score that both systems know.
     blocks : ndarray of int, optional
         Images that are drawn together.
     draws : Draws, optional
@@ -323,7 +330,7 @@ def _signed_ranks(one: System, other: System, name: str, blocks: np.ndarray) -> 
 
     means: list[np.ndarray] = []
     for system in (one, other):
-        values = np.stack([ratios(table)[name] for table in system.tables(blocks)])
+        values = np.stack([system.ratios(table)[name] for table in system.tables(blocks)])
         means.append(values.mean(axis=0))
     apart = means[0] - means[1]
     apart = apart[np.isfinite(apart) & (apart != 0)]

@@ -6,7 +6,7 @@ punishes what is right. Here a line counts as found where the other map has one 
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ from models.chips import IGNORE
 KINDS = ("boundary", "centre_line", "pixels")
 _COUNTS = ("found_right", "found", "true_found", "true")
 COLUMNS = tuple(f"{kind}_{count}" for kind in KINDS for count in _COUNTS)
+#: F1 of each way by the name that tables of comparisons have for it.
+F1_OF: Mapping[str, str] = {f"{kind}_f1": kind for kind in KINDS[:2]} | {"tolerant_f1": KINDS[2]}
 
 
 def tolerant_counts(mask: np.ndarray, label: np.ndarray, tolerance_px: float) -> np.ndarray:
@@ -55,14 +57,39 @@ def tolerant_scores(counted: np.ndarray) -> dict[str, dict[str, float]]:
     ----------
     counted : ndarray, shape (12,)
     """
-    found = {}
-    for kind, (right, all_found, met, all_true) in zip(KINDS, counted.reshape(3, 4).astype(float), strict=True):
-        precision = right / all_found if all_found else math.nan
-        recall = met / all_true if all_true else math.nan
-        total = precision + recall
-        f1 = 2 * precision * recall / total if total > 0 else (0.0 if all_found or all_true else math.nan)
-        found[kind] = {"precision": precision, "recall": recall, "f1": f1}
-    return found
+    return {
+        kind: {name: float(value) for name, value in tolerant_ratios(four).items()}
+        for kind, four in zip(KINDS, counted.reshape(3, 4), strict=True)
+    }
+
+
+def columns_of(kind: str, counted: np.ndarray) -> np.ndarray:
+    """Take the counts of one of ``KINDS``, shape (..., 4), of all twelve."""
+    place = 4 * KINDS.index(kind)
+    return counted[..., place : place + 4]
+
+
+def tolerant_ratios(counted: np.ndarray) -> dict[str, np.ndarray]:
+    """Precision, recall and F1 of many counts of one kind at once.
+
+    Parameters
+    ----------
+    counted : ndarray, shape (..., 4)
+
+    Returns
+    -------
+    dict of ndarray, shape (...)
+        NaN where nothing was to be found or is; F1 is 0 where only one of both is.
+    """
+    right, found, met, true = np.moveaxis(np.asarray(counted, dtype=float), -1, 0)
+    precision, recall = _share(right, found), _share(met, true)
+    p, r = np.nan_to_num(precision), np.nan_to_num(recall)
+    f1 = np.where(found + true > 0, np.nan_to_num(_share(2 * p * r, p + r)), np.nan)
+    return {"precision": precision, "recall": recall, "f1": f1}
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
 
 
 def centre_line(mask: np.ndarray) -> np.ndarray:

@@ -129,7 +129,8 @@ def import_photographs(
             )
         if copies:
             log.warning(
-                "%d images are copies of others, perhaps turned or mirrored; copies stay in the split of the first", copies
+                "%d images are copies of others, perhaps turned or mirrored; copies stay in the split of the first",
+                copies,
             )
         if moved:
             log.warning(

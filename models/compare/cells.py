@@ -276,8 +276,8 @@ def results(experiment: Experiment, cells: Sequence[Cell], *, score: bool) -> li
     others = _others(experiment) if any(cell.done for cell in cells) else {}
     for cell in cells:
         if cell.row.skip or not cell.done:  # another row may have run the same cell
-            apart = [name for name, data in experiment.data.items() if not data.train]
-            found += [Result(cell, name, None, {}, _reason(cell)) for name in (cell.data, *apart)]
+            apart = [name for name, data in experiment.data.items() if experiment.cross or not data.train]
+            found += [Result(cell, name, None, {}, _reason(cell)) for name in dict.fromkeys((cell.data, *apart))]
             continue
         facts = json.loads((cell.folder / "cell.json").read_text())
         found.append(Result(cell, cell.data, read_counts(cell.folder / "model.images.csv"), facts))

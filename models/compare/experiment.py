@@ -13,6 +13,7 @@ from geo.errors import ConfigError, unknown_name
 from geo.settings import Section, explain, read_yaml
 from models import recipe as recipes
 from models.classification.recipe import ImageClassifier
+from models.outlines import F1_OF
 from models.recipe import Recipe, Segmenter
 
 #: What a row of an experiment may be.
@@ -29,6 +30,9 @@ SCORES = {
     "recall_classes": "R classes",
     "specificity": "specificity",
     "accuracy": "accuracy",
+    "boundary_f1": "boundary F1",
+    "centre_line_f1": "centre-line F1",
+    "tolerant_f1": "F1 with tolerance",
 }
 
 
@@ -127,7 +131,8 @@ class Experiment(Section):
     metric: str = Field("f1", description="Score of the figure and of the differences to the first row.")
     columns: list[str] = Field(
         ["precision", "recall", "f1", "iou", "miou"],
-        description="Scores of the table; of classifiers accuracy, F1, precision, recall, specificity.",
+        description="Scores of the table, of maps also boundary_f1, centre_line_f1, tolerant_f1 (within 2 pixels); of "
+        "classifiers accuracy, F1, precision, recall, specificity.",
     )
     panels: int = Field(4, ge=0, le=20, description="Chips in the picture of all systems, the worst first.")
     alarm_px: int = Field(
@@ -172,6 +177,9 @@ class Experiment(Section):
             wrong.append("data: some sets are of chips, others of images; give one kind, they are no one table")
         if not self.trained_on:
             wrong.append("data: nothing is trained on; leave `train: false` away from one set")
+        lines = [name for name in (self.metric, *self.columns) if name in F1_OF]
+        if self.classifies and lines:
+            wrong.append(f"'{lines[0]}' is of maps, and the data are images of classes; leave it away")
         if self.classifies and self.train_chips != ["all"]:
             wrong.append("train_chips: classifiers are trained on all images; leave it away")
         if wrong:

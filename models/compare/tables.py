@@ -12,7 +12,7 @@ import numpy as np
 
 from models.compare.cells import Result
 from models.compare.experiment import SCORES, Experiment, Published, Row
-from models.evaluation import false_alarms, picture_keys
+from models.evaluation import TOLERANCE_PX, ImageCounts, false_alarms, picture_keys
 from models.intervals import (
     Draws,
     Interval,
@@ -24,7 +24,8 @@ from models.intervals import (
     interval_over_seeds,
     sign_test,
 )
-from models.metrics import identities, mean_of_defined, ratios
+from models.metrics import identities
+from models.outlines import F1_OF, columns_of, tolerant_ratios
 
 
 @dataclass
@@ -126,21 +127,22 @@ def _line(found: Sequence[Result], draws: Draws, experiment: Experiment) -> tupl
     if not run:
         return line, None, ()
     ids, pictures = run[0].counts.ids, run[0].counts.pictures  # type: ignore[union-attr]
-    system = System(np.stack([result.counts.counted for result in run]))  # type: ignore[union-attr]
+    counts = [result.counts for result in run if result.counts is not None]
+    plain = System(np.stack([found.counted for found in counts]))
+    systems = {name: _of_lines(counts, name) if name in F1_OF else plain for name in SCORES}
     blocks = blocks_of(picture_keys(ids, pictures))
     line.seeds = [result.cell.seed for result in run]
     line.images = len(ids)
     for name in SCORES:
+        system = systems[name]
         line.scores[name] = system.score(name)
         line.spread[name] = system.spread(name)
-        line.per_image[name] = mean_of_defined(
-            np.array([mean_of_defined(ratios(table)[name]) for table in system.counted])
-        )
+        line.per_image[name] = system.per_image(name)
         if name in (*experiment.columns, experiment.metric):
             between = interval_of_images if experiment.classifies else interval_over_seeds
             line.intervals[name] = between(system, name, blocks=blocks, draws=draws)
     if not experiment.classifies:
-        line.alarms = false_alarms(system.counted, experiment.alarm_px)
+        line.alarms = false_alarms(plain.counted, experiment.alarm_px)
     if line.alarms and line.alarms["images"] == len(ids):  # no landslide at all, of which there are no ratios either
         for name in line.scores.keys() - {"specificity", "accuracy"}:
             line.scores[name], line.intervals[name] = np.nan, None
@@ -148,7 +150,13 @@ def _line(found: Sequence[Result], draws: Draws, experiment: Experiment) -> tupl
     line.minutes = float(np.mean([result.facts["minutes"] for result in run]))
     line.hardware = "; ".join(dict.fromkeys(result.facts["hardware"] for result in run))
     keys = tuple(picture_keys(ids, pictures))
-    return line, system, tuple(f"{name} {key}" for name, key in zip(ids, keys, strict=True))
+    return line, systems[experiment.metric], tuple(f"{name} {key}" for name, key in zip(ids, keys, strict=True))
+
+
+def _of_lines(counts: Sequence[ImageCounts], name: str) -> System:
+    """Take the counts of lines or of pixels within the tolerance, of which F1 is the only score."""
+    table = np.stack([columns_of(F1_OF[name], found.tolerant) for found in counts])
+    return System(table, lambda counted: {name: tolerant_ratios(counted)["f1"]})
 
 
 def _compare(
@@ -222,6 +230,8 @@ def _reading(experiment: Experiment, draws: Draws, alarms: bool) -> str:
             f"*False alarms* are the chips without landslide on which at least {experiment.alarm_px} pixels are found, "
             "with Wilson's 95 % interval, and *of pixels* what share of all their pixels is.",
         ][: 3 if alarms else 2]
+        if any(name in F1_OF for name in (experiment.metric, *experiment.columns)):
+            words[0] += f" F1 of boundaries, of centre lines and with tolerance is within {TOLERANCE_PX:g} pixels."
     words.append(
         "*In print* are the figures of the publication, measured on the data named there: they are no result of ours."
     )

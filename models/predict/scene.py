@@ -199,8 +199,8 @@ def predict(
             give_back_memory()  # the outputs are written with what GDAL takes
             if part is not None:
                 return {"blocks": len(mine)}
-            area = read_area(search.area, image.geobox, layer=area_layer) if area else None
-            tally = _write(search, image, len(plan), kept, outputs, tags or {}, overwrite, bool(area and area.empty))
+            empty = search.area is not None and read_area(search.area, image.geobox, layer=area_layer).empty
+            tally = _write(search, image, len(plan), kept, outputs, tags or {}, overwrite, screened_out=empty)
     except (ModelError, GridError, LabelError):
         if part is None:
             kept.discard()  # the next run would end alike; after a full disk or a lost cluster it goes on
@@ -264,6 +264,7 @@ def _write(
     outputs: Sequence[Path],
     tags: Mapping[str, str],
     overwrite: bool,
+    *,
     screened_out: bool,
 ) -> Tally:
     """Join kept blocks to the outputs: the probability, and the spread where it is asked for."""

@@ -111,12 +111,29 @@ def test_deeplab_keeps_its_output_stride_and_rates(stride, rates):
     assert network(torch.zeros(1, 3, 73, 73)).shape == (1, 1, 73, 73)
 
 
+def dilations(encoder):
+    """Dilation of each 3x3 convolution that has one, by the part of the encoder that it lies in."""
+    found = {}
+    for name, module in encoder.named_modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) and module.dilation[0] > 1:
+            assert module.stride == (1, 1), name
+            part = name.removeprefix("model.").split(".")
+            found.setdefault(".".join(part[:2]) if part[0] == "features" else part[0], set()).add(module.dilation[0])
+    return found
+
+
 def test_xception_is_dilated_and_has_65_layers():
+    """2 convolutions and 63 separable ones, of which 16 blocks of 3 are the middle flow; shortcuts do not count."""
     network = of_recipe("deeplabv3plus-xception")
     with torch.inference_mode():
         maps = network.encoder(torch.zeros(1, 3, 128, 128))
     assert [m.shape[-1] for m in maps] == [128, 64, 32, 16, 16, 16]
-    assert any(m.dilation[0] > 1 for m in network.encoder.modules() if isinstance(m, nn.Conv2d))
+    named = {k: m for k, m in network.encoder.named_modules() if isinstance(m, nn.Conv2d) and "shortcut" not in k}
+    depthwise = [m for m in named.values() if m.groups > 1]
+    assert all(m.groups == m.in_channels and m.kernel_size == (3, 3) for m in depthwise)
+    assert len(depthwise) == 63
+    assert len(named) - len(depthwise) == 65
+    assert dilations(network.encoder) == {f"blocks_{n}": {2} for n in range(3, 20)} | {"blocks_20": {4}}
 
 
 def test_pspnet_on_mobilenet_runs_all_stages_at_an_eighth():
@@ -125,6 +142,42 @@ def test_pspnet_on_mobilenet_runs_all_stages_at_an_eighth():
         maps = network.encoder(torch.zeros(1, 3, 128, 128))
     assert [m.shape[-1] for m in maps] == [128, 64, 32, 16, 16, 16]
     assert network.eval()(torch.zeros(1, 3, 473, 473)).shape == (1, 1, 473, 473)
+    twos, fours = ({f"features.{n}": {rate} for n in some} for rate, some in ((2, range(7, 14)), (4, range(14, 18))))
+    assert dilations(network.encoder) == twos | fours
+
+
+def test_pspnet_on_resnet50_dilates_its_last_two_stages():
+    network = of_recipe("pspnet-resnet50")
+    assert dilations(network.encoder) == {"layer3": {2}, "layer4": {4}}
+
+
+def test_cracknet_is_a_resnet101_of_one_band_with_bilinear_upsampling():
+    network = of_recipe("cracknet", bands=1)
+    assert [len(getattr(network.encoder, f"layer{n}")) for n in (1, 2, 3, 4)] == [3, 4, 23, 3]
+    assert network.encoder.conv1.in_channels == 1
+    blocks = list(network.decoder.blocks)
+    assert {b.interpolation_mode for b in blocks} == {"bilinear"}
+    assert [b.conv1[0].in_channels for b in blocks] == [2048 + 1024, 256 + 512, 128 + 256, 64 + 64, 32]
+    assert not any(isinstance(m, nn.ConvTranspose2d) for m in network.modules())
+    assert recipe.load("cracknet").bands == ["grey"]
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 1, 448, 448)).shape == (1, 1, 448, 448)
+
+
+@pytest.mark.parametrize(
+    ("layers", "blocks", "decoder"),
+    [
+        (34, [3, 4, 6, 3], [(512, 256), (256, 128), (128, 64), (64, 64)]),
+        (101, [3, 4, 23, 3], [(2048, 1024), (1024, 512), (512, 256), (256, 64)]),
+    ],
+)
+def test_linknet_on_the_other_resnets_follows_the_same_table(layers, blocks, decoder):
+    """Printed for ResNet50: channels of its encoder, a quarter of them inside a block."""
+    network = of_recipe(f"linknet-resnet{layers}", bands=4)
+    assert [len(getattr(network.encoder, f"layer{n}")) for n in (1, 2, 3, 4)] == blocks
+    assert [(b[0].in_channels, b[0].out_channels, b[6].out_channels) for b in network.decoder] == [
+        (into, into // 4, out) for into, out in decoder
+    ]
 
 
 def test_fcn_begins_as_bilinear_interpolation_of_its_scores():

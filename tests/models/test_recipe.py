@@ -18,25 +18,79 @@ def test_recipes_that_come_along_are_whole(name):
     assert again == loaded  # what a model file keeps says all
 
 
-def test_paper_a_is_as_printed():
-    for layers in (34, 50, 101):
-        loaded = recipe.load(f"linknet-resnet{layers}")
-        assert (loaded.network.name, loaded.network.settings["encoder"]) == ("linknet", f"resnet{layers}")
-        assert not loaded.network.settings.get("half_skip")
-        assert (loaded.optimizer.name, loaded.phases[0].learning_rate, loaded.phases[0].batch) == ("sgd", 0.01, 8)
-        assert (loaded.loss.name, loaded.loss.dice, loaded.loss.reduction) == ("bce+dice", "image", "sum")
-        assert (loaded.size, loaded.weights, loaded.augmentation.stretch) == (256, "imagenet", 0.1)
+@pytest.mark.parametrize(
+    ("name", "network", "encoder", "weights"),
+    [
+        ("linknet-resnet34", "linknet", "resnet34", "imagenet"),
+        ("linknet-resnet50", "linknet", "resnet50", "imagenet"),
+        ("linknet-resnet101", "linknet", "resnet101", "imagenet"),
+        ("linknet-resnet50-random", "linknet", "resnet50", "none"),
+        ("albunet-resnet34", "albunet", "resnet34", "imagenet"),
+        ("resunet", "resunet", None, "none"),
+    ],
+)
+def test_paper_a_is_as_printed(name, network, encoder, weights):
+    loaded = recipe.load(name)
+    assert (loaded.network.name, loaded.network.settings.get("encoder"), loaded.weights) == (network, encoder, weights)
+    assert not {"half_skip", "narrowest", "pool", "normalised_skips", "attention"} & set(loaded.network.settings)
+    (phase,) = loaded.phases
+    assert (loaded.optimizer.name, phase.learning_rate, phase.batch, phase.freeze) == ("sgd", 0.01, 8, "nothing")
+    assert (loaded.loss.name, loaded.loss.dice, loaded.loss.reduction) == ("bce+dice", "image", "sum")
+    assert (loaded.loss.background_weight, loaded.loss.landslide_weight) == (1, 1)
+    assert (loaded.size, loaded.schedule, loaded.bands) == (256, "constant", None)
+    # rotation, flips, +-10 % stretch, colour jitter, Gaussian noise; as many variants of a chip as the paper made
+    changes = loaded.augmentation
+    assert (changes.stretch, changes.flips, changes.crop, changes.zoom) == (0.1, ["horizontal", "vertical"], 1, 0)
+    assert min(changes.rotation_deg, changes.brightness, changes.contrast, changes.colour, changes.noise) > 0
+    assert phase.epochs == 25_776 // 179
 
 
-def test_paper_b_is_as_printed():
-    loaded = recipe.load("pspnet-resnet50")
-    assert (loaded.size, loaded.network.settings["output_stride"], loaded.network.settings["depth"]) == (473, 8, 5)
+@pytest.mark.parametrize(
+    ("name", "network", "encoder"),
+    [
+        ("unet-vgg16", "unet", "vgg16"),
+        ("unet-resnet50", "unet", "resnet50"),
+        ("deeplabv3plus-xception", "deeplabv3plus", "tu-xception65"),
+        ("deeplabv3plus-mobilenetv2", "deeplabv3plus", "mobilenet_v2"),
+        ("pspnet-mobilenetv2", "pspnet", "mobilenet_v2"),
+        ("pspnet-resnet50", "pspnet", "resnet50"),
+    ],
+)
+def test_paper_b_is_as_printed(name, network, encoder):
+    loaded = recipe.load(name)
+    settings = loaded.network.settings
+    assert (loaded.network.name, settings["encoder"], loaded.size) == (network, encoder, 473)
+    assert settings.get("output_stride") == (None if network == "unet" else 8)
+    assert settings.get("depth") == (5 if network == "pspnet" else None)
+    assert loaded.patience is not None
+    assert (loaded.augmentation.rotation_probability, loaded.augmentation.flips) == (0.5, ["horizontal"])
+    assert loaded.augmentation.flip_probability == 1
     assert [(p.epochs, p.learning_rate, p.batch, p.freeze) for p in loaded.phases] == [
         (50, 1e-4, 8, "encoder"),
         (100, 1e-5, 4, "nothing"),
     ]
     assert (loaded.loss.name, loaded.loss.background_weight, loaded.loss.landslide_weight) == ("focal+dice", 1, 2)
     assert (loaded.augmentation.rotation_deg, loaded.augmentation.crop) == ([20, 90, -90], 0.7)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("cracknet", {"encoder": "resnet101", "upsampling": "bilinear"}),
+        ("fcn-8s", {"encoder": "vgg16", "finest": 8}),
+        ("fcn-32s", {"encoder": "vgg16", "finest": 32}),
+    ],
+)
+def test_paper_c_is_as_printed(name, settings):
+    loaded = recipe.load(name)
+    assert loaded.network.settings == settings
+    (phase,) = loaded.phases
+    assert (phase.epochs, phase.learning_rate, phase.batch, phase.freeze) == (100, 0.001, 4, "nothing")
+    assert (loaded.optimizer.name, loaded.optimizer.momentum, loaded.loss.name) == ("sgd", 0.9, "cross-entropy")
+    assert (loaded.size, loaded.bands, loaded.schedule) == (448, ["grey"], "constant")
+    changes = loaded.augmentation  # rotation, stretch, zoom and no others
+    assert min(changes.rotation_deg, changes.stretch, changes.zoom) > 0
+    assert (changes.flips, changes.crop, changes.brightness, changes.colour, changes.noise) == ([], 1, 0, 0, 0)
 
 
 def test_svm_is_as_printed():

@@ -15,6 +15,8 @@ from click.testing import CliRunner
 
 from geo.errors import ConfigError, LabelError, OutputExistsError
 from models.compare import cells as cells_module
+from models.evaluation import read_counts
+from models.outlines import tolerant_scores
 from pipeline.cli import geocrack
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
@@ -187,6 +189,43 @@ def test_trained_on_one_set_and_tested_on_the_other(experiment, made, tmp_path):
     # chips 6 to 17 test in the one set and train in the other
     assert "show a picture that" in found["2014", "2013"]["not_run"]
     assert "## Tested on 2014, trained on 2013" in (output / "table.md").read_text()
+
+
+def test_a_failed_row_is_named_wherever_it_would_have_been_tested(experiment, made, tmp_path):
+    other = write_chips(tmp_path / "other", ["train"] * 4 + ["val"] * 2 + ["test"] * 2, bands=("red", "green", "nir"))
+    rows = [{"name": "Four", "recipe": "svm", "changes": [*SVM, "bands=[blue]"]}]
+    data = {"a": {"chips": [str(made / "chips")]}, "b": {"chips": [str(other)]}}
+    result = run(experiment(data=data, rows=rows, cross=True), "-o", tmp_path / "results")
+    assert result.exception is None, result.output
+    with open(tmp_path / "results" / "table.csv") as file:
+        found = {(row["trained_on"], row["tested_on"]): row["not_run"] for row in csv.DictReader(file)}
+    assert set(found) == {("a", "a"), ("b", "b"), ("a", "b"), ("b", "a")}
+    assert "asks for the bands blue" in found["b", "b"]
+    assert found["b", "a"] == found["b", "b"]
+    assert "## Tested on a, trained on b" in (tmp_path / "results" / "table.md").read_text()
+
+
+def test_lines_have_columns_and_old_cells_none(experiment, made, tmp_path, monkeypatch):
+    rows = [{"name": name, "recipe": "svm", "changes": [*SVM, f"c={c}"]} for name, c in (("one", 1), ("two", 2))]
+    path = experiment(rows=rows, columns=["f1", "boundary_f1", "centre_line_f1", "tolerant_f1"], metric="boundary_f1")
+    output = tmp_path / "results"
+    assert run(path, "-o", output).exception is None
+    with open(output / "table.csv") as file:
+        one, two = csv.DictReader(file)
+    counts = [read_counts(p) for p in output.rglob("model.images.csv")]
+    expected = {round(tolerant_scores(c.tolerant.sum(axis=0))["boundary"]["f1"], 6) for c in counts}
+    assert {float(one["boundary_f1"]), float(two["boundary_f1"])} == expected
+    assert float(one["boundary_f1_low"]) <= float(one["boundary_f1"]) <= float(one["boundary_f1_high"])
+    assert float(two["difference"]) == pytest.approx(float(two["boundary_f1"]) - float(one["boundary_f1"]), abs=2e-6)
+    assert "is within 2 pixels" in (output / "table.md").read_text()
+    for old in output.rglob("model.images.csv"):  # as they were before lines were counted
+        old.write_text("\n".join(",".join(line.split(",")[:7]) for line in old.read_text().splitlines()) + "\n")
+    done = trained(monkeypatch)
+    result = run(path, "-o", output)
+    assert result.exception is None, result.output
+    assert done == []
+    line = next(line for line in (output / "table.md").read_text().splitlines() if line.startswith("| one |"))
+    assert [cell.strip() for cell in line.split("|")][4:7] == ["-"] * 3
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
