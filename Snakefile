@@ -57,6 +57,15 @@ def dem_of(wildcards):
     return str(SCENES[wildcards.scene].dem or RUN.ortho.dem)
 
 
+def control_of(wildcards):
+    """Option of what corrects an image's RPC, and its value; nothing for MSS, which is registered to PAN."""
+    if wildcards.image == "mss":
+        return []
+    gcps = SCENES[wildcards.scene].gcps
+    known = ["gcps", gcps] if gcps else ["reference", RUN.ortho.reference]
+    return [known[0], str(known[1])] if known[1] else []
+
+
 def product_of(wildcards):
     product = SCENES[wildcards.scene].product
     return str(product) if isinstance(product, Path) else [str(f) for f in (product.mss, product.pan) if f]
@@ -169,6 +178,7 @@ rule ortho:
     input:
         image=P.reflectance,
         dem=dem_of,
+        control=lambda w: control_of(w)[1:],
     output:
         ortho=P.ortho,
     log:
@@ -181,6 +191,7 @@ rule ortho:
     resources:
         mem_mb=1000,
     params:
+        control=lambda w: flag(*control_of(w)) if control_of(w) else "",
         resolution=lambda w: flag("resolution", getattr(RUN.ortho, f"{w.image}_resolution_m")),
         crs=RUN.ortho.crs,
         geoid=f"--geoid {RUN.ortho.geoid} --geoid-height-m {RUN.ortho.geoid_height_m} --dem-zero {RUN.ortho.dem_zero}",
@@ -188,7 +199,7 @@ rule ortho:
     message:
         "Orthorectifying {wildcards.image} of {wildcards.scene}"
     shell:
-        "geocrack ortho {input.image:q} --dem {input.dem:q} -o {output.ortho:q} {params.resolution} "
+        "geocrack ortho {input.image:q} --dem {input.dem:q} -o {output.ortho:q} {params.resolution} {params.control} "
         "--crs {params.crs} {params.geoid} --resampling {params.resampling} "
         "--threads {threads} --overwrite > {log:q} 2>&1"
 
@@ -415,7 +426,10 @@ rule merge:
         dem=DEM if DEM else [],
     output:
         inventory=report(
-            P.inventory, caption="docs/captions/inventory.rst", category="Inventory", labels={"what": "polygons"}
+            P.inventory,
+            caption="docs/captions/inventory.rst",
+            category="Inventory",
+            labels={"what": "polygons"},
         ),
         parquet=P.inventory_parquet,
         project=P.project,
@@ -496,7 +510,10 @@ rule report_run:
         [str(RUN.training.model or P.model.format(recipe=FIRST))] if RUN.report.explain else [],
     output:
         report=report(
-            P.report, caption="docs/captions/report.rst", category="Report", labels={"what": "maps, scores, settings"}
+            P.report,
+            caption="docs/captions/report.rst",
+            category="Report",
+            labels={"what": "maps, scores, settings"},
         ),
     log:
         f"{P.logs}/report.log",

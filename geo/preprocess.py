@@ -27,8 +27,12 @@ from geo.errors import GridError, ProductError
 from geo.fusion.mtf import GAIN
 from geo.fusion.pansharpen import Fused, pansharpen
 from geo.masks import Quality, quality_path
-from geo.ortho import WINDOW, lay_out, on_a_map, orthorectify
+from geo.ortho import WINDOW, corrected, lay_out, on_a_map, orthorectify
+from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import Dem, open_dem
+from geo.ortho.ground_control import Refinement
+from geo.ortho.reference import control_from_reference
+from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import one_thread_each
 from geo.raster import REFLECTANCE
 from geo.reflectance import Calibration, Clouds, calibrated, prepare, tags_of, tell, write_reflectance
@@ -66,6 +70,10 @@ class Settings:
     resampling: str = "cubic"
     method: str = "mtf-glp-cbd"
     coregister: bool = True
+    #: Ground control that corrects the RPC of PAN, or an ortho to measure it against; MSS follows by registration.
+    control: ControlPoints | None = None
+    reference: Path | None = None
+    control_model: str = "auto"
     gain: float = GAIN
 
     @property
@@ -87,12 +95,15 @@ class Orthos:
         Share of each whose ground has a height in the DEM.
     warnings : tuple of str
         What had to be assumed.
+    refinement : Refinement, optional
+        How ground control corrected the RPC of PAN.
     """
 
     images: dict[str, Source]
     levels: dict[str, dict[str, Any]]
     dem_share: dict[str, float]
     warnings: tuple[str, ...]
+    refinement: Refinement | None = None
 
 
 @dataclass(frozen=True)
@@ -249,13 +260,16 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
     )
     dem: Dem | None = None
     orthos: dict[str, Source] = {}
-    shares, findings = {}, {}
+    shares, findings, refinement = {}, {}, None
     for key, resolution_m in resolutions(scene, settings).items():
         tags = tags_of(scene, calibrations[key])
         image = opened.enter_context(Calibrated(calibrations[key], clouds.get(key), tags))
         findings[key] = _sampled(image)
         if dem is None and settings.dem is not None and not on_a_map(image):
             dem = opened.enter_context(open_dem(settings.dem, zero=settings.dem_zero, **settings.heights))
+        camera = None
+        if key == "pan":
+            camera, refinement = _corrected(image, dem, settings, resolution_m, threads)
         warp, shares[key] = lay_out(
             image,
             dem,
@@ -263,12 +277,23 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
             crs=settings.crs,
             centre=scene.centre,
             resampling=settings.resampling,
+            camera=camera,
         )
         size, megabytes = (WINDOW, _PAN_MB) if key == "pan" else (_MSS_BLOCK, _MSS_MB)
         orthos[key] = Cached(warp, size=size, megabytes=megabytes)
     levels = {key: calibration.report for key, calibration in calibrations.items()}
     dark = tell(scene, too_dark({key: {**found, "surface": levels[key]} for key, found in findings.items()}))
-    return Orthos(orthos, levels, shares, (*warnings, *dark))
+    return Orthos(orthos, levels, shares, (*warnings, *dark), refinement)
+
+
+def _corrected(
+    image: Source, dem: Dem | None, settings: Settings, resolution_m: float, threads: int | None
+) -> tuple[CameraModel | None, Refinement | None]:
+    """Camera model of PAN corrected by ground control; nothing without any."""
+    control = settings.control
+    if settings.reference is not None:
+        control = control_from_reference(image, settings.reference, dem, resolution_m=resolution_m, threads=threads)
+    return corrected(image, control, dem, model=settings.control_model) if control else (None, None)
 
 
 def _sampled(image: Calibrated) -> dict[str, Any]:
@@ -345,13 +370,16 @@ def _kept(
         progress=progress,
     )
     orthos: dict[str, Source] = {}
-    shares = {}
+    shares, refinement = {}, None
     for key, resolution_m in resolutions(scene, settings).items():
         file = folder / "ortho" / f"{key}.tif"
         made = orthorectify(
             folder / f"{key}.tif",
             file,
             resolution_m=resolution_m,
+            control=settings.control if key == "pan" else None,
+            reference=settings.reference if key == "pan" else None,
+            control_model=settings.control_model,
             dem=settings.dem,
             dem_zero=settings.dem_zero,
             crs=settings.crs,
@@ -363,5 +391,6 @@ def _kept(
             **settings.heights,
         )
         shares[key] = made.dem_share
+        refinement = made.refinement or refinement
         orthos[key] = opened.enter_context(FileSource(file))
-    return Orthos(orthos, {key: found["surface"] for key, found in findings.items()}, shares, warnings)
+    return Orthos(orthos, {key: found["surface"] for key, found in findings.items()}, shares, warnings, refinement)

@@ -63,6 +63,9 @@ class SceneConfig(Section):
     name: str = Field(pattern=r"^[A-Za-z0-9_.-]+$", description="Short name; folder of its results.")
     product: FilePath | Generic = Field(description="Product folder or archive, or a generic image pair.")
     dem: FilePath | None = Field(None, description="DEM of this scene, instead of `ortho.dem`.")
+    gcps: FilePath | None = Field(
+        None, description="Ground control points of its PAN, which correct its RPC; instead of `ortho.reference`."
+    )
     labels: FilePath | None = Field(None, description="Landslides of this date, vector or raster, to train on.")
     truth: FilePath | None = Field(None, description="Landslides of this date to score against.")
     reviews: list[FilePath] = Field(
@@ -106,6 +109,9 @@ class Ortho(Section):
     )
     dem_zero: Literal["auto", "void", "height"] = Field(
         "auto", description="What 0 in the DEM is; auto: a void where the ground beside it lies over 300 m."
+    )
+    reference: FilePath | None = Field(
+        None, description="Ortho of the same ground that PAN is corrected by; MSS follows by registration."
     )
     crs: str = Field("auto", description="Output CRS such as EPSG:32648; auto is the UTM zone of the scene's centre.")
     pan_resolution_m: float | None = Field(
@@ -325,6 +331,11 @@ class Run(Section):
                 wrong.append(f"scenes: '{scene.name}' has no `pan`; the flow maps fused images, so give one")
             if scene.dem is None and self.ortho.dem is None:
                 wrong.append(f"scenes: '{scene.name}' has no `dem` and `ortho.dem` is not given; give one of them")
+            if (scene.gcps or self.ortho.reference) and not self.fusion.coregister:
+                wrong.append(
+                    f"scenes: '{scene.name}' has ground control for PAN, which MSS only follows by registration; leave "
+                    "out `fusion.coregister: false`"
+                )
         if abs(sum(self.tiling.fractions) - 1) > 1e-6:
             wrong.append(f"tiling.fractions: they sum to {sum(self.tiling.fractions):g}; expected 1")
         if wrong:

@@ -3,12 +3,14 @@
 The image is laid out by its camera model as delivered and registered to the reference; each tie point then says
 where in the image the reference's ground lies. The correction stays in the image, as for points measured by hand, so
 the terrain acts on it as it should: what comes out is an ortho made once, from the image itself. On slopes an ortho
-that is shifted is also bent, so the measurement is repeated on what the first one has corrected.
+that is shifted is also bent, so that the two hardly match pixel by pixel: the measurement begins on coarse pixels, and
+is repeated on finer ones with what the coarser has corrected.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 
 import numpy as np
 from pyproj import CRS
@@ -23,6 +25,8 @@ from geo.raster import open_raster
 from geo.sensors.place import own_pixel_m
 from geo.source import Cached, Source
 
+#: Times the resolution that the comparison begins with; what is too coarse for a small image is passed over.
+_COARSER = (8, 4, 2)
 #: What is made of the image is kept in blocks of this side, up to so many megabytes: tie points are measured twice.
 _BLOCK, _KEPT_MB = 256, 160
 
@@ -74,8 +78,8 @@ def control_from_reference(
     flat = horizontal(CRS.from_user_input(crs))
     resolution_m = max(resolution_m or own_pixel_m(image.rpcs, image.grid) or 0.0, pixel_m)
 
-    def measure(camera: CameraModel) -> ControlPoints:
-        warp, _ = lay_out(image, dem, resolution_m=resolution_m, crs=crs.to_wkt(), camera=camera)
+    def measure(camera: CameraModel, pixel_m: float) -> ControlPoints:
+        warp, _ = lay_out(image, dem, resolution_m=pixel_m, crs=crs.to_wkt(), camera=camera)
         try:
             points = register(reference, Cached(warp, size=_BLOCK, megabytes=_KEPT_MB), threads=threads).points
         except RegistrationError as error:
@@ -94,5 +98,9 @@ def control_from_reference(
         names = tuple(str(i) for i in range(1, int(seen.sum()) + 1))
         return ControlPoints(os.fspath(reference), names, *(v[seen] for v in (col, row, lon, lat, height)))
 
-    first = measure(CameraModel.from_rpcs(image.rpcs))
-    return measure(corrected(image, first, dem)[0])
+    camera = CameraModel.from_rpcs(image.rpcs)
+    for coarser in _COARSER:
+        with suppress(RegistrationError, GridError):
+            camera, _ = corrected(image, measure(camera, coarser * resolution_m), dem)
+    camera, _ = corrected(image, measure(camera, resolution_m), dem)
+    return measure(camera, resolution_m)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pipeline import options
+from pipeline import ground_control, options
 from pipeline.config import Ortho
 
 log = logging.getLogger(__name__)
@@ -35,21 +35,7 @@ log = logging.getLogger(__name__)
     help="Image whose centre decides the UTM zone.  [default: scene.json beside IMAGE, else IMAGE]",
 )
 @options.setting(Ortho, "resampling")
-@click.option(
-    "--gcps",
-    type=options.PATH,
-    help="Ground control that corrects the RPC: points with the fields col and row, a .csv, or QGIS's .points.",
-)
-@click.option("--gcp-crs", help="CRS of the ground control's x, y[, z].  [default: the file's own, else EPSG:4326]")
-@click.option(
-    "--reference", type=options.PATH, help="Ortho that IMAGE is registered to for ground control, instead of --gcps."
-)
-@click.option(
-    "--gcp-model",
-    type=click.Choice(["auto", "bias", "affine"]),
-    default="auto",
-    help="Correction in the image; auto: the one whose left-out residuals are smallest.",
-)
+@ground_control.options
 @options.cog
 @options.compress
 @options.scheduler
@@ -83,13 +69,11 @@ def command(
     that has a CRS already is warped to such a grid without a DEM. Ground without a height becomes nodata.
     Ground control corrects the RPC; its residuals are written beside the ortho, as OUTPUT.gcps.json.
     """
-    import json
     import os
     from contextlib import ExitStack
 
     from geo.atomic import atomic, check_apart, check_free
     from geo.cluster import connected
-    from geo.errors import ConfigError
     from geo.masks import quality_path
     from geo.ortho import centre_of, orthorectify
     from geo.ortho.control_points import read_control_points
@@ -97,11 +81,8 @@ def command(
 
     if scheduler:  # workers stand in other folders
         image, dem = Path(os.path.abspath(image)), dem and Path(os.path.abspath(dem))
-    if gcps and reference:
-        raise ConfigError("--gcps and --reference are given; expected one of them: leave one out")
-    if gcp_model != "auto" and not gcps and not reference:
-        raise ConfigError(f"--gcp-model {gcp_model} is given without ground control; give --gcps or --reference too")
-    report = output.with_name(f"{output.stem}.gcps.json")
+    ground_control.check(gcps, reference, gcp_model)
+    report = ground_control.report_path(output)
     for path in (output, quality_path(output), *([report] if gcps or reference else [])):
         check_free(path, overwrite=overwrite)
     check_apart(output, [image, dem, gcps, reference])
@@ -152,19 +133,7 @@ def command(
         if result.heights:
             record["results"]["heights"] = result.heights.as_dict()
         if part and result.refinement:
-            summary = result.refinement.as_dict()
-            part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-            record["results"]["gcps"] = summary
-            log.info(
-                "%s: %s correction by %d of %d ground control points, %.2f pixels before, %.2f after, %.2f left out",
-                output,
-                summary["model"],
-                summary["points"]["used"],
-                len(summary["residuals"]),
-                summary["rmse_before_px"],
-                summary["rmse_px"],
-                summary["held_out_rmse_px"],
-            )
+            record["results"]["gcps"] = ground_control.write(result.refinement, part, output)
     log.info(
         "%s: %d x %d pixels of %g m in %s, %.1f %% valid",
         output,

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pipeline import config, gains, options
+from pipeline import config, gains, ground_control, options
 from pipeline.commands.fuse import NOT_ASKED, tell
 from pipeline.commands.reflectance import inputs_of, product_of
 
@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 @options.setting(config.Ortho, "pan_resolution_m")
 @options.setting(config.Ortho, "mss_resolution_m")
 @options.setting(config.Ortho, "resampling")
+@ground_control.options
 @options.setting(config.Fusion, "method")
 @options.setting(config.Fusion, "coregister")
 @options.setting(config.Fusion, "mtf_gain")
@@ -55,6 +56,10 @@ def command(
     keep: Path | None,
     gain: list[float] | None,
     bias: list[float] | None,
+    gcps: Path | None,
+    gcp_crs: str | None,
+    reference: Path | None,
+    gcp_model: str,
     look: bool,
     cog: bool,
     compress: str,
@@ -66,7 +71,8 @@ def command(
     """Make fused reflectance on the ground of PRODUCT, with its PAN and MSS registered.
 
     This is `geocrack reflectance`, `ortho` of both images and `fuse`, without files between: every window is
-    calibrated, laid on the ground and sharpened as it is needed. --keep writes them all the same.
+    calibrated, laid on the ground and sharpened as it is needed. --keep writes them all the same. Ground control
+    corrects the RPC of PAN, to which MSS is registered; its residuals are written as OUTPUT.gcps.json.
     """
     import json
     from contextlib import ExitStack
@@ -74,20 +80,29 @@ def command(
     from geo.atomic import atomic, check_apart, check_free
     from geo.cluster import connected
     from geo.coregister import picture_path, write_residual_map
+    from geo.errors import ConfigError
     from geo.fusion import method as known_method
     from geo.fusion.check import check
     from geo.masks import quality_path
+    from geo.ortho.control_points import read_control_points
     from geo.preprocess import kept_files, odd_resolutions, preprocess, scattered
     from geo.sensors import open_product
     from pipeline.fusion_evaluation import check_path
     from pipeline.provenance import track
 
     known_method(given["method"])
+    ground_control.check(gcps, reference, gcp_model)
+    if (gcps or reference) and not given["coregister"]:
+        raise ConfigError(
+            "ground control corrects PAN, to which MSS is registered, and --no-coregister is given; leave it out, or "
+            "correct both images by geocrack ortho"
+        )
     described = product_of(product, generic)
     report, checked = output.with_name(f"{output.stem}.coregistration.json"), check_path(output)
     points = report.with_suffix(".gpkg")
     residuals = [points, picture_path(points)] if given["coregister"] else []
-    written = [output, quality_path(output), report, *residuals, *([checked] if look else [])]
+    control = [ground_control.report_path(output)] if gcps or reference else []
+    written = [output, quality_path(output), report, *residuals, *control, *([checked] if look else [])]
     kept = [*kept_files(keep), keep / "scene.json"] if keep else []
     _check_names(written, kept)
     written += kept
@@ -97,16 +112,20 @@ def command(
         scene = opened.enter_context(open_product(described, given=gains.given(gain, bias)))
         sources = inputs_of(product, generic, scene)
         for path in written:
-            check_apart(path, [*sources, *scene.files, given["dem"]])
-        settings = _settings(scene, given)
+            check_apart(path, [*sources, *scene.files, given["dem"], gcps, reference])
+        known = {"control": read_control_points(gcps, crs=gcp_crs) if gcps else None, "reference": reference}
+        settings = _settings(scene, {**given, **known, "control_model": gcp_model})
         odd = odd_resolutions(scene, settings)
         for warning in odd:  # at once: what follows may fail because of it
             log.warning("%s: %s", scene.id, warning)
         read = [os.path.abspath(path) for path in (*(i.path for i in scene.images.values()), given["dem"]) if path]
         executor = opened.enter_context(connected(scheduler, read)) if scheduler else None
         told = {**given, "gain": gain, "bias": bias, "keep": keep, "check": look, "cog": cog, "compress": compress}
-        record = opened.enter_context(track("preprocess", output, inputs=[*sources, given["dem"]], settings=told))
+        told["gcp_model"] = gcp_model if control else None
+        inputs = [*sources, given["dem"], gcps, reference]
+        record = opened.enter_context(track("preprocess", output, inputs=inputs, settings=told))
         part = opened.enter_context(atomic(report, overwrite=overwrite))
+        control_parts = [opened.enter_context(atomic(path, overwrite=overwrite)) for path in control]
         made = preprocess(
             scene,
             output,
@@ -143,6 +162,9 @@ def command(
             "bands": list(made.fused.bands),
             "check": found,
         }
+        for file in control_parts:
+            assert made.orthos.refinement is not None  # there was ground control
+            record["results"]["gcps"] = ground_control.write(made.orthos.refinement, file, output)
     tell(output, given["method"], made.fused, made.registration, found)
 
 

@@ -55,10 +55,10 @@ def stored(path):
         return src.read().astype(int), quality.read(1)
 
 
-def fuse(product, output, *, method="gsa", **options):
+def fuse(product, output, *, method="gsa", told=None, **options):
     described, dem = product
     with open_product(described) as scene, ExitStack() as opened:
-        return preprocess(scene, output, Settings(dem=dem, method=method), opened=opened, **options)
+        return preprocess(scene, output, Settings(dem=dem, method=method, **(told or {})), opened=opened, **options)
 
 
 @pytest.mark.parametrize("method", ["gsa", "mtf-glp"])
@@ -101,6 +101,30 @@ def test_files_between_are_written_where_asked_only(product, tmp_path):
     for name in names:
         with open_raster(tmp_path / "b" / "keep" / name) as src:
             assert (src.compression.name, src.profile["tiled"]) == ("zstd", True)
+
+
+def displaced(product, folder, pixels=5.0):
+    """The same images whose RPCs, like a star tracker that is off, put them some PAN pixels aside."""
+    described, dem = product
+    for name, off in (("pan", pixels), ("mss", pixels / 4)):
+        with open_raster(described[name]) as src:
+            (values, _), rpcs, bands = read(src), src.rpcs, src.descriptions
+        rpcs.samp_off, rpcs.line_off = rpcs.samp_off + off, rpcs.line_off - off / 2
+        write_image(folder / f"{name}.tif", values, rpcs=rpcs, bands=list(bands))
+    return {**described, "mss": str(folder / "mss.tif"), "pan": str(folder / "pan.tif")}, dem
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_reference_corrects_pan_and_mss_follows(product, tmp_path, keep):
+    fuse(product, tmp_path / "right.tif", keep=tmp_path / "right")
+    aside = displaced(product, tmp_path)
+    told = {"reference": tmp_path / "right" / "ortho" / "pan.tif"}
+    made = fuse(aside, tmp_path / "mended.tif", told=told, keep=tmp_path / "kept" if keep else None)
+    found = made.orthos.refinement
+    assert found.rmse(found.before) == pytest.approx(np.hypot(5, 2.5), abs=0.5)
+    assert found.rmse(found.left_out) < 0.4
+    left = register(tmp_path / "right.tif", tmp_path / "mended.tif").displacement.coefficients[:, 0]
+    assert np.hypot(*left) < 0.4  # metres
 
 
 def test_a_cluster_gives_the_same_pixels(product, tmp_path):

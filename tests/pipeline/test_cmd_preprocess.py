@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from geo.errors import ClusterError, ConfigError, GridError, OutputExistsError, ProductError, RegistrationError
+from geo.errors import (
+    ClusterError,
+    ConfigError,
+    GridError,
+    OutputExistsError,
+    ProductError,
+    RegistrationError,
+)
 from geo.ortho.dem import open_dem
 from geo.raster import open_raster
 from pipeline.cli import geocrack
@@ -157,3 +164,20 @@ def test_numbers_beyond_the_bits_are_told_before_the_registration_fails_of_them(
     assert isinstance(result.exception, RegistrationError)
     assert re.search(r"mss: pan: digital numbers reach \d+, more than 8 bits hold; is the product resc", result.stderr)
     assert re.search(r" (100|9\d) % of .*pan\.tif is flagged as saturated and left out", str(result.exception))
+
+
+def test_ground_control_corrects_pan_and_is_told(described, tmp_path):
+    result = call(*described, "-o", tmp_path / "first.tif", "--keep", tmp_path / "kept", "-q")
+    assert result.exception is None, result.stderr
+    known = ("--reference", tmp_path / "kept" / "ortho" / "pan.tif")
+    result = call(*described, "-o", tmp_path / "fused.tif", *known)
+    assert result.exception is None, result.stderr
+    assert "ground control points" in result.stderr
+    told = json.loads((tmp_path / "fused.gcps.json").read_text())
+    record = json.loads((tmp_path / "fused.tif.provenance.json").read_text())
+    assert record["results"]["gcps"] == told
+    assert told["rmse_before_px"] < 0.2  # it lay right
+    assert str(known[1]) in [entry["path"] for entry in record["inputs"]]
+    error = call(*described, "-o", tmp_path / "no.tif", *known, "--no-coregister").exception
+    assert isinstance(error, ConfigError)
+    assert "MSS is registered" in str(error)

@@ -52,6 +52,16 @@ def test_limits_of_tracking_reach_the_rule(workplace):
     assert "--tolerance-m 20.0 --overlap 0.5 --change 0.3 --seen 0.5" in rule
 
 
+def test_ground_control_reaches_pan_alone(workplace):
+    (workplace.folder / "control.tif").touch()
+    done = workplace.snakemake("-n", "-p", "inventory", "--config", "ortho={dem: demo/dem.tif, reference: control.tif}")
+    said = (done.stdout + done.stderr).split("Orthorectifying ")[1:]
+    assert {rule.split(" of ")[0]: "--reference control.tif" in rule.split("Job ")[0] for rule in said} == {
+        "pan": True,
+        "mss": False,
+    }
+
+
 def test_nothing_of_the_default_leaks_into_a_users_configuration(workplace):
     """One scene in the file means one scene in the run, and the default's settings are not merged in."""
     demo = yaml.safe_load((ROOT / "configs/demo.yaml").read_text())
