@@ -97,6 +97,13 @@ RPC_TXT = (
 BANDS = ("blue", "green", "red", "nir")
 
 
+def of_pan(rpc: str) -> str:
+    """The RPC of PAN, whose pixels are a quarter as wide, of one that is written like that of MSS."""
+    return rpc.replace("LINE_SCALE: +002816.00", "LINE_SCALE: +011264.00").replace(
+        "SAMP_SCALE: +002688.00", "SAMP_SCALE: +010752.00"
+    )
+
+
 def write_bundle(
     folder: Path,
     *,
@@ -123,7 +130,8 @@ def write_bundle(
         write_raster(folder / f"{stem}.tif", np.full((len(bands), *shape), dn, "uint16"), **raster)
         (folder / f"{stem}_thumb.jpg").write_bytes(b"a preview")
         if rpc is not None:
-            (folder / f"{stem}{rpc_end}").write_text(rpc, encoding="ascii")
+            own = rpc if name == names[0] else of_pan(rpc)
+            (folder / f"{stem}{rpc_end}").write_text(own, encoding="ascii")
         if meta is not None:
             (folder / f"{stem}_meta.xml").write_text(meta, encoding="utf-8")
         if product is not None:

@@ -22,6 +22,7 @@ from geo.sensors import bundle, calibration, folder, metadata, place, rpc_text, 
 from geo.sensors.bundle import Bundle, recognises
 from geo.sensors.calibration import Calibrated, Given
 from geo.sensors.metadata import Metadata
+from geo.sensors.rpc_doubts import rpc_doubts
 from geo.sensors.scene import DIGITAL_NUMBERS, TOA, Image, Scene
 from geo.sensors.tables import ImageTable, Sensor
 
@@ -97,6 +98,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         for key, image in images.items()
     }
     images = _calibrated(images, texts, known, given, settled.acquired.year, warnings)
+    warnings += rpc_doubts(images)
     if known.bit_depth is None:
         warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")
     return Scene(

@@ -19,6 +19,7 @@ from geo.errors import ProductError
 from geo.sensors import calibration, folder, metadata, place, rpb, sun, tables
 from geo.sensors.calibration import Calibrated, Given
 from geo.sensors.metadata import Metadata
+from geo.sensors.rpc_doubts import rpc_doubts
 from geo.sensors.scene import Image, Scene
 from geo.sensors.tables import ImageTable, Sensor
 
@@ -98,6 +99,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     if len({source.startswith("XML") for source in sources.values()}) > 1:
         told = " and ".join(f"{key} by {source}" for key, source in sources.items())
         warnings.append(f"the gains are not of one source: {told}; PAN and MSS may differ by some percent")
+    warnings += rpc_doubts(images)
     view_zenith = _view_zenith(main, warnings)
     if known.bit_depth is None:
         warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")

@@ -17,6 +17,7 @@ from geo.radiometry import sun_position
 from geo.raster import geobox_of, open_raster
 from geo.sensors import rpc_text
 from geo.sensors.place import own_pixel_m
+from geo.sensors.rpc_doubts import rpc_doubts
 from geo.sensors.scene import AS_GIVEN, Image, Scene, data_bands
 
 
@@ -76,7 +77,8 @@ def read(product: GenericProduct) -> Scene:
     if acquired is not None:
         computed, azimuth = sun_position(acquired, *centre)
         zenith = computed if zenith is None else zenith
-    warnings = () if acquired else ("the time of the image is not given; polygons will have no date",)
+    warnings = [] if acquired else ["the time of the image is not given; polygons will have no date"]
+    warnings += rpc_doubts({key: image for key, image in images.items() if not _on_a_map(image.path)})
     return Scene(
         id=Path(product.mss).stem,
         satellite=product.sensor,
@@ -89,7 +91,7 @@ def read(product: GenericProduct) -> Scene:
         centre=centre,
         bit_depth=product.bit_depth,
         images=images,
-        warnings=warnings,
+        warnings=tuple(warnings),
     )
 
 
@@ -182,6 +184,11 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
         offset=offset,
         level=AS_GIVEN,
     )
+
+
+def _on_a_map(path: Path) -> bool:
+    with open_raster(path) as src:
+        return src.crs is not None and not src.transform.is_identity
 
 
 def _centre(image: Image) -> tuple[float, float]:

@@ -193,7 +193,7 @@ def test_the_metadata_names_the_order_of_the_bands(tmp_path):
 def test_the_camera_lies_in_a_file_of_any_case(tmp_path, end):
     rpc = RPB if end == ".RPB" else RPC_TXT
     scene = scene_of(write_bundle(tmp_path / "p", rpc_end=end, rpc=rpc))
-    assert scene.images["pan"].rpcs.to_dict() | {"err_bias": None, "err_rand": None} == rpb.parse(RPB).to_dict() | {
+    assert scene.images["mss"].rpcs.to_dict() | {"err_bias": None, "err_rand": None} == rpb.parse(RPB).to_dict() | {
         "err_bias": None,
         "err_rand": None,
     }
