@@ -21,6 +21,8 @@ from geo.windows import spread_windows
 
 #: Side and number along an axis of the windows that are looked at.
 _SAMPLES = 128, 8
+#: Good pixels from which it says something that a band holds one number.
+_ENOUGH = 100
 #: Reflectance that no ground has in the middle of a scene.
 _NO_REFLECTANCE = 2.0
 
@@ -87,7 +89,7 @@ def doubts(scene: Scene, looked: Mapping[str, Numbers]) -> list[str]:
     for key, numbers in looked.items():
         if numbers.pixels:
             told += beyond_bits(key, numbers.highest, scene.bit_depth) + _no_reflectance(key, numbers)
-    return told
+    return told + _dead_bands(looked)
 
 
 def beyond_bits(key: str, highest: float, bit_depth: int | None) -> list[str]:
@@ -95,6 +97,20 @@ def beyond_bits(key: str, highest: float, bit_depth: int | None) -> list[str]:
     if bit_depth is None or highest < 2**bit_depth:
         return []
     return [f"{key}: digital numbers reach {highest:g}, more than {bit_depth} bits hold; is the product rescaled?"]
+
+
+def _dead_bands(looked: Mapping[str, Numbers]) -> list[str]:
+    """Tell of bands that hold one number wherever others of the scene differ."""
+    enough = {key: numbers for key, numbers in looked.items() if numbers.pixels >= _ENOUGH}
+    if not any(len(values) > 1 for numbers in enough.values() for values in numbers.values):
+        return []
+    return [
+        f"{band} of {key} is {values[0]:g} wherever it was looked at: the band is dead or was lost; all that is made "
+        "of it tells nothing"
+        for key, numbers in enough.items()
+        for band, values in zip(numbers.image.bands, numbers.values, strict=True)
+        if len(values) == 1
+    ]
 
 
 def _no_reflectance(key: str, numbers: Numbers) -> list[str]:

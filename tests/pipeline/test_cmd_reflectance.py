@@ -262,6 +262,27 @@ def test_numbers_that_cannot_be_reflectance_are_told(generic, tmp_path):
     assert said in json.loads((tmp_path / "out" / "scene.json").read_text())["warnings"]
 
 
+@pytest.mark.parametrize("number", [0, 37])
+def test_a_dead_band_is_told(tmp_path, number):
+    mss = np.random.default_rng(0).integers(50, 900, (4, 40, 60)).astype("uint16")
+    mss[2] = number
+    folder = write_product(tmp_path / ID, mss=mss, pan=mss[:1])
+    said = f"{ID}: red of mss is {number} wherever it was looked at: the band is dead or was lost"
+    assert said in call("reflectance", folder, "-o", tmp_path / "out").stderr
+    stderr = call("preprocess", folder, "-o", tmp_path / "fused.tif").stderr  # which ends for want of a DEM
+    assert said in stderr
+    assert stderr.count("wherever it was looked at") == 1
+
+
+def test_an_image_of_one_number_beside_one_that_is_not_is_told(tmp_path):
+    pan = np.random.default_rng(0).integers(50, 900, (1, 40, 60)).astype("uint16")
+    folder = write_product(tmp_path / ID, mss=np.full((4, 10, 15), 100, "uint16"), pan=pan)
+    said = call("reflectance", folder, "-o", tmp_path / "out").stderr
+    assert [f"{band} of mss is 100 wherever" in said for band in ("blue", "green", "red", "nir")] == [True] * 4
+    folder = write_product(tmp_path / "flat" / ID, mss=np.full((4, 10, 15), 100, "uint16"), pan=0 * pan + 100)
+    assert "wherever" not in call("reflectance", folder, "-o", tmp_path / "flat" / "out").stderr
+
+
 def test_digital_numbers_are_no_reflectance_at_the_top_of_the_atmosphere(tmp_path):
     out = tmp_path / "out"
     result = call("reflectance", write_bundle(tmp_path / "p", product=None), "-o", out)
