@@ -21,6 +21,9 @@ from geo.windows import spread_windows
 
 #: Side and number along an axis of the windows that are looked at.
 _SAMPLES = 128, 8
+#: What makes a pile at the highest number: pixels that hold it at least, and times the mean of so many next lower
+#: numbers; and the share of all pixels that must hold one that is not 2^n - 1.
+_LEAST, _PILE, _BELOW, _SHARE = 20, 10, 16, 0.001
 #: Good pixels from which it says something that a band holds one number.
 _ENOUGH = 100
 #: Reflectance that no ground has in the middle of a scene.
@@ -53,12 +56,30 @@ class Numbers:
         return float(max((values[-1] for values in self.values if values.size), default=0))
 
     @property
+    def tops(self) -> tuple[float | None, ...]:
+        """Number at the end of each band's histogram that its saturated pixels pile up at; None where none do."""
+        return tuple(map(_top, self.values, self.counts))
+
+    @property
     def medians(self) -> list[float]:
         """Median of each band, in digital numbers."""
         return [
             float(values[np.searchsorted(counts.cumsum(), counts.sum() / 2)])
             for values, counts in zip(self.values, self.counts, strict=True)
         ]
+
+
+def _top(values: np.ndarray, counts: np.ndarray) -> float | None:
+    """Highest of these numbers, ascending, where far more pixels hold it than hold the next lower ones."""
+    below = counts[-1 - _BELOW : -1]
+    if not np.issubdtype(values.dtype, np.integer) or len(below) < _BELOW:
+        return None
+    top, held = int(values[-1]), int(counts[-1])
+    if held < _LEAST or held < _PILE * below.mean():
+        return None
+    bits = (top + 1).bit_length() - 1
+    of_bits = bits >= 8 and top + 1 == 2**bits
+    return float(top) if of_bits or held >= _SHARE * counts.sum() else None
 
 
 def look(image: Image) -> Numbers:
@@ -89,6 +110,8 @@ def doubts(scene: Scene, looked: Mapping[str, Numbers]) -> list[str]:
     for key, numbers in looked.items():
         if numbers.pixels:
             told += beyond_bits(key, numbers.highest, scene.bit_depth) + _no_reflectance(key, numbers)
+        if scene.bit_depth is None:
+            told += _piled_up(key, numbers)
     return told + _dead_bands(looked)
 
 
@@ -97,6 +120,18 @@ def beyond_bits(key: str, highest: float, bit_depth: int | None) -> list[str]:
     if bit_depth is None or highest < 2**bit_depth:
         return []
     return [f"{key}: digital numbers reach {highest:g}, more than {bit_depth} bits hold; is the product rescaled?"]
+
+
+def _piled_up(key: str, numbers: Numbers) -> list[str]:
+    """Tell which number of each band is taken as saturated because nobody tells the sensor's bits."""
+    piles = [
+        f"{top:g} ({100 * counts[-1] / counts.sum():.2g} % of {band})"
+        for band, top, counts in zip(numbers.image.bands, numbers.tops, numbers.counts, strict=True)
+        if top is not None
+    ]
+    if not piles:
+        return []
+    return [f"numbers of {key} pile up at the highest, {', '.join(piles)}, and are flagged as saturated there"]
 
 
 def _dead_bands(looked: Mapping[str, Numbers]) -> list[str]:

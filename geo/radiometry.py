@@ -141,25 +141,38 @@ def valid_dn(dn: np.ndarray, nodata: float | None = None) -> np.ndarray:
     return finite & (dn != 0).any(axis=0)
 
 
-def saturated(dn: np.ndarray, bit_depth: int | None) -> np.ndarray:
+def saturated(dn: np.ndarray, bit_depth: int | None, tops: Sequence[float | None] = ()) -> np.ndarray:
     """Mark pixels where any band holds the highest digital number, ``DN >= 2**bit_depth - 1``.
 
     Parameters
     ----------
     dn : ndarray, shape (bands, height, width)
     bit_depth : int or None
-        None: not known, nothing is saturated.
+        None: not known.
+    tops : sequence of float or None, optional
+        Highest number of each band where the bits are not known; of bands without one nothing is saturated.
 
     Returns
     -------
     ndarray of bool, shape (height, width)
     """
-    if bit_depth is None:
-        return np.zeros(dn.shape[1:], dtype=bool)
-    return (dn >= 2**bit_depth - 1).any(axis=0)
+    if bit_depth is not None:
+        return (dn >= 2**bit_depth - 1).any(axis=0)
+    marked = np.zeros(dn.shape[1:], dtype=bool)
+    for band, top in zip(dn, tops, strict=False):
+        if top is not None:
+            marked |= band >= top
+    return marked
 
 
-def quality_flags(dn: np.ndarray, values: np.ndarray, valid: np.ndarray, *, bit_depth: int | None) -> np.ndarray:
+def quality_flags(
+    dn: np.ndarray,
+    values: np.ndarray,
+    valid: np.ndarray,
+    *,
+    bit_depth: int | None,
+    tops: Sequence[float | None] = (),
+) -> np.ndarray:
     """Bit flags of ``geo.masks.Quality``: nodata, saturated, negative.
 
     Parameters
@@ -171,11 +184,13 @@ def quality_flags(dn: np.ndarray, values: np.ndarray, valid: np.ndarray, *, bit_
     valid : ndarray of bool, shape (height, width)
         Pixels that are not valid are nodata and nothing else.
     bit_depth : int or None
+    tops : sequence of float or None, optional
+        See ``saturated``.
 
     Returns
     -------
     ndarray of uint8, shape (height, width)
     """
-    flags = np.where(saturated(dn, bit_depth), int(Quality.SATURATED), 0)
+    flags = np.where(saturated(dn, bit_depth, tops), int(Quality.SATURATED), 0)
     flags |= np.where((values < 0).any(axis=0), int(Quality.NEGATIVE), 0)
     return np.where(valid, flags, int(Quality.NODATA)).astype(np.uint8)

@@ -23,7 +23,7 @@ from geo import clouds as cloud_mask
 from geo import surface as surface_level
 from geo.atmosphere import Histogram
 from geo.atomic import check_apart, together
-from geo.digital_numbers import Numbers, beyond_bits, doubts, look, read_numbers
+from geo.digital_numbers import beyond_bits, doubts, look, read_numbers
 from geo.errors import ProductError, RasterError
 from geo.masks import QUALITY, Quality, quality_path
 from geo.radiometry import earth_sun_distance, quality_flags, radiance, toa_reflectance
@@ -52,8 +52,10 @@ class Calibration:
     distance_au: float | None
     #: From the top of the atmosphere to the surface; None: it stays there.
     correction: Correction | None = None
-    #: A sample of its numbers, where they were looked at.
-    numbers: Numbers | None = None
+    #: Highest number, all bands together, that was seen when the image was looked at.
+    highest: float = 0
+    #: Numbers of each band that are taken as saturated where the bits are not known.
+    tops: tuple[float | None, ...] = ()
 
     @classmethod
     def of(cls, scene: Scene, key: str) -> Calibration:
@@ -111,7 +113,7 @@ class Calibration:
         values = self.toa(dn)
         if self.correction is not None:
             values = self.correction.apply(values)
-        flags = quality_flags(dn, values, valid, bit_depth=self.bit_depth)
+        flags = quality_flags(dn, values, valid, bit_depth=self.bit_depth, tops=self.tops)
         return np.where(valid, values, np.float32(np.nan)), flags
 
 
@@ -187,8 +189,7 @@ def write_reflectance(
                 )
     late = surface_level.too_dark(findings)
     for key, calibration in calibrations.items():
-        seen = calibration.numbers.highest if calibration.numbers else 0
-        if not beyond_bits(key, seen, scene.bit_depth):  # else it was told already
+        if not beyond_bits(key, calibration.highest, scene.bit_depth):  # else it was told already
             late += beyond_bits(key, findings[key]["highest_dn"], scene.bit_depth)
     return findings, (*warnings, *tell(scene, late))
 
@@ -222,7 +223,8 @@ def prepare(
     tell(scene, (*scene.warnings, *odd))  # not before the look: an image that cannot be read is told by its error
     corrections, assumed = _corrections(scene, calibrations, surface, workers, progress)
     calibrations = {
-        key: replace(c, correction=corrections.get(key), numbers=looked[key]) for key, c in calibrations.items()
+        key: replace(c, correction=corrections.get(key), highest=looked[key].highest, tops=looked[key].tops)
+        for key, c in calibrations.items()
     }
     found, unsure = _clouds(calibrations, workers, progress) if clouds else ({}, ())
     return calibrations, found, (*odd, *tell(scene, (*assumed, *unsure)))

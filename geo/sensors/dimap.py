@@ -100,7 +100,9 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     images = _calibrated(images, texts, known, given, settled.acquired.year, warnings)
     warnings += rpc_doubts(images)
     if known.bit_depth is None:
-        warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")
+        warnings.append(
+            f"the bit depth of {known.name} is not known; only numbers that pile up are flagged as saturated"
+        )
     return Scene(
         id=paths["mss"].stem,
         satellite=known.satellite,

@@ -102,7 +102,9 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     warnings += rpc_doubts(images)
     view_zenith = _view_zenith(main, warnings)
     if known.bit_depth is None:
-        warnings.append(f"the bit depth of {known.name} is not known; saturated pixels are not flagged")
+        warnings.append(
+            f"the bit depth of {known.name} is not known; only numbers that pile up are flagged as saturated"
+        )
     return Scene(
         id=files.id,
         satellite=known.satellite,

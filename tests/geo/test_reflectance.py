@@ -320,6 +320,52 @@ def test_a_level_that_cannot_be_is_told_before_anything_is_written(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+# --- saturation where the bits are not known --------------------------------------------------------------------------
+
+
+def numbers_up_to(top, share, seed=0):
+    """MSS of 60 x 80 pixels whose numbers fall off towards 1000, with a share of them at the top."""
+    rng = np.random.default_rng(seed)
+    dn = np.clip(rng.gamma(9, 40, (4, 60, 80)), 1, 1000).astype("uint16")
+    dn[1, rng.random((60, 80)) < share] = top
+    return dn
+
+
+@pytest.mark.parametrize(
+    ("top", "share", "found"),
+    [(1023, 0.01, True), (2047, 0.01, True), (1023, 0.001, False), (255, 0, False), (1500, 0.02, True)],
+)
+def test_a_pile_at_the_highest_number_is_saturated(tmp_path, caplog, top, share, found):
+    dn = numbers_up_to(top, share)
+    mss = write_raster(tmp_path / "a.tif", dn, **UTM)
+    run(GenericProduct(mss), tmp_path / "out")
+    with rasterio.open(tmp_path / "out" / "mss.quality.tif") as src:
+        flagged = (src.read(1) & Quality.SATURATED) > 0
+    np.testing.assert_array_equal(flagged, (dn[1] == top) & found)
+    percent = 100 * flagged.mean()
+    said = (
+        f"numbers of mss pile up at the highest, {top} ({percent:.2g} % of green), and are flagged as saturated there"
+    )
+    assert (f"a: {said}" in caplog.messages) == found
+
+
+def test_where_numbers_are_clipped_they_pile_up_and_classes_do_not(tmp_path):
+    dn = np.random.default_rng(0).integers(1, 900, (4, 60, 80)).astype("uint16")
+    clipped = np.minimum(dn, 700)
+    for name, values, found in (("even", dn, False), ("clipped", clipped, True)):
+        write_raster(tmp_path / f"{name}.tif", values, **UTM)
+        shares = run(GenericProduct(tmp_path / f"{name}.tif"), tmp_path / name)["mss"]
+        assert shares["saturated_share"] == pytest.approx((clipped == 700).any(axis=0).mean() * found, abs=1e-6)
+    # classes and numbers in steps: the highest is nothing but the last of them
+    write_raster(tmp_path / "classes.tif", dn // 300 * 100 + 55, **UTM)
+    assert run(GenericProduct(tmp_path / "classes.tif"), tmp_path / "classes")["mss"]["saturated_share"] == 0
+
+
+def test_known_bits_go_before_a_pile(tmp_path):
+    mss = write_raster(tmp_path / "a.tif", numbers_up_to(1023, 0.05), **UTM)
+    assert run(GenericProduct(mss, bit_depth=11), tmp_path / "out")["mss"]["saturated_share"] == 0
+
+
 # --- clouds -----------------------------------------------------------------------------------------------------------
 
 

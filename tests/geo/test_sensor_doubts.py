@@ -222,7 +222,7 @@ def test_the_product_tells_the_bits_that_the_table_does_not(tmp_path, written, b
     xml = changed(SatelliteID="GF6", SensorID="PMS", ValidPixelBits=written).replace("2015-08-05", "2020-08-05")
     scene = scene_of(write_product(tmp_path / id, id=id, xml=xml, suffixes=("MUX", "PAN")))
     assert scene.bit_depth == bits
-    assert any("saturated pixels are not flagged" in w for w in scene.warnings) == (bits is None)
+    assert any("only numbers that pile up are flagged" in w for w in scene.warnings) == (bits is None)
     if bits:
         dn = np.full((1, 1, 1), 2**bits - 1, "uint16")
         flags = quality_flags(dn, np.ones((1, 1, 1), "float32"), np.ones((1, 1), bool), bit_depth=scene.bit_depth)
