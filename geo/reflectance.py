@@ -125,6 +125,10 @@ class Clouds:
     to_mss: Affine
     report: dict[str, Any]
 
+    def at(self, window: Window) -> np.ndarray:
+        """Give the flags of a window of the image, uint8: cloud, shadow, or 0."""
+        return self.map.at(window, self.to_mss)
+
 
 def write_reflectance(
     scene: Scene,
@@ -221,13 +225,13 @@ def prepare(
     looked = {key: look(image) for key, image in scene.images.items()}
     odd = doubts(scene, looked)
     tell(scene, (*scene.warnings, *odd))  # not before the look: an image that cannot be read is told by its error
-    corrections, assumed = _corrections(scene, calibrations, surface, workers, progress)
+    found, unsure = _clouds(calibrations, workers, progress) if clouds else ({}, ())
+    corrections, assumed = _corrections(scene, calibrations, found, surface, workers, progress)
     calibrations = {
         key: replace(c, correction=corrections.get(key), highest=looked[key].highest, tops=looked[key].tops)
         for key, c in calibrations.items()
     }
-    found, unsure = _clouds(calibrations, workers, progress) if clouds else ({}, ())
-    return calibrations, found, (*odd, *tell(scene, (*assumed, *unsure)))
+    return calibrations, found, (*odd, *tell(scene, (*unsure, *assumed)))
 
 
 def tell(scene: Scene, warnings: Iterable[str]) -> tuple[str, ...]:
@@ -244,7 +248,12 @@ def tags_of(scene: Scene, calibration: Calibration) -> dict[str, str]:
 
 
 def _corrections(
-    scene: Scene, calibrations: dict[str, Calibration], surface: Surface, workers: int, progress: Progress
+    scene: Scene,
+    calibrations: dict[str, Calibration],
+    clouds: dict[str, Clouds],
+    surface: Surface,
+    workers: int,
+    progress: Progress,
 ) -> tuple[dict[str, Correction], tuple[str, ...]]:
     """Correct each image to the level; nothing for the top of the atmosphere."""
     if surface.level == "6s":
@@ -252,7 +261,7 @@ def _corrections(
     corrections = {}
     for key, calibration in calibrations.items() if surface.needs_dark else ():
         averaged = max(1, round(_pixel_m(calibrations["mss"].image) / _pixel_m(calibration.image)))
-        dark = _histogram(calibration, averaged, workers, progress).percentile(surface.dark_percent)
+        dark = _histogram(calibration, clouds.get(key), averaged, workers, progress).percentile(surface.dark_percent)
         distance = calibration.distance_au
         assert distance is not None  # all images have gains, and with them a time
         corrections[key] = surface_level.dark_object(scene, key, surface, dark, averaged=averaged, distance_au=distance)
@@ -267,8 +276,13 @@ def _pixel_m(image: Image) -> float:
         return pixel_m(src.shape, image.rpcs, image.grid(src)) or cloud_mask.PIXEL_M
 
 
-def _histogram(calibration: Calibration, averaged: int, workers: int, progress: Progress) -> Histogram:
-    """Histogram of an image at the top of the atmosphere, of means of so many good pixels along a side."""
+def _histogram(
+    calibration: Calibration, clouds: Clouds | None, averaged: int, workers: int, progress: Progress
+) -> Histogram:
+    """Histogram of an image at the top of the atmosphere, of means of so many good pixels along a side.
+
+    What is flagged as cloud or shadow does not count: air over a shadow is darker than over the ground beside it.
+    """
     image = calibration.image
     total = Histogram(len(image.bands))
 
@@ -277,7 +291,8 @@ def _histogram(calibration: Calibration, averaged: int, workers: int, progress: 
         height, width = window.height // averaged, window.width // averaged
         part = Histogram(len(image.bands))
         if height and width:
-            values = np.where(valid, calibration.toa(dn), np.float32(np.nan))
+            clear = valid if clouds is None else valid & (clouds.at(window) == 0)
+            values = np.where(clear, calibration.toa(dn), np.float32(np.nan))
             values = values[:, : height * averaged, : width * averaged]
             if averaged > 1:
                 values = np.stack([cv2.resize(v, (width, height), interpolation=cv2.INTER_AREA) for v in values])
@@ -291,7 +306,12 @@ def _histogram(calibration: Calibration, averaged: int, workers: int, progress: 
         for _, part in stream(count, items, workers=workers):
             total = total + part
     if not total.counts.any():
-        raise _nothing_in(image)
+        if clouds is None:
+            raise _nothing_in(image)
+        raise RasterError(
+            f"{image.path} shows nothing but cloud, shadow and nodata, so it has no dark object; choose --level toa, "
+            "or go on without clouds (--no-clouds)"
+        )
     return total
 
 
@@ -339,7 +359,7 @@ def calibrated(
     """Make the stored reflectance and the quality flags of a window's digital numbers."""
     reflectance, flags = calibration(dn, valid)
     if clouds is not None:
-        flags |= np.where(valid, clouds.map.at(window, clouds.to_mss), np.uint8(0))
+        flags |= np.where(valid, clouds.at(window), np.uint8(0))
     return REFLECTANCE.encode(reflectance), flags
 
 

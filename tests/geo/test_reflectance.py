@@ -408,6 +408,35 @@ def test_cloud_and_shadow_are_flagged_on_mss_and_pan(tmp_path, cloudy, level):
     assert found["pan"]["clouds_widened_mss_px"] == pytest.approx(2, abs=0.01)
 
 
+def test_clouds_and_their_shadows_set_no_dark_object(tmp_path, cloudy):
+    rng = np.random.default_rng(0)
+    mss, pan = (rng.integers(200, 300, shape).astype("uint16") for shape in ((4, 30, 40), (1, 120, 160)))
+    mss[:, 20:24, 4:8], pan[:, 80:96, 16:32] = 5, 5
+    mss[:, 10:14, 20:24] = 1000
+    folder = write_product(tmp_path / ID, mss=mss, pan=pan)
+
+    def dark(name, **options):
+        found = run(folder, tmp_path / name, surface=Surface("dos1", dark_percent=0.5), **options)
+        return {
+            band: coefficients["dark_reflectance"]
+            for image in found.values()
+            for band, coefficients in image["surface"]["bands"].items()
+        }
+
+    factor = math.pi * 1.0145**2 / math.cos(math.radians(23.40))
+    of_shadow, of_ground = dark("shadow"), dark("ground", clouds=True)
+    for band, gain, esun in (("blue", 0.2110, 1945.29), ("nir", 0.1870, 1080.77), ("pan", 0.1956, 1371.79)):
+        assert of_shadow[band] == pytest.approx(factor * gain * 5 / esun, abs=2e-4)
+        lowest = {"pan": 230}.get(band, 200)  # PAN's are means of 4 x 4
+        assert of_ground[band] == pytest.approx(factor * gain * lowest / esun, rel=0.03)
+
+
+def test_a_scene_of_clouds_alone_has_no_dark_object(tmp_path, cloudy):
+    folder = write_product(tmp_path / ID, mss=np.full((4, 30, 40), 1000, "uint16"))
+    with pytest.raises(RasterError, match=r"nothing but cloud, shadow and nodata, so it has no dark object"):
+        run(folder, tmp_path / "out", clouds=True, surface=Surface("dos1"))
+
+
 def test_without_clouds_none_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(clouds, "find_clouds", lambda *a, **k: pytest.fail("not asked for"))
     found = run(write_product(tmp_path / ID), tmp_path / "out")
