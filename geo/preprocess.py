@@ -33,6 +33,7 @@ from geo.ortho.dem import Dem, open_dem
 from geo.ortho.ground_control import Refinement
 from geo.ortho.reference import control_from_reference
 from geo.ortho.rpc import CameraModel
+from geo.ortho.heights import HeightReference
 from geo.ortho.warp import one_thread_each
 from geo.raster import REFLECTANCE
 from geo.reflectance import Calibration, Clouds, calibrated, prepare, tags_of, tell, write_reflectance
@@ -95,6 +96,8 @@ class Orthos:
         Share of each whose ground has a height in the DEM.
     warnings : tuple of str
         What had to be assumed.
+    heights : HeightReference, optional
+        What the DEM's heights stand on; None where none was needed.
     refinement : Refinement, optional
         How ground control corrected the RPC of PAN.
     """
@@ -103,6 +106,7 @@ class Orthos:
     levels: dict[str, dict[str, Any]]
     dem_share: dict[str, float]
     warnings: tuple[str, ...]
+    heights: HeightReference | None = None
     refinement: Refinement | None = None
 
 
@@ -283,7 +287,7 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
         orthos[key] = Cached(warp, size=size, megabytes=megabytes)
     levels = {key: calibration.report for key, calibration in calibrations.items()}
     dark = tell(scene, too_dark({key: {**found, "surface": levels[key]} for key, found in findings.items()}))
-    return Orthos(orthos, levels, shares, (*warnings, *dark), refinement)
+    return Orthos(orthos, levels, shares, (*warnings, *dark), dem.reference if dem else None, refinement)
 
 
 def _corrected(
@@ -370,7 +374,7 @@ def _kept(
         progress=progress,
     )
     orthos: dict[str, Source] = {}
-    shares, refinement = {}, None
+    shares, heights, refinement = {}, None, None
     for key, resolution_m in resolutions(scene, settings).items():
         file = folder / "ortho" / f"{key}.tif"
         made = orthorectify(
@@ -390,7 +394,8 @@ def _kept(
             progress=lambda windows, total: progress(windows, "ortho", total),
             **settings.heights,
         )
-        shares[key] = made.dem_share
+        shares[key], heights = made.dem_share, made.heights or heights
         refinement = made.refinement or refinement
         orthos[key] = opened.enter_context(FileSource(file))
-    return Orthos(orthos, {key: found["surface"] for key, found in findings.items()}, shares, warnings, refinement)
+    levels = {key: found["surface"] for key, found in findings.items()}
+    return Orthos(orthos, levels, shares, warnings, heights, refinement)

@@ -162,6 +162,8 @@ def command(
             "bands": list(made.fused.bands),
             "check": found,
         }
+        if made.orthos.heights:
+            record["results"]["heights"] = made.orthos.heights.as_dict()
         for file in control_parts:
             assert made.orthos.refinement is not None  # there was ground control
             record["results"]["gcps"] = ground_control.write(made.orthos.refinement, file, output)

@@ -66,18 +66,22 @@ def test_a_product_becomes_a_fused_image(described, tmp_path):
     assert record["results"]["coregistration"]["status"] == "measured"
     assert record["results"]["scene"]["reflectance"]["mss"] == {"level": "as given"}
     assert record["results"]["check"]["spectral"]
+    assert record["settings"]["geoid"] == "auto"
+    heights = record["results"]["heights"]
+    assert (heights["geoid"], heights["source"]) == ("none", "assumed")
     assert len(record["inputs"]) == 3
 
 
 def test_the_steps_are_kept_where_asked(described, tmp_path):
     kept = tmp_path / "kept"
-    result = call(*described, "-o", tmp_path / "fused.tif", "--keep", kept, "--no-coregister", "-q")
+    result = call(*described, "-o", tmp_path / "fused.tif", "--keep", kept, "--no-coregister", "-q", "--geoid", "egm96")
     assert result.exception is None, result.stderr
     assert (kept / "ortho" / "pan.tif").exists()
     assert json.loads((kept / "scene.json").read_text())["reflectance"]["pan"] == {"level": "as given"}
     for name in ("fused.tif", "fused.quality.tif", "kept/pan.tif", "kept/ortho/mss.tif"):
         with open_raster(tmp_path / name) as src:
             assert src.tags()["GEOCRACK_LEVEL"] == "as given"
+    assert json.loads((tmp_path / "fused.tif.provenance.json").read_text())["results"]["heights"]["geoid"] == "egm96"
     report = json.loads((tmp_path / "fused.coregistration.json").read_text())
     assert report["status"] == "not asked"
 
