@@ -2,6 +2,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -384,3 +385,24 @@ def test_a_truncated_png_is_refused_when_it_is_opened(tmp_path):
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(RasterError, match=r"cut\.png is truncated .*its end is missing"), open_raster(path):
         pass
+
+
+@pytest.mark.parametrize("cog", [True, False])
+@pytest.mark.parametrize(("side", "magic"), [(46_400, b"II+\0"), (700, b"II*\0")])
+def test_what_may_not_fit_into_a_tiff_becomes_a_bigtiff_from_the_start(tmp_path, cog, side, magic):
+    # compressed it may fit, but nobody knows before the end, when it is too late
+    grid = GeoBox((side, side), rasterio.Affine(2, 0, 400000, 0, -2, 3460000), "EPSG:32648")
+    with suppress(KeyboardInterrupt), GeoTiffWriter(tmp_path / "a.tif", grid, ["a"], PROBABILITY, cog=cog) as dst:
+        dst.write_stored(np.ones((512, 512), "uint8"), Window(0, 0, 512, 512))
+        (part,) = (file for file in tmp_path.rglob("*.tif") if file.is_file())
+        with open(part, "rb") as file:
+            assert file.read(4) == magic
+        raise KeyboardInterrupt  # all of it would take minutes
+
+
+def test_the_cloud_optimized_copy_may_become_a_bigtiff_too(tmp_path, grid, values, monkeypatch):
+    asked = {}
+    copy = rasterio.shutil.copy
+    monkeypatch.setattr(rasterio.shutil, "copy", lambda *a, **options: (asked.update(options), copy(*a, **options)))
+    write(tmp_path / "a.tif", grid, values)
+    assert (asked["driver"], asked["bigtiff"]) == ("COG", "IF_SAFER")
