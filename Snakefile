@@ -42,7 +42,8 @@ SCORED = [scene.name for scene in RUN.scenes if scene.map and scene.truth]
 LABELLED = [scene.name for scene in RUN.scenes if scene.labels]
 REVIEWED = [scene.name for scene in RUN.scenes if scene.reviews]
 RECIPES = run_paths.recipes(RUN)  # name of the model -> its recipe, or its file where it is given
-FIRST = next(iter(RECIPES))
+MAPS = run_paths.maps(RUN)  # name of a map -> names of the models whose mean it is
+FIRST = next(iter(MAPS))
 DEMS = {str(SCENES[name].dem or RUN.ortho.dem) for name in MAPPED}
 DEM = next(iter(DEMS)) if len(DEMS) == 1 else None  # of all scenes together, where they share one
 PARTS = range(1, RUN.prediction.parts + 1) if RUN.prediction.parts > 1 else ()  # of each scene's prediction
@@ -80,12 +81,17 @@ def described_product(wildcards):
 
 def model_of(wildcards):
     given = RUN.training.model
-    return str(given) if given else P.model.format(recipe=wildcards.recipe)
+    return [str(given)] if given else [P.model.format(recipe=model) for model in MAPS[wildcards.recipe]]
+
+
+def spread_option(scene, recipe):
+    """Where the spread of a map is written and read; no output of a rule, as maps of one answer have none."""
+    return flag("spread", P.spread.format(scene=scene, recipe=recipe)) if run_paths.has_spread(RUN, recipe) else ""
 
 
 wildcard_constraints:
     scene="|".join(map(re.escape, SCENES)),
-    recipe="|".join(map(re.escape, RECIPES)),
+    recipe="|".join(map(re.escape, MAPS)),
     image="pan|mss",
     part=r"\d+",
     parts=r"\d+",
@@ -104,7 +110,7 @@ rule inventory:
         P.inventory,
         P.report,
         [P.tracks] if len(DATED) > 1 else [],
-        expand(P.score, scene=SCORED, recipe=RECIPES),
+        expand(P.score, scene=SCORED, recipe=MAPS),
 
 
 # ------------------------------------------------------------------------------------------------ the flow
@@ -331,12 +337,13 @@ rule predict_part:
     resources:
         mem_mb=2500,
     params:
+        models=lambda w, input: " ".join(flag("model", model) for model in input.model),
         probability=P.probability,
         options=run_paths.prediction_options(RUN),
     message:
         "Mapping part {wildcards.part} of {wildcards.parts} of {wildcards.scene} with {wildcards.recipe}"
     shell:
-        "geocrack predict {input.image:q} --model {input.model:q} -o {params.probability:q} {params.options} "
+        "geocrack predict {input.image:q} {params.models} -o {params.probability:q} {params.options} "
         "--part {wildcards.part}/{wildcards.parts} --threads {threads} --overwrite > {log:q} 2>&1"
 
 
@@ -358,12 +365,14 @@ rule predict:
     resources:
         mem_mb=2500,
     params:
+        models=lambda w, input: " ".join(flag("model", model) for model in input.model),
+        spread=lambda w: spread_option(w.scene, w.recipe),
         options=run_paths.prediction_options(RUN),
     message:
         "Mapping the landslide probability of {wildcards.scene} with {wildcards.recipe}"
     shell:
-        "geocrack predict {input.image:q} --model {input.model:q} -o {output.probability:q} {params.options} "
-        "--threads {threads} --overwrite > {log:q} 2>&1"
+        "geocrack predict {input.image:q} {params.models} -o {output.probability:q} {params.options} "
+        "{params.spread} --threads {threads} --overwrite > {log:q} 2>&1"
 
 
 rule vectorize_scene:
@@ -385,11 +394,12 @@ rule vectorize_scene:
         mem_mb=1500,
     params:
         options=run_paths.vectorize_options(RUN),
+        spread=lambda w: spread_option(w.scene, w.recipe),
     message:
         "Turning {wildcards.recipe}'s probability of {wildcards.scene} into polygons"
     shell:
         "geocrack vectorize {input.probability:q} -o {output.polygons:q} --image {input.image:q} --dem {input.dem:q} "
-        "{params.options} --thumbnails 0 --overwrite > {log:q} 2>&1"
+        "{params.options} {params.spread} --thumbnails 0 --overwrite > {log:q} 2>&1"
 
 
 rule score:
@@ -448,13 +458,14 @@ rule merge:
         options=run_paths.vectorize_options(RUN),
         images=lambda w, input: " ".join(f"--image {shlex.quote(str(image))}" for image in input.images),
         dem=flag("dem", DEM),
+        spread=" ".join(spread_option(scene, FIRST) for scene in MAPPED),
         outputs=f"--thumbnails {RUN.vectorization.thumbnails} --also geoparquet --project"
         + (" --stac" if len(DATED) == len(MAPPED) else ""),
     message:
         "Joining all scenes into one inventory"
     shell:
         "geocrack vectorize {input.probability:q} -o {output.inventory:q} {params.images} {params.dem} {params.outputs} "
-        "{params.options} --overwrite > {log:q} 2>&1"
+        "{params.options} {params.spread} --overwrite > {log:q} 2>&1"
 
 
 rule sizes:
@@ -505,9 +516,9 @@ rule report_run:
         P.inventory,
         P.sizes,
         [P.tracks] if len(DATED) > 1 else [],
-        expand(P.polygons, scene=MAPPED, recipe=RECIPES),
-        expand(P.score, scene=SCORED, recipe=RECIPES),
-        [str(RUN.training.model or P.model.format(recipe=FIRST))] if RUN.report.explain else [],
+        expand(P.polygons, scene=MAPPED, recipe=MAPS),
+        expand(P.score, scene=SCORED, recipe=MAPS),
+        [str(RUN.training.model or P.model.format(recipe=MAPS[FIRST][0]))] if RUN.report.explain else [],
     output:
         report=report(
             P.report,

@@ -28,6 +28,8 @@ def _expanded(path: Path) -> Path:
     return Path(text)
 
 
+#: Name of the map that several models make together.
+ENSEMBLE = "ensemble"
 FilePath = Annotated[Path, AfterValidator(_expanded)]
 
 
@@ -176,6 +178,14 @@ class Prediction(Section):
     dtype: Literal["uint8", "float32"] = Field("uint8", description="Probability on disk: steps of 0.004, or float.")
     augment: Literal["none", "d4"] = Field(
         "none", description="d4: the mean of eight looks at each window, turned and mirrored; eight times the work."
+    )
+    spread: bool = Field(
+        True,
+        description="Keep how far several looks or models lie apart, as `uncertainty` of the inventory.",
+    )
+    ensemble: list[str] = Field(
+        [],
+        description="Two or more of `training.recipes` whose mean makes the inventory; each is mapped alone too.",
     )
     backend: Literal["torch", "onnx", "openvino"] = Field(
         "torch",
@@ -326,6 +336,7 @@ class Run(Section):
             wrong.append("scenes: none has `labels`, and `training.model` is not given; a model needs one of them")
         if self.training.model is not None and any(s.reviews for s in self.scenes):
             wrong.append("scenes: `reviews` are trained on, but `training.model` is given; leave out one of them")
+        wrong += self._wrong_ensemble()
         for scene in self.scenes:
             if isinstance(scene.product, Generic) and scene.product.pan is None:
                 wrong.append(f"scenes: '{scene.name}' has no `pan`; the flow maps fused images, so give one")
@@ -341,6 +352,24 @@ class Run(Section):
         if wrong:
             raise ValueError("; ".join(wrong))
         return self
+
+    def _wrong_ensemble(self) -> list[str]:
+        """Tell what is wrong with the models that answer together."""
+        members, recipes = self.prediction.ensemble, self.training.recipes
+        if not members:
+            return []
+        if self.training.model is not None:
+            return ["prediction.ensemble: recipes are trained, but `training.model` is given; leave out one of them"]
+        wrong = [
+            f"prediction.ensemble: '{name}' is not among `training.recipes` ({', '.join(recipes)}); add it there"
+            for name in members
+            if name not in recipes
+        ]
+        if len(set(members)) < max(2, len(members)):
+            wrong.append("prediction.ensemble: expected two recipes or more, each once")
+        if any(Path(name).stem == ENSEMBLE for name in recipes):
+            wrong.append(f"training.recipes: '{ENSEMBLE}' is the name of the models together; rename the recipe")
+        return wrong
 
 
 def parse(settings: dict[str, Any], *, source: str = "configuration") -> Run:

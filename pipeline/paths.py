@@ -17,7 +17,8 @@ from typing import IO
 
 from geo.atomic import atomic
 from geo.errors import ConfigError
-from pipeline.config import Run
+from geo.settings import read_yaml
+from pipeline.config import ENSEMBLE, Run
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,7 @@ class RunPaths:
         self.metrics = f"{self.folder}/models/{{recipe}}.metrics.json"
         self.training_log = f"{self.folder}/models/{{recipe}}.tensorboard"
         self.probability = f"{scene}/{{recipe}}/probability.tif"
+        self.spread = f"{scene}/{{recipe}}/spread.tif"
         self.part = f"{scene}/{{recipe}}/parts/{{part}}-of-{{parts}}.done"
         self.polygons = f"{scene}/{{recipe}}/landslides.gpkg"
         self.score = f"{scene}/{{recipe}}/score.json"
@@ -93,9 +95,36 @@ def recipes(run: Run) -> dict[str, str]:
     """Models of a run: name (folder of its results) -> recipe, or the model file where one is given."""
     if run.training.model:
         return {run.training.model.stem: str(run.training.model)}
-    return {
-        Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe: recipe for recipe in run.training.recipes
-    }
+    return {recipe_name(recipe): recipe for recipe in run.training.recipes}
+
+
+def recipe_name(recipe: str) -> str:
+    """Name of a recipe given by name or by path; folder of its results."""
+    return Path(recipe).stem if recipe.endswith((".yaml", ".yml")) else recipe
+
+
+def maps(run: Run) -> dict[str, list[str]]:
+    """Give maps of each scene: name (folder of results) -> models whose mean it is; the first is the inventory's."""
+    together = [recipe_name(recipe) for recipe in run.prediction.ensemble]
+    return ({ENSEMBLE: together} if together else {}) | {name: [name] for name in recipes(run)}
+
+
+def has_spread(run: Run, name: str) -> bool:
+    """Whether a map keeps how far its answers lie apart: it is asked for, and there are several."""
+    members = maps(run)[name]
+    turned = run.prediction.augment == "d4" and not all(_sees_pixels(recipes(run)[member]) for member in members)
+    return run.prediction.spread and (len(members) > 1 or turned)
+
+
+def _sees_pixels(recipe: str) -> bool:
+    """Whether a recipe's model sees each pixel on its own, so that a turned window gives the same answer."""
+    file = Path(recipe_file(recipe))
+    if file.suffix not in (".yaml", ".yml") or not file.is_file():
+        return False
+    try:
+        return read_yaml(file).get("kind") == "pixel"
+    except ConfigError:  # what is wrong with it is told by the training
+        return False
 
 
 def tiling_options(run: Run) -> str:

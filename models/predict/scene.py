@@ -175,7 +175,7 @@ def predict(
     if spread and search.ensemble.size == 1:
         raise ModelError(
             "the spread of one answer is nothing; expected several models, or one that looks in several ways "
-            "(--augment d4)"
+            "(--augment d4), which a model that sees each pixel alone does not: ask for no spread of it"
         )
     kept = Kept(output, search.fingerprint())
     try:

@@ -21,6 +21,7 @@ from rasterio.windows import Window
 from geo.errors import ModelError
 from geo.inventory import truth as truth_of
 from geo.raster import open_raster, read
+from pipeline.paths import recipe_name
 from pipeline.report import maps
 from pipeline.report.inventory import Inventory, known
 from pipeline.report.maps import Shapes
@@ -101,12 +102,14 @@ def attention(run: RunResults, inventory: Inventory, album: Album, number: int) 
 
 
 def _model(run: RunResults) -> Path | None:
-    """File of the model that made the first results."""
+    """File of the model that made the first results; of several together the first."""
     given = (run.settings.get("training") or {}).get("model")
     if given:
         found = [Path(given), run.folder.resolve().parents[1] / given]
     else:
-        names = [result.recipe for scene in run.searched for result in scene.results if result.polygons]
+        together = (run.settings.get("prediction") or {}).get("ensemble") or []
+        names = [recipe_name(recipe) for recipe in together]
+        names += [result.recipe for scene in run.searched for result in scene.results if result.polygons]
         found = [run.folder / "models" / f"{name}.pt" for name in names[:1]]
     return next((path for path in found if path.is_file()), None)
 

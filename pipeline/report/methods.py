@@ -109,8 +109,11 @@ def _reviews(settings: dict[str, Any]) -> str:
 
 
 def _prediction(settings: dict[str, Any]) -> str:
-    looks = (settings.get("prediction") or {}).get("augment") == "d4"
-    return "Probabilities are means of eight looks at each window, turned and mirrored." if looks else ""
+    section = settings.get("prediction") or {}
+    together, looks = section.get("ensemble"), section.get("augment") == "d4"
+    of = [f"the models {_listed(together)} together"] if together else []
+    of += ["eight looks at each window, turned and mirrored"] if looks else []
+    return f"Probabilities are means of {' and of '.join(of)}." if of else ""
 
 
 def _polygons(settings: dict[str, Any]) -> str:

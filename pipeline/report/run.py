@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from geo.errors import ConfigError
-from pipeline.paths import RunPaths
+from pipeline.config import ENSEMBLE
+from pipeline.paths import RunPaths, recipe_name
 
 
 @dataclass(frozen=True)
@@ -146,14 +147,17 @@ def _models(paths: RunPaths, settings: dict[str, Any]) -> dict[str, dict[str, An
 
 def _in_order(recipes: Iterable[str], settings: dict[str, Any]) -> list[str]:
     """Recipes as the run's settings name them; those of earlier settings are left out."""
-    wanted = [Path(r).stem if r.endswith((".yaml", ".yml")) else r for r in _wanted(settings)]
+    wanted = [recipe_name(recipe) for recipe in _wanted(settings)]
     there = set(recipes)
     return [r for r in wanted if r in there] or sorted(there)
 
 
 def _wanted(settings: dict[str, Any]) -> list[str]:
     training = settings.get("training") or {}
-    return [Path(training["model"]).stem] if training.get("model") else list(training.get("recipes", []))
+    if training.get("model"):
+        return [Path(training["model"]).stem]
+    together = [ENSEMBLE] if (settings.get("prediction") or {}).get("ensemble") else []
+    return [*together, *training.get("recipes", [])]
 
 
 def _records(root: Path) -> list[dict[str, Any]]:

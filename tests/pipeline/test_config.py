@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geo.errors import ConfigError
-from pipeline import config
+from pipeline import config, paths
 
 ROOT = Path(__file__).parents[2]
 SMALLEST = {
@@ -70,6 +70,40 @@ def test_an_unknown_key_inside_a_list_and_inside_a_generic_product():
         ConfigError, match=r"^configuration: scenes\.0\.product\.gian: unknown key; did you mean 'gain'\?$"
     ):
         config.parse(changed("scenes", 0, "product", value=generic))
+
+
+@pytest.mark.parametrize(
+    ("members", "training", "sentence"),
+    [
+        (["linknet"], {}, r"prediction\.ensemble: 'linknet' is not among `training\.recipes` \(linknet-"),
+        (["svm"], {}, "expected two recipes or more, each once"),
+        (["svm", "svm"], {}, "expected two recipes or more, each once"),
+        (["svm", "linknet-lite0-fast"], {"model": "a.pt"}, r"but `training\.model` is given"),
+        (["svm", "my/ensemble.yaml"], {"recipes": ["svm", "my/ensemble.yaml"]}, "'ensemble' is the name of the models"),
+    ],
+)
+def test_an_ensemble_is_of_trained_recipes(members, training, sentence):
+    settings = changed("prediction", "ensemble", value=members) | {"training": training}
+    with pytest.raises(ConfigError, match=sentence):
+        config.parse(settings)
+
+
+def test_maps_of_a_run_and_which_of_them_have_a_spread(tmp_path):
+    (tmp_path / "own.yaml").write_text("kind: pixel\n")
+    (tmp_path / "broken.yaml").write_text("kind: [\n")
+    own, broken = str(tmp_path / "own.yaml"), str(tmp_path / "broken.yaml")
+    recipes = ["linknet-lite0-fast", "svm", own, broken]
+    settings = changed("training", "recipes", value=recipes)
+    turned = config.parse(settings | {"prediction": {"augment": "d4"}})
+    assert paths.maps(turned) == {"linknet-lite0-fast": ["linknet-lite0-fast"], "svm": ["svm"]} | {
+        name: [name] for name in ("own", "broken")
+    }
+    assert [paths.has_spread(turned, name) for name in paths.maps(turned)] == [True, False, False, True]
+    together = config.parse(settings | {"prediction": {"ensemble": ["svm", own]}})
+    assert next(iter(paths.maps(together).items())) == ("ensemble", ["svm", "own"])
+    assert [paths.has_spread(together, name) for name in paths.maps(together)] == [True, False, False, False, False]
+    off = config.parse(settings | {"prediction": {"augment": "d4", "spread": False}})
+    assert not any(paths.has_spread(off, name) for name in paths.maps(off))
 
 
 def test_a_key_that_resembles_none_is_answered_with_all():

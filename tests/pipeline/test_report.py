@@ -186,6 +186,20 @@ def test_the_methods_say_where_nothing_was_calibrated(made):
     assert "Digital numbers were" in " ".join(methods.methods(replace(found, scenes=[bare[0], found.scenes[1]])))
 
 
+def test_a_map_of_several_models_leads_the_report(made, tmp_path):
+    run = shutil.copytree(made[0], tmp_path / "run")
+    for scene in (run / "scenes").iterdir():
+        if (scene / "svm").is_dir():
+            shutil.copytree(scene / "svm", scene / "ensemble")
+    settings = json.loads((run / "run.json").read_text())
+    recipes = settings["training"]["recipes"]
+    settings["prediction"] = {"ensemble": recipes, "augment": "none"}
+    (run / "run.json").write_text(json.dumps(settings))
+    found = read_run(run)
+    assert found.searched[-1].results[0].recipe == "ensemble"
+    assert f"means of the models {' and '.join(recipes)} together." in " ".join(methods.methods(found))
+
+
 def test_quicklooks_lie_beside_the_page(made):
     run, _, found = made
     folder = quicklooks_path(run / "report.html")

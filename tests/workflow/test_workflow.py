@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import yaml
@@ -60,6 +61,43 @@ def test_ground_control_reaches_pan_alone(workplace):
         "pan": True,
         "mss": False,
     }
+
+
+def commands(done, name):
+    """Commands of a dry run that begin with a word, each with its options."""
+    words = " ".join((done.stdout + done.stderr).split())
+    return [line.split(" > ")[0] for line in words.split("geocrack ") if line.startswith(f"{name} ")]
+
+
+def test_the_spread_of_several_looks_reaches_the_inventory(workplace):
+    """Of eight looks and of models together; an SVM gives one answer however a window is turned."""
+    done = workplace.snakemake("-n", "-p", "inventory")
+    spread = "results/demo/scenes/gf1_20150805/linknet-lite0-fast/spread.tif"
+    told = {rule: [line for line in commands(done, rule) if "--spread" in line] for rule in ("predict", "vectorize")}
+    assert len(told["predict"]) == 3
+    assert len(told["vectorize"]) == 3 + 1
+    assert sum(f"--spread {spread}" in line for line in told["predict"] + told["vectorize"]) == 3  # and merged
+    assert not any("svm" in line for line in told["predict"] + told["vectorize"])
+    (merged,) = [line for line in told["vectorize"] if "inventory.gpkg" in line]
+    assert merged.count("--spread") == 3
+    for off in ("prediction={spread: false}", "prediction={augment: none}"):
+        done = workplace.snakemake("-n", "-p", "inventory", "--config", off)
+        assert not any("--spread" in line for name in told for line in commands(done, name))
+
+
+def test_models_that_answer_together_make_the_inventory(workplace):
+    members = "prediction={ensemble: [svm, linknet-lite0-fast], augment: none, parts: 2}"
+    done = workplace.snakemake("-n", "-p", "inventory", "--config", members)
+    assert jobs(done)["predict"] == 3 * 3
+    assert jobs(done)["train"] == 2
+    models = "--model results/demo/models/svm.pt --model results/demo/models/linknet-lite0-fast.pt"
+    together = [line for line in commands(done, "predict") if models in line]
+    assert len(together) == 3 * (2 + 1)
+    assert sum("/ensemble/spread.tif" in line and "--part" not in line for line in together) == 3
+    assert not any("--spread" in line for line in commands(done, "predict") if models not in line)
+    (merged,) = [line for line in commands(done, "vectorize") if "inventory.gpkg" in line]
+    assert merged.count("/ensemble/probability.tif") == merged.count("/ensemble/spread.tif") == 3
+    assert len(commands(done, "score")) == 3 * 3
 
 
 def test_nothing_of_the_default_leaks_into_a_users_configuration(workplace):
@@ -160,6 +198,16 @@ def test_a_changed_setting_runs_only_what_depends_on_it(finished, section, chang
     settings[section] = settings.get(section, {}) | changed
     name = finished.write(f"{section}.yaml", settings)
     assert finished.planned("--configfile", name).keys() - {"inventory"} == again
+
+
+def test_each_landslide_tells_its_uncertainty(finished):
+    """The default looks at each window in eight ways, and how far these lie apart is kept."""
+    results = finished.folder / "results/small"
+    for file in (results / "inventory.gpkg", results / "scenes/gf1_20150805/quick/landslides.gpkg"):
+        frame = pyogrio.read_dataframe(file, layer="landslides")
+        assert len(frame)
+        assert frame["uncertainty"].between(0, 0.5).all()
+        assert frame["uncertainty"].max() > 0
 
 
 def test_every_product_has_its_provenance(finished):
