@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -303,6 +305,43 @@ def test_like_gdal_polygonize(tmp_path, connectivity):
     for ours in found.landslides.geometry:
         candidates = tree.geometries[tree.query(ours, predicate="intersects")]
         assert any(shapely.equals(ours, g) for g in candidates)
+
+
+MEASURED = """
+import sys
+from geo import inventory
+
+def told(name):
+    return int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith(name)))
+
+start = told("VmRSS")
+found = inventory.make_inventory([sys.argv[1]], threshold=0.5, min_area_m2=100)
+inventory.write(sys.argv[2], found)
+print(len(found.landslides), told("VmHWM") - start)
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak of a process is read from /proc")
+def test_memory_does_not_grow_with_the_height_of_the_scene(tmp_path):
+    """The same forty scars on four times the ground; a layer of it in uint8 is 12 MB more."""
+    peaks_kb = []
+    for height in (4_000, 16_000):
+        path, rows = tmp_path / f"{height}.tif", height // 40
+        grid = GeoBox((height, 1024), Affine(2, 0, X, 0, -2, Y), "EPSG:32648")
+        random = np.random.default_rng(0)
+        with GeoTiffWriter(path, grid, ["probability"], PROBABILITY, cog=False) as dst:
+            for top in range(0, height, rows):
+                strip = random.uniform(0, 0.3, (rows, 1024)).astype(np.float32)
+                strip[10:40, 100:150] = 0.8
+                dst.write(strip, Window(0, top, 1024, rows))
+        command = [sys.executable, "-c", MEASURED, str(path), str(tmp_path / f"{height}.gpkg")]
+        environment = {**os.environ, "GDAL_CACHEMAX": "8", "OMP_NUM_THREADS": "1"}  # a small cache is full in both
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
+        number, peak_kb = map(int, done.stdout.split())
+        assert number == 40
+        peaks_kb.append(peak_kb)
+        path.unlink()
+    assert peaks_kb[1] < peaks_kb[0] + 5_000, peaks_kb
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
