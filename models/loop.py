@@ -310,16 +310,30 @@ def _batches(recipe: Segmenter, phase: Phase, data: Data, seed: int, total: int)
     """Numbers of the chips of each step of an epoch; whole batches, so the last begins the order anew."""
     rng = np.random.default_rng((seed, total, 0))
     count = recipe.steps_per_epoch or math.ceil(len(data.train) / phase.batch)
+    return dealt(_groups(recipe, data), count, phase.batch, rng)
+
+
+def dealt(groups: Sequence[np.ndarray], count: int, batch: int, rng: np.random.Generator) -> list[list[int]]:
+    """Deal numbers to the steps of an epoch.
+
+    Parameters
+    ----------
+    groups : sequence of ndarray of int
+        Of one group each number comes once before any comes again. Of several, as many of each as the largest has come
+        in turn, those of smaller ones again.
+    count, batch : int
+        Steps, and numbers in each.
+    rng : Generator
+    """
     order: list[int] = []
-    groups = _groups(recipe, data)
-    while len(order) < count * phase.batch:
+    while len(order) < count * batch:
         if len(groups) == 1:
             order += rng.permutation(groups[0]).tolist()
-        else:  # as many of each kind as the larger has, in turn
+        else:
             most = max(map(len, groups))
             drawn = [np.concatenate([rng.permutation(g) for _ in range(-(-most // len(g)))])[:most] for g in groups]
             order += np.stack(drawn, axis=1).ravel().tolist()
-    return [order[i * phase.batch : (i + 1) * phase.batch] for i in range(count)]
+    return [order[i * batch : (i + 1) * batch] for i in range(count)]
 
 
 def _groups(recipe: Segmenter, data: Data) -> list[np.ndarray]:

@@ -28,7 +28,7 @@ from models.classification import scores
 from models.classification.classifier import Classifier
 from models.classification.reading import FittedPictures
 from models.classification.recipe import ImageClassifier, ImagePhase
-from models.loop import Checkpoints, OnEpoch, learning_rate, make_optimizer
+from models.loop import Checkpoints, OnEpoch, dealt, learning_rate, make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def fit(
                 state["history"].append(row)
                 state["total"] += 1
                 best = state["best"]
-                better = best is None or _rank(row) > (best["accuracy"], -best["loss"])
+                better = best is None or rank(row) > (best["accuracy"], -best["loss"])
                 state["stale"] = 0 if better else state["stale"] + 1
                 for name in ("loss", "accuracy", "learning_rate", "validation_loss", "validation_accuracy", "seconds"):
                     board.add_scalar(name, row[name], row["epoch"])
@@ -217,13 +217,14 @@ def fallen(recipe: ImageClassifier, epoch: int, history: Sequence[dict[str, Any]
         return 1.0
     best, stale, falls = (-1.0, -math.inf), 0, 0
     for row in history:
-        best, stale = (_rank(row), 0) if _rank(row) > best else (best, stale + 1)
+        best, stale = (rank(row), 0) if rank(row) > best else (best, stale + 1)
         if stale >= recipe.plateau_epochs:
             falls, stale = falls + 1, 0
     return recipe.step_factor**falls
 
 
-def _rank(row: dict[str, Any]) -> tuple[float, float]:
+def rank(row: dict[str, Any]) -> tuple[float, float]:
+    """By what the best epoch is chosen: accuracy on validation images, then the lower loss."""
     return row["validation_accuracy"], -row["validation_loss"]
 
 
@@ -282,31 +283,35 @@ def _epoch(
     torch.manual_seed(int(np.random.SeedSequence((seed, total)).generate_state(1)[0]))
     _set_mode(module, recipe, phase)
     rng, count = np.random.default_rng((seed, total, 0)), _steps(recipe, phase, course)
-    order: list[int] = []
-    while len(order) < count * phase.batch:  # whole batches, so the last begins the order anew
-        order += rng.permutation(len(course.train)).tolist()
-    steps = [order[i * phase.batch : (i + 1) * phase.batch] for i in range(count)]
+    labels = course.train.labels
+    kinds = np.unique(labels) if recipe.sampling == "balanced" else ()
+    steps = dealt([np.flatnonzero(labels == k) for k in kinds] or [np.arange(len(labels))], count, phase.batch, rng)
 
     def read(item: tuple[int, list[int]]) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         return course.train.batch(item[1], recipe.augmentation, seed=(seed, total, 1 + item[0]))
 
     weights = torch.tensor(course.weights, dtype=torch.float32, device=course.device)
     began, losses, right, rate = time.monotonic(), [], 0, 0.0
+    half = recipe.precision == "mixed" and course.device.type == "cuda"
+    scaler = torch.amp.GradScaler(course.device.type, enabled=half)
     optimizer.zero_grad(set_to_none=True)
-    for (step, numbers), (images, labels, tags) in stream(read, enumerate(steps), workers=1):
+    for (step, numbers), (images, truths, tags) in stream(read, enumerate(steps), workers=1):
         rate = scale * learning_rate(recipe.schedule, phase.learning_rate, (epoch + step / count) / phase.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
-        truth = torch.from_numpy(labels).to(course.device)
-        logits = module(*_on(course.device, images, tags))
-        value = functional.cross_entropy(logits, truth, weight=weights)
+        truth = torch.from_numpy(truths).to(course.device)
+        with torch.autocast(course.device.type, enabled=half):
+            logits = module(*_on(course.device, images, tags))
+        value = functional.cross_entropy(logits.float(), truth, weight=weights)
         names = [course.train.pictures[number].id for number in numbers]
         guards.check_loss(value.item(), total + 1, step + 1, rate, "images", names)
-        (value / phase.accumulate).backward()
+        scaler.scale(value / phase.accumulate).backward()
         if (step + 1) % phase.accumulate == 0 or step + 1 == count:
             if recipe.optimizer.clip is not None:
+                scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(module.parameters(), recipe.optimizer.clip)
-            optimizer.step()
+            scaler.step(optimizer)
+            scaler.update()
             optimizer.zero_grad(set_to_none=True)
         losses.append(value.item())
         right += int((logits.argmax(1) == truth).sum())

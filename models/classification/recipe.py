@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from geo.errors import ConfigError, ModelError
 from geo.settings import Section
@@ -82,6 +82,12 @@ class ImageClassifier(Section):
     plateau_epochs: int = Field(
         2, ge=1, description="Of plateau: epochs without a better validation after which it falls."
     )
+    sampling: Literal["all", "balanced"] = Field(
+        "all", description="Images of an epoch: each once, or as many of each class (those of rare ones again)."
+    )
+    precision: Literal["float32", "mixed"] = Field(
+        "float32", description="mixed: half precision where it is safe, on a GPU; a CPU computes in float32."
+    )
     phases: list[ImagePhase] = Field(min_length=1, description="One after the other.")
     steps_per_epoch: int | None = Field(None, ge=1, description="Steps of an epoch; absent: each image once.")
     statistics: Literal["batch", "pretrained"] = Field(
@@ -116,6 +122,8 @@ class ImageClassifier(Section):
     def _consistent(self) -> ImageClassifier:
         if self.statistics == "pretrained" and self.weights == "none":
             raise ValueError("statistics: pretrained needs weights, and weights is none; set statistics to batch")
+        if self.sampling == self.class_weights == "balanced":
+            raise ValueError("sampling and class_weights are both balanced: rare classes would count twice; give one")
         wants = classification.architecture(self.network.name).takes_tags
         given = self.tags is not None and bool(self.tags.numbers or self.tags.categories)
         if wants and not given:
@@ -125,6 +133,12 @@ class ImageClassifier(Section):
         if given and not wants:
             raise ValueError(f"tags: the network {self.network.name} looks at images only; take multimodal, or no tags")
         return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # trained models, checkpoints and cells of comparisons are known again by their recipe as it was
+        later = {"sampling": "all", "precision": "float32"}
+        return {key: value for key, value in handler(self).items() if later.get(key) != value or key not in later}
 
 
 def load(name: str | os.PathLike, changes: Sequence[str] = ()) -> ImageClassifier:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from models.intervals import Draws, System, interval_of_images, wilson
-from models.metrics import STEPS
+from models.metrics import STEPS, calibration
 
 
 def confusion(labels: np.ndarray, answers: np.ndarray, classes: int) -> np.ndarray:
@@ -81,7 +81,9 @@ def summary(
     -------
     dict
         ``images, groups, classes, positive, confusion`` (rows are classes), ``scores`` and ``intervals`` (95 %);
-        undefined ratios are None, and so are intervals of fewer than ten groups.
+        undefined ratios are None, and so are intervals of fewer than ten groups. ``calibration`` and
+        ``calibration_error`` tell how often images of a stated probability of the class that is sought are of it, in
+        ten bins (``metrics.calibration``).
     """
     answers = probabilities.argmax(axis=1)
     number = len(classes)
@@ -92,6 +94,7 @@ def summary(
     four = four_counts(labels == positive, answers == positive)
     right = four_counts(np.ones(len(labels), dtype=bool), labels == answers)  # of any number of classes
     system = {name: System((right if name == "accuracy" else four)[None]) for name in found}
+    calibrated = calibration(counted(labels, probabilities[:, positive], positive))
     draws = Draws(replicates, seed)
     spans = {
         name: interval_of_images(of, "recall" if name == "accuracy" else name, blocks=place, draws=draws)
@@ -105,6 +108,8 @@ def summary(
         "confusion": each.sum(0).tolist(),
         "scores": {name: _plain(float(value)) for name, value in found.items()},
         "intervals": spans,
+        "calibration": [{"images": row.pop("pixels"), **row} for row in calibrated["bins"]],
+        "calibration_error": _plain(calibrated["ece"]),
     }
 
 

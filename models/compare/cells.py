@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from geo.atomic import atomic
 from geo.errors import GeocrackError
 from geo.stream import cpus, stream
+from models import model_file
 from models.chips import Record, open_chips
+from models.classification import classifier_file
+from models.classification.loop import rank
 from models.compare import pictures
 from models.compare.experiment import AnyRecipe, DataSet, Experiment, Row, recipe_of
 from models.evaluation import ImageCounts, read_counts, write_counts
@@ -202,6 +206,7 @@ def run(
                 "recipe": cell.recipe.model_dump(mode="json"),
                 "minutes": round(seconds / 60, 2),
                 **_found(cell, found),
+                **_told_of(cell, found),
                 "hardware": hardware(threads, devices),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },
@@ -331,6 +336,22 @@ def _reason(cell: Cell) -> str:
 def _write(path: Path, content: dict[str, Any]) -> None:
     with atomic(path, overwrite=True) as part:
         part.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def _told_of(cell: Cell, found: dict[str, Any]) -> dict[str, float | None]:
+    """Tell how large the model is and, of a classifier, its accuracy on training images in the epoch that was chosen.
+
+    The latter is that of the steps of the epoch, on images as they were changed at random.
+    """
+    classifies = not isinstance(cell.recipe, Recipe)
+    module: nn.Module = (classifier_file.load(cell.model) if classifies else model_file.load(cell.model)).module
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    best = max(found["history"], key=rank) if classifies else None
+    return {
+        "parameters": parameters / 1e6 if parameters else None,
+        "size_mb": cell.model.stat().st_size / 1e6,
+        "train_accuracy": best["accuracy"] if best else None,
+    }
 
 
 def hardware(threads: int | None = None, devices: int = 1) -> str:

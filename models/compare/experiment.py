@@ -35,6 +35,9 @@ SCORES = {
     "tolerant_f1": "F1 with tolerance",
 }
 
+#: What tables can show of a model besides its scores, with its heading.
+FACTS = {"parameters": "10^6 parameters", "size_mb": "file, MB", "train_accuracy": "train accuracy"}
+
 
 class Published(Section):
     """Figures of a publication, in per cent: printed beside ours, never mixed with them."""
@@ -49,8 +52,8 @@ class Published(Section):
     @classmethod
     def _known(cls, scores: dict[str, float]) -> dict[str, float]:
         for name, value in scores.items():
-            if name not in SCORES:
-                raise ValueError(unknown_name("score", name, list(SCORES)))
+            if name not in SCORES and name != "train_accuracy":
+                raise ValueError(unknown_name("score", name, [*SCORES, "train_accuracy"]))
             if not 0 <= value <= 100:
                 raise ValueError(f"{name} is {value:g}; expected per cent, from 0 to 100")
         return scores
@@ -132,7 +135,7 @@ class Experiment(Section):
     columns: list[str] = Field(
         ["precision", "recall", "f1", "iou", "miou"],
         description="Scores of the table, of maps also boundary_f1, centre_line_f1, tolerant_f1 (within 2 pixels); of "
-        "classifiers accuracy, F1, precision, recall, specificity.",
+        "classifiers accuracy, F1, precision, recall, specificity, train_accuracy; parameters and size_mb of any.",
     )
     panels: int = Field(4, ge=0, le=20, description="Chips in the picture of all systems, the worst first.")
     alarm_px: int = Field(
@@ -169,9 +172,9 @@ class Experiment(Section):
                 for p in row.published
                 if p.data is not None and p.data not in self.data
             ]
-        wrong += [
-            unknown_name("score", name, list(SCORES)) for name in (self.metric, *self.columns) if name not in SCORES
-        ]
+        known = [*SCORES, *FACTS]
+        wrong += [unknown_name("score", self.metric, list(SCORES))] if self.metric not in SCORES else []
+        wrong += [unknown_name("column", name, known) for name in self.columns if name not in known]
         wrong += [f"train_chips: {n} is too few" for n in self.train_chips if n != "all" and n < 1]
         if len({bool(data.images) for data in self.data.values()}) > 1:
             wrong.append("data: some sets are of chips, others of images; give one kind, they are no one table")

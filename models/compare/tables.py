@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.compare.cells import Result
-from models.compare.experiment import SCORES, Experiment, Published, Row
+from models.compare.experiment import FACTS, SCORES, Experiment, Published, Row
 from models.evaluation import TOLERANCE_PX, ImageCounts, false_alarms, picture_keys
 from models.intervals import (
     Draws,
@@ -55,6 +55,8 @@ class Line:
         ``evaluation.false_alarms``, means over seeds; None where all chips show landslide, and of classifiers.
     minutes : float
         Of a training, mean over seeds.
+    facts : dict
+        Means over seeds of ``FACTS``; NaN where a cell does not tell.
     hardware : str
     reason : str
         Why there is nothing, or which seeds are missing.
@@ -74,6 +76,7 @@ class Line:
     difference: dict[str, Any] | None = None
     alarms: dict[str, Any] | None = None
     minutes: float = 0.0
+    facts: dict[str, float] = field(default_factory=dict)
     hardware: str = ""
     reason: str = ""
 
@@ -148,6 +151,9 @@ def _line(found: Sequence[Result], draws: Draws, experiment: Experiment) -> tupl
             line.scores[name], line.intervals[name] = np.nan, None
             line.per_image[name] = np.nan
     line.minutes = float(np.mean([result.facts["minutes"] for result in run]))
+    for name in FACTS:
+        told = [result.facts[name] for result in run if result.facts.get(name) is not None]
+        line.facts[name] = float(np.mean(told)) if told else np.nan
     line.hardware = "; ".join(dict.fromkeys(result.facts["hardware"] for result in run))
     keys = tuple(picture_keys(ids, pictures))
     return line, systems[experiment.metric], tuple(f"{name} {key}" for name, key in zip(ids, keys, strict=True))
@@ -261,7 +267,7 @@ def _table(
     if images:
         hardware = "; ".join(dict.fromkeys(line.hardware for line in table if line.hardware))
         text += [f"{images} test images. Trained on {hardware}.", ""]
-    heads = ["system", "", *(SCORES[name] for name in experiment.columns), *["F1 per image"] * single]
+    heads = ["system", "", *((SCORES | FACTS)[name] for name in experiment.columns), *["F1 per image"] * single]
     heads += [*["false alarms", "of pixels"] * alarms, "difference", "p"]
     heads += ["p Wilcoxon" if single else "p signs", "in print", "minutes"]
     text += [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
@@ -270,16 +276,23 @@ def _table(
             empty = ["-"] * (len(heads) - 4)
             cells = [line.row.name, _joined(line.row.mark, line.reason), *empty, _in_print(line, notes), "-"]
         else:
-            shown = [
-                _per_cent(line.scores[name], line.intervals.get(name) if name == experiment.metric else None)
-                for name in experiment.columns
-            ]
-            cells = [line.row.name, _joined(line.row.mark, line.reason), *shown]
+            cells = [line.row.name, _joined(line.row.mark, line.reason)]
+            cells += [_shown(line, name, experiment) for name in experiment.columns]
             cells += [_per_cent(line.per_image["f1"])] * single
             cells += _alarming(line) if alarms else []
             cells += [*_apart(line), _in_print(line, notes), f"{line.minutes:.1f}"]
         text.append(f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |")
     return [*text, ""]
+
+
+def _shown(line: Line, name: str, experiment: Experiment) -> str:
+    """Give a column of a line: a share in per cent, or what it tells of the model."""
+    if name in SCORES:
+        return _per_cent(line.scores[name], line.intervals.get(name) if name == experiment.metric else None)
+    value = line.facts[name]
+    if name == "train_accuracy" or not np.isfinite(value):
+        return _per_cent(value)
+    return f"{value:.1f}"
 
 
 def _joined(*words: str) -> str:
@@ -320,7 +333,7 @@ def _in_print(line: Line, notes: list[str]) -> str:
     shown = []
     for published in line.published:
         figures = ", ".join(
-            f"{head} {published.scores[name]:g}" for name, head in SCORES.items() if name in published.scores
+            f"{head} {published.scores[name]:g}" for name, head in (SCORES | FACTS).items() if name in published.scores
         )
         wrong = contradictions(published)
         shown.append(f"{figures} ({published.measured_on}){'*' if wrong else ''}")
@@ -342,13 +355,13 @@ def table_csv(experiment: Experiment, lines: Sequence[Line]) -> str:
     out = io.StringIO()
     rows = csv.writer(out, lineterminator="\n")
     columns = list(SCORES)
-    with_interval = list(dict.fromkeys([*experiment.columns, experiment.metric]))
+    with_interval = list(dict.fromkeys(n for n in (*experiment.columns, experiment.metric) if n in SCORES))
     heads = ["system", "recipe", "mark", "trained_on", "tested_on", "train_chips", "seeds", "images", *columns]
     heads += [f"{name}_{end}" for name in with_interval for end in ("low", "high")]
     heads += [f"{name}_per_image" for name in columns]
     heads += ["difference", "difference_low", "difference_high", "p", "p_holm", "p_wilcoxon", "p_signs"]
     heads += ["without_landslide", "false_alarms", "false_alarms_low", "false_alarms_high", "false_alarm_pixels"]
-    heads += [f"published_{name}" for name in columns] + ["published_on", "minutes", "hardware", "not_run"]
+    heads += [f"published_{name}" for name in columns] + ["published_on", *FACTS, "minutes", "hardware", "not_run"]
     rows.writerow(heads)
     for line in lines:
         apart, nothing = line.difference or {}, (None, None)
@@ -366,6 +379,7 @@ def table_csv(experiment: Experiment, lines: Sequence[Line]) -> str:
         row += [_number(printed.scores[n] / 100) if printed and n in printed.scores else "" for n in columns]
         row += [
             printed.measured_on if printed else "",
+            *(_number(line.facts.get(name)) for name in FACTS),
             f"{line.minutes:.2f}" if line.seeds else "",
             line.hardware,
             line.reason,

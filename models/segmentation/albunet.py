@@ -15,6 +15,8 @@ from torch import nn
 from torch.nn import functional
 
 from models.labeller import Encoding
+from models.segmentation.attention import Kind
+from models.segmentation.attention import attention as build_attention
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
@@ -42,12 +44,21 @@ class AlbuNet(Encoding):
         A name of segmentation-models-pytorch, or ``tu-`` and a name of timm.
     channels : int
         Channels of the finest block.
+    attention : {"none", "scse"}
+        Concurrent spatial and channel squeeze and excitation after each block (Roy, Navab and Wachinger 2018).
     """
 
     stride = 64  # the deepest map is pooled once more
     reach = 128
 
-    def __init__(self, *, bands: int, encoder: str = "resnet34", channels: Annotated[int, Field(ge=4)] = 32) -> None:
+    def __init__(
+        self,
+        *,
+        bands: int,
+        encoder: str = "resnet34",
+        channels: Annotated[int, Field(ge=4)] = 32,
+        attention: Kind = "none",
+    ) -> None:
         super().__init__()
         self.encoder = build_encoder(encoder, bands=bands)
         quarter, eighth, sixteenth, deepest = channels_of(self.encoder)[2:]
@@ -62,6 +73,7 @@ class AlbuNet(Encoding):
                 AlbuBlock(4 * n, 4 * n, n),
             ]
         )
+        self.attention = nn.ModuleList(build_attention(attention, wide * n) for wide in (8, 8, 2, 4, 1))
         self.last = nn.Sequential(nn.Conv2d(n, n, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(n, 1, 1))
         start(self.centre, self.decoder, self.last)
 
@@ -69,6 +81,7 @@ class AlbuNet(Encoding):
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
         *_, quarter, eighth, sixteenth, deepest = self.encoder(images)
         seen = self.centre(functional.max_pool2d(deepest, 2))
-        for block, skip in zip(self.decoder, (deepest, sixteenth, eighth, quarter, None), strict=True):
-            seen = block(seen if skip is None else torch.cat([seen, skip], dim=1))
+        skips = (deepest, sixteenth, eighth, quarter, None)
+        for block, attention, skip in zip(self.decoder, self.attention, skips, strict=True):
+            seen = attention(block(seen if skip is None else torch.cat([seen, skip], dim=1)))
         return self.last(seen)

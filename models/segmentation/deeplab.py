@@ -14,6 +14,8 @@ from torch import nn
 from torch.nn import functional
 
 from models.labeller import Encoding
+from models.segmentation.attention import Kind
+from models.segmentation.attention import attention as build_attention
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
@@ -34,6 +36,8 @@ class DeepLabV3Plus(Encoding):
         Size of the input over that of the deepest map.
     channels : int
         Channels of the decoder.
+    attention : {"none", "scse"}
+        Concurrent spatial and channel squeeze and excitation after the decoder (Roy, Navab and Wachinger 2018).
     """
 
     stride = 32
@@ -48,6 +52,7 @@ class DeepLabV3Plus(Encoding):
         output_stride: Literal[8, 16] = 16,
         channels: Annotated[int, Field(ge=8)] = 256,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5,
+        attention: Kind = "none",
     ) -> None:
         super().__init__()
         from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
@@ -62,10 +67,11 @@ class DeepLabV3Plus(Encoding):
             aspp_separable=True,
             aspp_dropout=dropout,
         )
+        self.attention = build_attention(attention, channels)
         self.last = nn.Conv2d(channels, 1, 1)
         start(self.decoder, self.last)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
-        logits = self.last(self.decoder(self.encoder(images)))
+        logits = self.last(self.attention(self.decoder(self.encoder(images))))
         return functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)

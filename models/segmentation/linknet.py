@@ -9,7 +9,7 @@ ResNet50. On another encoder the decoder's channels are that encoder's.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -17,6 +17,8 @@ from torch import nn
 from torch.nn import functional
 
 from models.labeller import Encoding
+from models.segmentation.attention import Kind
+from models.segmentation.attention import attention as build_attention
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
@@ -45,12 +47,6 @@ class DecoderBlock(nn.Sequential):
 
 def _normalised(convolution: nn.Conv2d | nn.ConvTranspose2d) -> tuple[nn.Module, ...]:
     return convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True)
-
-
-def _attention(name: str, channels: int) -> nn.Module:
-    from segmentation_models_pytorch.base.modules import SCSEModule
-
-    return nn.Identity() if name == "none" else SCSEModule(channels, reduction=min(16, channels))
 
 
 class LinkNet(Encoding):
@@ -88,7 +84,7 @@ class LinkNet(Encoding):
         narrowest: Annotated[int, Field(ge=1)] = 1,
         pool: Annotated[int, Field(ge=1)] = 1,
         normalised_skips: bool = False,
-        attention: Literal["none", "scse"] = "none",
+        attention: Kind = "none",
     ) -> None:
         super().__init__()
         self.pool = pool
@@ -98,7 +94,7 @@ class LinkNet(Encoding):
         self.encoder = build_encoder(encoder, bands=bands)
         channels = channels_of(self.encoder)[:0:-1]  # from 1/32 to 1/2 of the size
         self.decoder = nn.ModuleList(DecoderBlock(a, b, narrowest) for a, b in pairwise(channels))
-        self.attention = nn.ModuleList(_attention(attention, width) for width in channels[1:])
+        self.attention = nn.ModuleList(build_attention(attention, width) for width in channels[1:])
         self.half_skip = half_skip
         added = channels[1:] if half_skip else channels[1:-1]
         self.skips = nn.ModuleList(nn.BatchNorm2d(width) if normalised_skips else nn.Identity() for width in added)

@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from models.labeller import Encoding
+from models.segmentation.attention import Kind
+from models.segmentation.attention import attention as build_attention
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
@@ -37,6 +39,8 @@ class PSPNet(Encoding):
         Channels after the pyramid.
     dropout : float
         Share of channels dropped in training.
+    attention : {"none", "scse"}
+        Concurrent spatial and channel squeeze and excitation after the pyramid (Roy, Navab and Wachinger 2018).
     """
 
     stride = 32
@@ -52,16 +56,18 @@ class PSPNet(Encoding):
         output_stride: int = 8,
         channels: int = 512,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
+        attention: Kind = "none",
     ) -> None:
         super().__init__()
         from segmentation_models_pytorch.decoders.pspnet.decoder import PSPDecoder
 
         self.encoder = build_encoder(encoder, bands=bands, depth=depth, output_stride=output_stride)
         self.decoder = PSPDecoder(channels_of(self.encoder), out_channels=channels, dropout=dropout)
+        self.attention = build_attention(attention, channels)
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
         start(self.decoder, self.last)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``."""
-        logits = self.last(self.decoder(self.encoder(images)))
+        logits = self.last(self.attention(self.decoder(self.encoder(images))))
         return functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)

@@ -16,6 +16,8 @@ from torch import nn
 from torch.nn import functional
 
 from models.labeller import Encoding
+from models.segmentation.attention import Kind
+from models.segmentation.attention import attention as build_attention
 from models.segmentation.encoders import start
 
 
@@ -57,12 +59,15 @@ class ResUNet(Encoding):
         Input bands.
     channels : int
         Of the finest unit; each coarser one has twice as many.
+    attention : {"none", "scse"}
+        Concurrent spatial and channel squeeze and excitation after each unit of the way up (Roy, Navab and Wachinger
+        2018).
     """
 
     stride = 8
     reach = 96
 
-    def __init__(self, *, bands: int, channels: Annotated[int, Field(ge=4)] = 64) -> None:
+    def __init__(self, *, bands: int, channels: Annotated[int, Field(ge=4)] = 64, attention: Kind = "none") -> None:
         super().__init__()
         wide = [channels * 2**power for power in range(4)]
         self.encoder = nn.ModuleList(
@@ -70,6 +75,7 @@ class ResUNet(Encoding):
             for a, b, first in zip([bands, *wide[:-1]], wide, [True, False, False, False], strict=True)
         )
         self.decoder = nn.ModuleList(ResidualUnit(wide[k + 1] + wide[k], wide[k]) for k in (2, 1, 0))
+        self.attention = nn.ModuleList(build_attention(attention, wide[k]) for k in (2, 1, 0))
         self.last = nn.Conv2d(channels, 1, 1)
         start(self.encoder, self.decoder, self.last)
 
@@ -80,7 +86,7 @@ class ResUNet(Encoding):
         for unit in self.encoder.children():
             seen = unit(seen)
             maps.append(seen)
-        for unit, skip in zip(self.decoder, maps[-2::-1], strict=True):
+        for unit, attention, skip in zip(self.decoder, self.attention, maps[-2::-1], strict=True):
             larger = functional.interpolate(seen, scale_factor=2, mode="bilinear", align_corners=False)
-            seen = unit(torch.cat([larger, skip], dim=1))
+            seen = attention(unit(torch.cat([larger, skip], dim=1)))
         return self.last(seen)

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import nn
 
 from models.labeller import Encoding
+from models.segmentation.attention import Kind
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
@@ -46,7 +47,7 @@ class UNet(Encoding):
         encoder: str = "resnet50",
         channels: Annotated[int, Field(ge=4)] = 16,
         upsampling: Literal["nearest", "bilinear"] = "nearest",
-        attention: Literal["none", "scse"] = "none",
+        attention: Kind = "none",
     ) -> None:
         super().__init__()
         from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder

@@ -63,14 +63,22 @@ def test_unet_on_vgg16_has_its_thirteen_convolutions():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in network.encoder.modules())
 
 
-@pytest.mark.parametrize("name", ["unet", "linknet"])
-def test_scse_attention_is_an_option(name):
-    plain = models.build(name, bands=3, encoder="tu-test_efficientnet")
-    seeing = models.build(name, bands=3, encoder="tu-test_efficientnet", attention="scse")
+@pytest.mark.parametrize(
+    ("name", "places"),
+    [("unet", 10), ("linknet", 4), ("albunet", 5), ("resunet", 3), ("pspnet", 1), ("deeplabv3plus", 1)],
+)
+def test_scse_attention_is_an_option(name, places):
+    small = {"channels": 8} if name == "resunet" else {"encoder": "tu-test_efficientnet"}
+    plain = models.build(name, bands=3, **small)
+    seeing = models.build(name, bands=3, **small, attention="scse")
     kinds = [type(m).__name__ for m in seeing.modules()]
-    assert kinds.count("SCSEModule") >= 4
+    assert kinds.count("SCSEModule") == places
     assert "SCSEModule" not in [type(m).__name__ for m in plain.modules()]
-    assert seeing.eval()(torch.randn(1, 3, 64, 64)).shape == (1, 1, 64, 64)
+    seeing.load_state_dict(plain.state_dict(), strict=False)
+    image = torch.randn(2, 3, 64, 64)
+    assert not torch.equal(seeing.eval()(image), plain.eval()(image))  # it is in the way, not beside it
+    seeing.train()(image).square().mean().backward()
+    assert [n for n, p in seeing.named_parameters() if p.grad is None] == []
 
 
 def test_resunet_has_seven_residual_units_and_no_pooling():

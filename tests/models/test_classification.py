@@ -21,7 +21,7 @@ from rasterio.windows import Window
 sys.path.insert(0, str(Path(__file__).parent))
 from made_pictures import TINY, picture, write_set
 
-from geo.errors import GeocrackError, GridError, LabelError, ModelError, RasterError
+from geo.errors import ConfigError, GeocrackError, GridError, LabelError, ModelError, RasterError
 from geo.raster import Encoding, GeoTiffWriter
 from models import model_file, recipe
 from models.classification import classifier_file
@@ -176,6 +176,52 @@ def test_frozen_weights_stay_and_rates_fall(tmp_path, walls):
     plateau = made(schedule="plateau", plateau_epochs=2, step_factor=0.5)
     rows = [{"validation_accuracy": a, "validation_loss": 1.0} for a in (0.5, 0.6, 0.6, 0.6, 0.6, 0.6)]
     assert [fallen(plateau, n, rows[:n]) for n in range(7)] == [1, 1, 1, 1, 0.5, 0.5, 0.25]
+
+
+def test_balanced_sampling_shows_rare_classes_as_often(tmp_path, walls, monkeypatch):
+    from models.classification import loop
+
+    seen = []
+    real = loop.FittedPictures.batch
+
+    def batch(self, numbers, *more, **how):
+        if how.get("seed") is not None or more:
+            seen.append(self.labels[list(numbers)])
+        return real(self, numbers, *more, **how)
+
+    rare = tmp_path / "rare"
+    shutil.copytree(walls, rare)
+    for path in sorted((rare / "crack").iterdir())[4:]:
+        path.unlink()
+    monkeypatch.setattr(loop.FittedPictures, "batch", batch)
+    even = made(sampling="balanced", phases=[{"epochs": 1, "learning_rate": 0.01, "batch": 4}])
+    train(even, [rare], tmp_path / "m.pt", threads=1, val_fraction=0.3)
+    assert [np.bincount(labels).tolist() for labels in seen] == [[2, 2]] * len(seen)
+    assert seen
+
+
+def test_mixed_precision_changes_nothing_on_a_cpu(tmp_path, walls):
+    for precision in ("float32", "mixed"):
+        train(made(precision=precision), [walls], tmp_path / f"{precision}.pt", threads=1)
+    assert equal(state(tmp_path / "float32.pt"), state(tmp_path / "mixed.pt"))
+
+
+def test_a_recipe_is_known_again_as_it_was_before_it_could_sample():
+    plain = made()
+    assert not {"sampling", "precision"} & plain.model_dump(mode="json").keys()
+    balanced = made(sampling="balanced")
+    assert balanced.model_dump(mode="json")["sampling"] == "balanced"
+    assert type(plain).model_validate(balanced.model_dump(mode="json")) == balanced
+    with pytest.raises(ConfigError, match="sampling and class_weights are both balanced"):
+        made(sampling="balanced", class_weights="balanced")
+
+
+def test_calibration_by_hand():
+    probabilities = np.array([[0.95, 0.05], [0.95, 0.05], [0.25, 0.75], [0.25, 0.75]])
+    found = summary(np.array([0, 0, 1, 0]), probabilities, list("abcd"), ["crack", "sound"], 0, replicates=10)
+    bins = [(row["images"], row["found"]) for row in found["calibration"]]
+    assert bins == [(2, 0.5), (2, 1.0)]
+    assert found["calibration_error"] == pytest.approx((0.25 + 0.05) / 2, abs=0.01)
 
 
 def test_a_loss_that_is_no_number_names_its_images(tmp_path, walls, monkeypatch):

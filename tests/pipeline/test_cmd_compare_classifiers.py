@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 from geo.errors import ConfigError
+from models.classification import classifier_file
 from pipeline.cli import geocrack
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
@@ -95,9 +97,39 @@ def test_every_seed_is_tested_on_the_same_images(made, tmp_path):
     assert first == second
 
 
+def test_a_table_tells_size_and_training_accuracy_where_a_cell_does(made, tmp_path):
+    output = tmp_path / "results"
+    rows = yaml.safe_load(made().read_text())["rows"][:1]
+    rows[0]["published"] = [{"measured_on": "slides", "data": "walls", "scores": {"train_accuracy": 88.98}}]
+    path = made(rows=rows, columns=["train_accuracy", "accuracy", "parameters", "size_mb"])
+    assert run(path, "-o", output).exception is None
+    (cell,) = output.rglob("cell.json")
+    facts = json.loads(cell.read_text())
+    module = classifier_file.load(cell.parent / "model.pt").module
+    assert facts["parameters"] == sum(p.numel() for p in module.parameters()) / 1e6
+    assert facts["size_mb"] == (cell.parent / "model.pt").stat().st_size / 1e6
+    history = classifier_file.load(cell.parent / "model.pt").history
+    best = max(history, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]))
+    assert facts["train_accuracy"] == best["accuracy"]
+    text = (output / "table.md").read_text()
+    assert "| system |  | train accuracy | accuracy | 10^6 parameters | file, MB | difference |" in text
+    assert "train accuracy 88.98 (slides)" in text
+    for name in ("parameters", "size_mb", "train_accuracy"):  # as cells were before
+        facts.pop(name)
+    cell.write_text(json.dumps(facts))
+    assert run(path, "-o", output).exception is None
+    line = next(line for line in (output / "table.md").read_text().splitlines() if line.startswith("| Tiny |"))
+    shown = [part.strip() for part in line.split("|")[3:7]]
+    assert [shown[0], *shown[2:]] == ["-"] * 3
+    with open(output / "table.csv") as file:
+        assert next(csv.DictReader(file))["parameters"] == ""
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"columns": ["boundary_f1"]}, "'boundary_f1' is of maps, and the data are images of classes"),
+        ({"columns": ["sise_mb"]}, "unknown column 'sise_mb'; did you mean 'size_mb'"),
         ({"rows": [{"name": "A", "recipe": "svm"}]}, "the row 'A': svm labels pixels, and the data are images"),
         ({"train_chips": [3]}, "classifiers are trained on all images"),
         ({"data": {"a": {}}}, "neither chips nor images given"),
