@@ -2,6 +2,10 @@
 
 Images are normalised (mean 0, standard deviation 1 of each band), so shifts and noise are in standard
 deviations and fit any sensor. Pixels that are not valid hold 0, the mean.
+
+Geometry is one affine map by OpenCV: image (256 x 256, 4 bands), label and valid take 1.2 to 3 ms on one thread of a
+CPU, where training waits for its chips. The affine map of torchvision's transforms v2 takes 4 to 7 ms, knows one scale
+for both axes alike, and mirrors nothing beyond the edge; with padding before and a crop after it takes 16 to 25 ms.
 """
 
 from __future__ import annotations

@@ -6,7 +6,8 @@ last layer that still knows places counts by how much it raises the score (equat
 2020, "Towards interpretable semantic segmentation via gradient-weighted class activation mapping", equation 3).
 
 It is written here because it is thirty lines, and the library for it (grad-cam) brings an OpenCV with windows and
-menus, which replaces the one that a server needs.
+menus, which replaces the one that a server needs. captum gives the same maps (a test holds its numbers), but takes
+the tokens of a transformer for maps, which they must first become, and is one more package for these thirty lines.
 """
 
 from __future__ import annotations

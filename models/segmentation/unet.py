@@ -59,6 +59,8 @@ class UNet(Encoding):
             attention_type=None if attention == "none" else attention,
             interpolation_mode=upsampling,
         )
+        # the last block takes no map of the encoder, so its first attention never runs
+        self.decoder.blocks[-1].attention1 = nn.Identity()
         self.last = nn.Conv2d(channels, 1, 3, padding=1)
         start(self.decoder, self.last)
 

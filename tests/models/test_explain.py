@@ -25,6 +25,26 @@ def test_it_is_equations_1_and_2_by_hand():
     assert torch.allclose(found[0], expected)
 
 
+def test_it_is_what_captum_says():
+    """Numbers of LayerGradCam of captum 0.9.0 with ``relu_attributions``; asked itself where it is installed."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 3, 3, padding=1), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.copy_(0.7 * torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape).sin() + 0.1)
+    images = torch.linspace(-2, 2, 50).reshape(2, 1, 5, 5).cos().requires_grad_(True)
+    classes = torch.tensor([0, 1])
+    found = grad_cam(lambda: network(images).gather(1, classes[:, None]).sum(), Maps(network[1]))
+    first = [[0.004057, 0.001979, 0.003035, 0.004058, 0.005602], [0.000653, 0, 0.002378, 0.004728, 0.006826]]
+    last = [[0.016839, 0.013791, 0.009810, 0.003789, 0.004711], [0.013019, 0.010262, 0.006701, 0.002493, 0.006654]]
+    assert torch.allclose(found[0, :2], torch.tensor(first), atol=2e-6)
+    assert torch.allclose(found[1, 3:], torch.tensor(last), atol=2e-6)
+    captum = pytest.importorskip("captum.attr")
+    theirs = captum.LayerGradCam(network, network[1]).attribute(images, target=classes, relu_attributions=True)
+    assert torch.allclose(theirs[:, 0], found, atol=1e-6)
+
+
 @pytest.mark.parametrize("before", [False, True])
 def test_images_are_explained_alone(before):
     torch.manual_seed(0)
