@@ -31,9 +31,9 @@ from geo.ortho import WINDOW, corrected, lay_out, on_a_map, orthorectify
 from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import Dem, open_dem
 from geo.ortho.ground_control import Refinement
+from geo.ortho.heights import HeightReference
 from geo.ortho.reference import control_from_reference
 from geo.ortho.rpc import CameraModel
-from geo.ortho.heights import HeightReference
 from geo.ortho.warp import one_thread_each
 from geo.raster import REFLECTANCE
 from geo.reflectance import Calibration, Clouds, calibrated, prepare, tags_of, tell, write_reflectance
