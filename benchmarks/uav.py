@@ -137,20 +137,26 @@ def write(data: Path, image: Path, mask: Path, gsd: float, resolution: float) ->
 
 
 def seams(image: Path, model: Path, probability: Path) -> list[float]:
-    """Mean step from pixel to pixel at edges of windows by that elsewhere, for each axis with edges: 1 is no seam."""
+    """Mean step from pixel to pixel at edges of windows by that near them, for each axis with edges: 1 is no seam.
+
+    Near are the places one to three strides of the network away: maps that were enlarged change more at every second
+    or fourth pixel, and windows lie at multiples of the stride.
+    """
     search = Search(image=str(image), models=(str(model),), overlap=None, batch=8)
     with search.opened() as opened:
-        windows = search.windows(opened)
+        windows, stride = search.windows(opened), search.ensemble.stride
         starts = windows.rows(opened.shape[0]), windows.columns(opened.shape[1])
     with open_raster(probability) as src:
         values, _ = read(src)
     found = []
     for axis in (0, 1):
-        steps = np.abs(np.diff(values[0], axis=axis))
+        steps = np.moveaxis(np.abs(np.diff(values[0], axis=axis)), axis, 0)
         edges = {edge - 1 for start in starts[axis] for edge in (start, start + windows.size)}
-        at = np.isin(np.arange(steps.shape[axis]), list(edges))
-        if at.any():
-            found.append(float(np.nanmean(steps.compress(at, axis)) / np.nanmean(steps.compress(~at, axis))))
+        inside = [edge for edge in edges if 0 <= edge < len(steps)]
+        near = {edge + away * stride for edge in inside for away in (-3, -2, -1, 1, 2, 3)} - edges
+        if inside:
+            beside = steps[[edge for edge in near if 0 <= edge < len(steps)]]
+            found.append(float(np.nanmean(steps[inside]) / np.nanmean(beside)))
     return found
 
 
