@@ -57,7 +57,7 @@ def test_it_writes_model_scores_and_record(tmp_path, chips, tiny):
 
 
 def test_several_folders(tmp_path, chips, tiny):
-    other = write_chips(tmp_path / "other", ["train", "val"])
+    other = write_chips(tmp_path / "other", ["train", "val"], change=lambda _, image, label: (1.1 * image, label))
     result = run(tiny, "--chips", chips, "--chips", other, "-o", tmp_path / "model.pt")
     assert result.exception is None, result.output
 
