@@ -21,6 +21,7 @@ import numpy as np
 import rasterio
 from rasterio.windows import Window
 
+from geo.calibration import Calibration
 from geo.coregister import Registration, register
 from geo.digital_numbers import read_numbers
 from geo.errors import GridError, ProductError
@@ -36,7 +37,7 @@ from geo.ortho.reference import control_from_reference
 from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import one_thread_each
 from geo.raster import REFLECTANCE
-from geo.reflectance import Calibration, Clouds, calibrated, prepare, tags_of, tell, write_reflectance
+from geo.reflectance import Clouds, calibrated, prepare, tags_of, tell, write_reflectance
 from geo.sensors.place import pixels_m
 from geo.sensors.scene import Scene, data_bands
 from geo.sensors.tables import LIKE

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from rasterio.windows import Window
 
+from geo.calibration import Calibration
 from geo.cluster import connected
 from geo.coregister import register
 from geo.errors import ProductError
@@ -18,7 +19,7 @@ from geo.ortho import orthorectify
 from geo.ortho.dem import open_dem
 from geo.preprocess import Calibrated, Settings, _sampled, odd_resolutions, preprocess
 from geo.raster import open_raster, read
-from geo.reflectance import Calibration, prepare, write_reflectance
+from geo.reflectance import prepare, write_reflectance
 from geo.sensors import open_product
 from geo.sensors.calibration import Given
 from geo.source import Cached, FileSource
