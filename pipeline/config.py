@@ -187,9 +187,10 @@ class Prediction(Section):
         [],
         description="Two or more of `training.recipes` whose mean makes the inventory; each is mapped alone too.",
     )
-    backend: Literal["torch", "onnx", "openvino"] = Field(
+    backend: Literal["torch", "bfloat16", "onnx", "openvino"] = Field(
         "torch",
-        description="What computes the network; onnx (ONNX Runtime) and openvino are faster on large scenes.",
+        description="What computes the network; onnx (ONNX Runtime) and openvino are faster on large scenes; bfloat16 "
+        "is PyTorch with three digits, for GPUs and processors that are made for it.",
     )
     black_px: int = Field(
         100,

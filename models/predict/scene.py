@@ -113,8 +113,9 @@ def predict(
         Only for the share of ground that is told as landslide.
     augment : {"none", "d4"}
         ``"d4"``: the mean of what the model says of a window turned and mirrored in eight ways.
-    backend : {"torch", "onnx", "openvino"}
-        What computes the networks of model files; probabilities agree to 1e-4. PyTorch takes a GPU where there is one.
+    backend : {"torch", "bfloat16", "onnx", "openvino"}
+        What computes the networks of model files; probabilities agree to 1e-4, those of bfloat16 to a few hundredths.
+        PyTorch takes a GPU where there is one.
     spread : path, optional
         Write the standard deviation of the answers of all models and ways likewise.
     scheduler : str, optional

@@ -32,7 +32,8 @@ from models.threads import keep_layers_memory, shared_out
 
 ENCODINGS = {"uint8": PROBABILITY, "float32": PROBABILITY_FLOAT}
 
-Backend = Literal["torch", "onnx", "openvino"]
+Backend = Literal["torch", "bfloat16", "onnx", "openvino"]
+_BY_TORCH = ("torch", "bfloat16")
 
 #: Of kept blocks; another one when windows lie elsewhere or the files hold something else.
 _FORM = b"geocrack rows 5"
@@ -168,7 +169,7 @@ def device() -> str:
 def _programs(backend: Backend) -> list[str]:
     """Name what computes probabilities, with versions: another one may round otherwise, or lay other windows."""
     names = ["geocrack", "torch", *{"onnx": ["onnxruntime"], "openvino": ["openvino"]}.get(backend, [])]
-    found = [device() if backend == "torch" else "cpu"]
+    found = [device() if backend in _BY_TORCH else "cpu", backend]
     for name in names:
         try:
             found.append(f"{name} {version(name)}")
@@ -258,6 +259,7 @@ def blocks(
 @lru_cache(maxsize=4)
 def _read_model(path: str, backend: Backend, threads: int | None, _changed: int) -> Model:
     from models import model_file
+    from models.bfloat16 import Bfloat16
     from models.folding import lean
     from models.onnx import OnnxModel, OpenVinoModel
 
@@ -266,8 +268,11 @@ def _read_model(path: str, backend: Backend, threads: int | None, _changed: int)
 
         torch.set_num_threads(cpus(threads))
     loaded = model_file.load(path)
-    if backend == "torch":
-        loaded = replace(loaded, module=lean(loaded.module, len(loaded.bands), loaded.stride))
+    if backend in _BY_TORCH:
+        module = lean(loaded.module, len(loaded.bands), loaded.stride)
+        # a pixel model is a sum of small differences, which three digits do not hold
+        halved = backend == "bfloat16" and loaded.kind != "pixel"
+        loaded = replace(loaded, module=Bfloat16(module) if halved else module)
         loaded.module.to(device())
         return loaded
     return OnnxModel(loaded) if backend == "onnx" else OpenVinoModel(loaded)
