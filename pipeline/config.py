@@ -135,7 +135,9 @@ class Fusion(Section):
     )
     coregister: bool = Field(True, description="Measure the PAN-MSS shift and remove it.")
     mtf_gain: float = Field(0.3, gt=0, lt=1, description="MTF of MSS at its Nyquist frequency, the sensor's sharpness.")
-    evaluate: bool = Field(False, description="Judge all methods on sample windows too, into a table and a picture.")
+    evaluate: bool = Field(
+        True, description="Judge all methods on sample windows too, for the report: about a minute a scene."
+    )
 
 
 class Tiling(Section):

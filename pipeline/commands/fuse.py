@@ -40,7 +40,7 @@ NOT_ASKED: dict[str, Any] = {
 @options.setting(Fusion, "method")
 @options.setting(Fusion, "coregister")
 @options.setting(Fusion, "mtf_gain")
-@options.setting(Fusion, "evaluate")
+@click.option("--evaluate/--no-evaluate", help="Judge all methods on sample windows too, into a table and a picture.")
 @options.look
 @options.cog
 @options.compress
