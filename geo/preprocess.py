@@ -325,14 +325,16 @@ def resolutions(scene: Scene, settings: Settings) -> dict[str, float]:
     """
     asked = {"pan": settings.pan_resolution_m, "mss": settings.mss_resolution_m}
     own = pixels_m({key: scene.images[key].gsd_m for key in asked})
-    found = {key: asked[key] or own[key] for key in asked}
-    for key, resolution_m in found.items():
+    found = {}
+    for key, asked_m in asked.items():
+        resolution_m = asked_m or own[key]
         if not resolution_m:
             raise GridError(
                 f"{scene.images[key].path} does not tell the size of its pixels on the ground; give "
                 f"--{key}-resolution-m"
             )
-    return found  # type: ignore[return-value]
+        found[key] = resolution_m
+    return found
 
 
 def odd_resolutions(scene: Scene, settings: Settings) -> list[str]:

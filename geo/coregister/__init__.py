@@ -11,6 +11,7 @@ was left where. What a displacement is, ``geo.displacement`` says.
 
 from __future__ import annotations
 
+import logging
 import os
 from contextlib import ExitStack
 
@@ -27,6 +28,8 @@ from geo.fusion.pair import SMALLEST, Pair
 from geo.raster import crs_name
 from geo.source import FileSource, Source
 from geo.stream import cpus
+
+log = logging.getLogger(__name__)
 
 __all__ = [
     "LARGEST",
@@ -138,16 +141,27 @@ def _of_the_ground(found: Registration | None, estimate: Estimate) -> Registrati
 
     The bright part may be clouds, whose displacement is not the ground's; or fields, without which less agrees.
     """
+    pair, shift = estimate.pair, None
     try:
         estimate.find_shift()
+        shift = pair.displacement
         ground = estimate.through_tie_points()
     except RegistrationError:
+        if found is not None and shift is not None:
+            left = shift.coefficients[:, 0] - found.displacement.coefficients[:, 0]
+            if np.hypot(*left) > pair.pixel_m:
+                log.warning(
+                    "%s: the bright part of the scene lies %.3g m from where the rest does, which has too few tie "
+                    "points to go by; if the bright part is cloud, the displacement is that of the cloud",
+                    pair.names,
+                    np.hypot(*left),
+                )
         return found
     if found is None:
         return ground
     x, y = ground.points.x, ground.points.y
     apart = np.hypot(*np.subtract(found.displacement(x, y), ground.displacement(x, y)))
-    elsewhere = float(np.median(apart)) > _ELSEWHERE_PX * estimate.pair.pixel_m
+    elsewhere = float(np.median(apart)) > _ELSEWHERE_PX * pair.pixel_m
     return ground if elsewhere or ground.held_out_rmse_m < found.held_out_rmse_m else found
 
 

@@ -151,15 +151,11 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
         numbers = data_bands(src, bands)
         scales = {(src.scales[n - 1], src.offsets[n - 1]) for n in numbers}
         shape = (src.height, src.width)
-        gsd = own_pixel_m(rpcs, geobox_of(src))
+        bare = Image(path, bands, own_pixel_m(rpcs, geobox_of(src)), shape, rpcs)
     if product.gain is not None and product.esun is not None:
         gain = tuple(float(v) for v in product.gain[part])
-        return Image(
-            path,
-            bands,
-            gsd,
-            shape,
-            rpcs,
+        return replace(
+            bare,
             gain=gain,
             bias=tuple(float(v) for v in product.bias[part]) if product.bias is not None else (0.0,) * len(gain),
             esun=tuple(float(v) for v in product.esun[part]),
@@ -173,12 +169,8 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
         source = f"DN * {scale:g} + {offset:g} by the tags of the file"
     else:
         scale, offset, source = product.scale, 0.0, f"DN * {product.scale:g}"
-    return Image(
-        path,
-        bands,
-        gsd,
-        shape,
-        rpcs,
+    return replace(
+        bare,
         calibration_source=f"none: taken as reflectance, {source}",
         scale=scale,
         offset=offset,

@@ -8,6 +8,7 @@ from rasterio.windows import Window
 
 from geo.coregister import phase_shift, register
 from geo.coregister.bright import find_bright
+from geo.coregister.estimate import Estimate
 from geo.displacement import evaluate
 from geo.errors import GridError, RegistrationError
 from geo.fusion.pansharpen import pansharpen
@@ -57,6 +58,29 @@ def test_clouds_that_look_the_same_in_both_are_not_the_ground(tmp_path, shift_px
     registration = register(pan, mss)
     assert error_px(registration, shift_px) < 0.1
     assert registration.held_out_rmse_m < 0.1 * MSS_M
+
+
+def test_clouds_that_are_followed_for_want_of_ground_are_told(tmp_path, monkeypatch, caplog):
+    told = {
+        "size": 256,
+        "shift_px": (-12.25, 8.5),
+        "noise": 0.01,
+        "cloud": 0.3,
+        "parallax_px": (-1.05, 6.92),
+        "seed": 4,
+    }
+    pan, mss, _ = write_pair(tmp_path, **told)
+    whole = Estimate.through_tie_points
+
+    def few(self):
+        if self.bright is not None:
+            raise self.failed("no tie point lies on clear ground with texture")
+        return whole(self)
+
+    monkeypatch.setattr(Estimate, "through_tie_points", few)
+    registration = register(pan, mss)
+    assert error_px(registration, told["shift_px"]) > 3
+    assert "if the bright part is cloud, the displacement is that of the cloud" in caplog.text
 
 
 def patches_of(dark, light, cover):
