@@ -14,6 +14,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from geo.alpha import data_numbers
+from geo.block_cache import touched_bytes
 from geo.errors import GridError, RasterError
 from geo.masks import quality_path, seen
 from geo.raster import Encoding, geobox_of, open_raster, read
@@ -112,6 +113,16 @@ class Image:
     def name(self) -> str:
         """Scene that the image shows, or the file's name."""
         return self.tags.get("GEOCRACK_SCENE") or self.path.stem
+
+    def block_bytes(self, height: int, width: int) -> int | None:
+        """Bytes of the decoded blocks that a window of this size lies in, at most; None where files do not tell."""
+        total = 0
+        for src in (self._src, self._quality):
+            touched = 0 if src is None else touched_bytes(src, height, width)
+            if touched is None:
+                return None
+            total += touched
+        return total
 
     def read(self, window: Window, bands: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Values of a window and where they are valid.

@@ -14,6 +14,7 @@ import scipy.ndimage
 import shapely
 from affine import Affine
 from odc.geo.geobox import GeoBox
+from rasterio.env import get_gdal_config, set_gdal_config
 from rio_cogeo.cogeo import cog_validate
 
 from geo.errors import GridError, ModelError, OutputExistsError, RasterError
@@ -103,6 +104,23 @@ def test_a_constant_stays_what_it_is(tmp_path):
     assert told["mean_probability"] == pytest.approx(0.3, abs=1e-6)
     assert {shape[1:] for shape in model.calls} == {(2, 64, 64)}
     assert max(shape[0] for shape in model.calls) == 3
+
+
+def test_gdal_holds_few_blocks_while_windows_are_computed_and_many_again_afterwards(tmp_path):
+    limits = []
+
+    def looking(values):
+        limits.append(get_gdal_config("GDAL_CACHEMAX"))
+        return values[:, 0]
+
+    before = get_gdal_config("GDAL_CACHEMAX")
+    set_gdal_config("GDAL_CACHEMAX", 100 * 2**20)
+    try:
+        run(write(tmp_path / "a.tif", ramp((150, 211))), Fake(function=looking), tmp_path / "p.tif")
+        assert set(limits) == {16 * 2**20}
+        assert get_gdal_config("GDAL_CACHEMAX") == 100 * 2**20
+    finally:
+        set_gdal_config("GDAL_CACHEMAX", before)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
