@@ -101,11 +101,21 @@ def filled(
     inside = x.min() >= halo and y.min() >= halo and x.max() <= width - 1 - halo and y.max() <= height - 1 - halo
     if inside and valid.all():  # not so where a position is NaN
         return values, np.ones(np.broadcast_shapes(x.shape, y.shape), bool)
-    x, y = (_somewhere(a) for a in whole(x, y))
-    weight = cv2.remap(valid.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+    rows, cols = valid.any(axis=1, keepdims=True), valid.any(axis=0, keepdims=True)
+    if x.shape[0] == y.shape[1] == 1 and np.array_equal(valid, rows & cols):
+        # as at a scene's edge a rectangle is good: the weight is that of columns by that of rows
+        weight = _weight(rows, np.zeros_like(y), y) * _weight(cols, x, np.zeros_like(x))
+    else:
+        weight = _weight(valid, *whole(x, y))
     if not valid.all():
         values = np.stack([spread(v, valid, halo + 1) for v in values])
     return values, weight >= 1 - TOLERANCE
+
+
+def _weight(valid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Bilinear weight of what is valid at positions; the outside is not."""
+    x, y = (_somewhere(np.ascontiguousarray(a, np.float32)) for a in (x, y))
+    return cv2.remap(valid.astype(np.float32), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
 
 
 def whole(col: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from geo.ortho.dem import LON_LAT, apply, open_dem, transform
 from geo.ortho.geometry import RpcGeometry, ground_cover
 from geo.ortho.grid import metric_crs, snapped_grid, utm_crs
 from geo.ortho.rpc import CameraModel
-from geo.ortho.warp import KERNELS, TOLERANCE, resample, resample_flags, shrink, shrink_flags, spread
+from geo.ortho.warp import KERNELS, TOLERANCE, filled, resample, resample_flags, shrink, shrink_flags, spread, whole
 from geo.raster import REFLECTANCE, Encoding, open_raster, read
 from geo.source import encoding_of
 from tests.geo.terrain import FLOAT, LON, UTM, camera_rpcs, landscape, look, map_grid, mountains, write_dem, write_image
@@ -35,6 +35,31 @@ def grid_of_positions(shape):
 
 
 # --- resampling ---------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    top=st.integers(0, 6),
+    left=st.integers(0, 6),
+    bottom=st.integers(0, 6),
+    right=st.integers(0, 6),
+    hole=st.booleans(),
+    shift=st.tuples(st.floats(-4, 4), st.floats(-4, 4)),
+    ratio=st.sampled_from([0.25, 0.3, 1.0, 2.0]),
+)
+def test_parallel_grids_are_good_where_any_are(top, left, bottom, right, hole, shift, ratio):
+    """Where a rectangle is good its weights come from columns and rows alone; the general way is the truth."""
+    valid = np.zeros((12, 15), bool)
+    valid[top : 12 - bottom, left : 15 - right] = True
+    if hole:
+        valid[6, 7] = False
+    values = np.random.default_rng(0).random((2, 12, 15), np.float32)
+    col = (np.arange(int(15 / ratio)) * ratio + shift[0])[None, :]
+    row = (np.arange(int(12 / ratio)) * ratio + shift[1])[:, None]
+    found, good = filled(values, valid, col, row)
+    expected, expected_good = filled(values, valid, *whole(col, row))
+    np.testing.assert_array_equal(good, expected_good)
+    np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -79,9 +104,9 @@ def test_a_pixel_deep_in_good_ground_is_good():
 def test_spread_keeps_good_values_and_fills_their_neighbours():
     valid = np.zeros((7, 7), bool)
     valid[3, 3] = True
-    filled = spread(np.full((7, 7), 5, np.float32), valid, 2)
-    assert (filled[1:6, 1:6] == 5).all()
-    assert (filled[0] == 0).all()
+    grown = spread(np.full((7, 7), 5, np.float32), valid, 2)
+    assert (grown[1:6, 1:6] == 5).all()
+    assert (grown[0] == 0).all()
 
 
 def test_flags_join_where_pixels_join_and_stay_where_they_lie():
