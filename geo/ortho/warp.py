@@ -101,7 +101,8 @@ def filled(
     inside = x.min() >= halo and y.min() >= halo and x.max() <= width - 1 - halo and y.max() <= height - 1 - halo
     if inside and valid.all():  # not so where a position is NaN
         return values, np.ones(np.broadcast_shapes(x.shape, y.shape), bool)
-    rows, cols = valid.any(axis=1, keepdims=True), valid.any(axis=0, keepdims=True)
+    rows: np.ndarray = np.any(valid, axis=1, keepdims=True)
+    cols: np.ndarray = np.any(valid, axis=0, keepdims=True)
     if x.shape[0] == y.shape[1] == 1 and np.array_equal(valid, rows & cols):
         # as at a scene's edge a rectangle is good: the weight is that of columns by that of rows
         weight = _weight(rows, np.zeros_like(y), y) * _weight(cols, x, np.zeros_like(x))
