@@ -200,7 +200,8 @@ def scene(folder: Path, height: int, width: int) -> Path:
     """Write a made scene like a fused one: 4 bands, uint16 reflectance, tiled, a corner without data."""
     from odc.geo.geobox import GeoBox
 
-    from geo.raster import REFLECTANCE, GeoTiffWriter
+    from geo.geotiff import GeoTiffWriter
+    from geo.raster import REFLECTANCE
     from geo.windows import blocks
 
     file = folder / f"scene_{height}x{width}.tif"

@@ -26,7 +26,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
-from geo.raster import Encoding, GeoTiffWriter, open_raster, read
+from geo.geotiff import GeoTiffWriter
+from geo.raster import Encoding, open_raster, read
 from geo.windows import blocks
 from models.predict.search import Search
 from pipeline.paths import RunPaths

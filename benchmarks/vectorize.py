@@ -28,7 +28,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
-from geo.raster import PROBABILITY, GeoTiffWriter
+from geo.geotiff import GeoTiffWriter
+from geo.raster import PROBABILITY
 
 #: Standard deviation of the blur in pixels, and the level above which a pixel is landslide.
 BLUR, LEVEL = 5.93, 1.3

@@ -10,12 +10,12 @@ import logging
 
 import numpy as np
 import rasterio
-from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from geo.errors import RasterError
+from geo.gdal_errors import CPLE_BaseError
 from geo.windows import spread_windows
 
 log = logging.getLogger(__name__)

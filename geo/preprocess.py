@@ -196,7 +196,7 @@ def preprocess(
     overwrite : bool
         Replace outputs that are there.
     cog, compress
-        Layout of the output, see ``geo.raster.GeoTiffWriter``.
+        Layout of the output, see ``geo.geotiff.GeoTiffWriter``.
     progress : callable
         Passes windows on, e.g. with a progress bar.
 

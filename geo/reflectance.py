@@ -26,8 +26,9 @@ from geo.atomic import check_apart, together
 from geo.calibration import Calibration
 from geo.digital_numbers import beyond_bits, doubts, look, read_numbers
 from geo.errors import RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
-from geo.raster import REFLECTANCE, GeoTiffWriter, open_raster
+from geo.raster import REFLECTANCE, open_raster
 from geo.sensors.place import pixel_m
 from geo.sensors.scene import Image, Scene, data_bands
 from geo.stream import cpus, stream

@@ -15,8 +15,8 @@ from rasterio.windows import Window
 from geo.atomic import together
 from geo.encoding import Encoding
 from geo.errors import GeocrackError
+from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
-from geo.raster import GeoTiffWriter
 from geo.stream import OncePerProcess, cpus, give_back_memory, keep_memory, stream
 from geo.windows import blocks
 
@@ -54,7 +54,7 @@ def write_windows(
     output : path
         The image; its quality goes to ``geo.masks.quality_path(output)``.
     grid, bands, encoding, tags, overwrite, cog, compress
-        See ``geo.raster.GeoTiffWriter``.
+        See ``geo.geotiff.GeoTiffWriter``.
     window : int
         Side of the windows; a multiple of the writer's blocks.
     nothing : GeocrackError

@@ -19,8 +19,9 @@ from pyogrio.errors import DataSourceError
 from rasterio.windows import Window
 
 from geo.errors import OutputError
+from geo.geotiff import GeoTiffWriter
 from geo.labels import LANDSLIDE, footprint
-from geo.raster import Encoding, GeoTiffWriter
+from geo.raster import Encoding
 from geo.split import SPLITS
 from geo.stream import stream
 from models.chips import FORMAT, IGNORE, LABEL, BandStatistics

@@ -10,8 +10,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import inventory
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory
-from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, REFLECTANCE
 
 CRS = "EPSG:32648"
 X, Y, PIXEL = 402_000.0, 3_456_000.0, 2

@@ -13,9 +13,9 @@ from rasterio.windows import Window
 from geo.atomic import check_free, together
 from geo.coregister.result import Registration
 from geo.errors import GridError, unknown_name
+from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho.warp import KERNELS, one_thread_each, reach, resample, resample_flags
-from geo.raster import GeoTiffWriter
 from geo.source import FileSource
 from geo.stream import cpus, stream
 from geo.windows import blocks

@@ -130,7 +130,7 @@ def orthorectify(
     overwrite : bool
         Replace outputs that are there.
     cog, compress
-        Layout of the outputs, see ``geo.raster.GeoTiffWriter``.
+        Layout of the outputs, see ``geo.geotiff.GeoTiffWriter``.
     progress : callable, optional
         Wraps the stream of windows, given with their number.
 

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.warp
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.rpc import RPC
 
 from geo.alpha import doubt
 from geo.errors import GeocrackError, ProductError
+from geo.gdal_errors import CPLE_BaseError
 from geo.masks import Quality, quality_path
 from geo.raster import crs_name, open_raster
 from geo.sensors import rpc_text

@@ -6,10 +6,10 @@ import os
 import re
 from pathlib import Path
 
-from rasterio._err import CPLE_BaseError
 from rasterio.rpc import RPC
 
 from geo.errors import ProductError, RasterError
+from geo.gdal_errors import CPLE_BaseError
 from geo.raster import open_raster
 from geo.sensors import folder, rpb
 

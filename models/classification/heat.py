@@ -27,9 +27,10 @@ from rasterio.windows import Window
 
 from geo.atomic import atomic, check_free, together
 from geo.errors import GridError, ModelError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.image import Image, open_image
 from geo.labels import SCREENING, footprint
-from geo.raster import PROBABILITY, Encoding, GeoTiffWriter
+from geo.raster import PROBABILITY, Encoding
 from geo.stream import stream
 from models.chips import BandStatistics
 from models.classification.classifier_file import LoadedClassifier

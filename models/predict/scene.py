@@ -27,10 +27,10 @@ from rasterio.windows import Window
 from geo.atomic import check_free, together
 from geo.cluster import connected
 from geo.errors import GridError, LabelError, ModelError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.image import Image
 from geo.inventory.attributes import pixel_ground
 from geo.labels import read_area
-from geo.raster import GeoTiffWriter
 from geo.stream import give_back_memory, stream
 from models.chips import BandStatistics
 from models.predict.grid import BLOCK_ROWS, Model

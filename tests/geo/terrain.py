@@ -13,8 +13,9 @@ from odc.geo.geobox import GeoBox
 from pyproj import Transformer
 from rasterio.rpc import RPC
 
+from geo.geotiff import GeoTiffWriter
 from geo.ortho.rpc import CameraModel
-from geo.raster import REFLECTANCE, Encoding, GeoTiffWriter
+from geo.raster import REFLECTANCE, Encoding
 from geo.windows import blocks, slices
 
 LON, LAT = 103.5, 31.3

@@ -12,9 +12,10 @@ from geo.coregister.estimate import Estimate
 from geo.displacement import evaluate
 from geo.errors import GridError, RegistrationError
 from geo.fusion.pansharpen import pansharpen
+from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho import orthorectify
-from geo.raster import GeoTiffWriter, geobox_of, open_raster, read
+from geo.raster import geobox_of, open_raster, read
 from geo.windows import spread_windows
 from tests.geo.pair_scene import MSS_M, PAN_M, write_pair
 from tests.geo.terrain import landscape, map_grid, write_image

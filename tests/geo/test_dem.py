@@ -11,8 +11,9 @@ from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
 from geo.geoid import undulation
+from geo.geotiff import GeoTiffWriter
 from geo.ortho.dem import open_dem, transform
-from geo.raster import Encoding, GeoTiffWriter
+from geo.raster import Encoding
 from tests.geo.terrain import LAT, LON, UTM, mountains, write_dem
 
 UTM_CRS = CRS.from_user_input(UTM)

@@ -23,8 +23,9 @@ from rasterio.windows import Window
 
 from geo import inventory
 from geo.errors import OutputExistsError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make, make_inventory, schema, style
-from geo.raster import PROBABILITY, PROBABILITY_FLOAT, GeoTiffWriter
+from geo.raster import PROBABILITY, PROBABILITY_FLOAT
 
 X, Y = 402_000.0, 3_456_000.0
 TAGS = {

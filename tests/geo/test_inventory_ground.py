@@ -18,12 +18,13 @@ from rasterio.windows import Window
 
 from geo import masks
 from geo.errors import ConfigError, GridError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory
 from geo.inventory.ground import zonal
 from geo.inventory.ground.burnt import Burnt, border
 from geo.inventory.ground.evidence import Sources
 from geo.inventory.ground.unseen import stretch
-from geo.raster import PROBABILITY, PROBABILITY_FLOAT, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, PROBABILITY_FLOAT, REFLECTANCE
 from geo.terrain import open_terrain
 from geo.vectorize import polygonize
 

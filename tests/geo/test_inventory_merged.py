@@ -13,10 +13,11 @@ from rasterio.windows import Window
 from scipy.ndimage import gaussian_filter
 
 from geo.errors import ConfigError
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory, merged
 from geo.inventory.divides import Cut, confidence
 from geo.inventory.ground.evidence import Sources
-from geo.raster import PROBABILITY, GeoTiffWriter
+from geo.raster import PROBABILITY
 
 X, Y = 402_000.0, 3_456_000.0
 SIZE = 240

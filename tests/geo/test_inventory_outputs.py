@@ -20,12 +20,13 @@ from rasterio.windows import Window
 
 from geo import inventory, masks
 from geo.errors import OutputExistsError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory, schema
 from geo.inventory.ground.evidence import Sources
 from geo.inventory.outputs.formats import SUFFIXES, path_of, write_also
 from geo.inventory.outputs.project import write_project
 from geo.inventory.outputs.stac import offline_validator, write_catalog
-from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, REFLECTANCE
 
 X, Y = 402_000.0, 3_456_000.0
 SHAPE = (60, 80)

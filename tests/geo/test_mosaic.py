@@ -11,8 +11,9 @@ from rasterio.warp import transform
 from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.mosaic import open_mosaic
-from geo.raster import PROBABILITY, GeoTiffWriter, read
+from geo.raster import PROBABILITY, read
 
 X, Y = 402_000.0, 3_456_000.0
 

@@ -17,12 +17,12 @@ from rasterio.windows import Window
 from rio_cogeo import cog_validate
 
 from geo.errors import OutputError, OutputExistsError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.raster import (
     PROBABILITY,
     PROBABILITY_FLOAT,
     REFLECTANCE,
     Encoding,
-    GeoTiffWriter,
     band_numbers,
     geobox_of,
     open_raster,
@@ -305,7 +305,8 @@ def test_a_full_disk_leaves_one_sentence_and_no_file(tmp_path, cog):
         from odc.geo.geobox import GeoBox
         from rasterio.windows import Window
         from geo.errors import OutputError
-        from geo.raster import REFLECTANCE, GeoTiffWriter
+        from geo.geotiff import GeoTiffWriter
+        from geo.raster import REFLECTANCE
         noise = np.random.default_rng(0).uniform(0, 1, (1024, 1024)).astype("float32")
         grid = GeoBox(noise.shape, Affine(2, 0, 0, 0, -2, 0), "EPSG:32648")
         for limit in (50_000, 1_950_000, 2_300_000):

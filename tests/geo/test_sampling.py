@@ -245,7 +245,8 @@ def test_drawn_anew(tmp_path, inventory):
 def test_image_and_area_confine(tmp_path, inventory):
     from rasterio.windows import Window
 
-    from geo.raster import REFLECTANCE, GeoTiffWriter
+    from geo.geotiff import GeoTiffWriter
+    from geo.raster import REFLECTANCE
 
     grid = GeoBox((100, 120), Affine(2, 0, X, 0, -2, Y), "EPSG:32648")
     values = np.full((1, 100, 120), 0.2, np.float32)

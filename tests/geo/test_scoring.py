@@ -22,13 +22,14 @@ from sklearn import metrics
 
 from geo import inventory
 from geo.errors import ConfigError, GridError, LabelError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory, scoring
 from geo.inventory.baseline import Histogram
 from geo.inventory.bootstrap import Resampling
 from geo.inventory.matching import match
 from geo.inventory.scoring import pixel_scores, score
 from geo.inventory.truth import mended, read_polygons, without_copies
-from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, REFLECTANCE
 
 X, Y = 402_000.0, 3_456_000.0
 SHAPE = (50, 70)

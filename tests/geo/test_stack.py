@@ -17,10 +17,11 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import ConfigError, GridError, OutputExistsError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.image import open_image
 from geo.indices import normalised_difference
 from geo.masks import QUALITY, Quality, quality_path
-from geo.raster import REFLECTANCE, GeoTiffWriter, open_raster, read
+from geo.raster import REFLECTANCE, open_raster, read
 from geo.stack import chosen, ground_bands, stack
 from geo.terrain import Relief
 from tests.geo.terrain import UTM, map_grid, mountains, write_dem, write_image

@@ -12,12 +12,13 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import inventory
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory
 from geo.inventory.dated import sized
 from geo.inventory.sampling import draw
 from geo.inventory.scoring import score
 from geo.inventory.shape import areal_scale
-from geo.raster import PROBABILITY, GeoTiffWriter
+from geo.raster import PROBABILITY
 
 X, Y = 11_600_000.0, 3_630_000.0
 SHAPE = (120, 160)

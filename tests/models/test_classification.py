@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from made_pictures import TINY, picture, write_set
 
 from geo.errors import ConfigError, GeocrackError, GridError, LabelError, ModelError, RasterError
-from geo.raster import Encoding, GeoTiffWriter
+from geo.geotiff import GeoTiffWriter
+from geo.raster import Encoding
 from models import model_file, recipe
 from models.classification import classifier_file
 from models.classification.evaluate import corners_of, explained, judge, scores_of

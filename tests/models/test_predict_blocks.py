@@ -16,7 +16,7 @@ from test_predict import Fake, mean_filter, ramp, run, write
 
 import models
 from geo.errors import ClusterError, ModelError, OutputError, RasterError
-from geo.raster import GeoTiffWriter
+from geo.geotiff import GeoTiffWriter
 from models import model_file, recipe
 from models.predict import Windows, predict
 from models.predict.kept import Kept

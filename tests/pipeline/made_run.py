@@ -9,8 +9,9 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
+from geo.geotiff import GeoTiffWriter
 from geo.inventory.matching import RULE
-from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, REFLECTANCE
 
 CRS = "EPSG:32648"
 RECIPES = ("linknet-lite0-fast", "svm")

@@ -17,8 +17,9 @@ from rasterio.windows import Window
 from geo import masks
 from geo.encoding import Encoding
 from geo.errors import ConfigError, GeocrackError, GridError, OutputExistsError, RasterError
+from geo.geotiff import GeoTiffWriter
 from geo.inventory.outputs.formats import SUFFIXES
-from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, REFLECTANCE
 from pipeline.cli import geocrack
 from pipeline.commands.vectorize import FORMATS
 

@@ -17,7 +17,8 @@ from rasterio.windows import Window
 from shapely import box
 
 from geo.errors import GridError, OutputExistsError, RasterError
-from geo.raster import PROBABILITY, GeoTiffWriter
+from geo.geotiff import GeoTiffWriter
+from geo.raster import PROBABILITY
 from pipeline import __version__
 from pipeline.cli import geocrack
 

@@ -15,8 +15,9 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import inventory
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory, schema
-from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, REFLECTANCE
 
 HERE = Path(__file__).parent
 PYTHON = os.environ.get("QGIS_PYTHON", "/usr/bin/python3")

@@ -16,11 +16,12 @@ from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import inventory
+from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory, schema
 from geo.inventory.ground.evidence import Sources
 from geo.inventory.outputs.project import write_project
 from geo.inventory.review import STATUSES
-from geo.raster import PROBABILITY, REFLECTANCE, GeoTiffWriter
+from geo.raster import PROBABILITY, REFLECTANCE
 
 HERE = Path(__file__).parent
 PYTHON = os.environ.get("QGIS_PYTHON", "/usr/bin/python3")
