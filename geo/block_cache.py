@@ -16,8 +16,12 @@ import numpy as np
 import rasterio
 from rasterio.env import get_gdal_config, set_gdal_config
 
+from geo import GDAL_CACHE_MB
+
 #: Below this nothing is won.
 _LEAST = 16 * 2**20
+#: The cache may grow to this where a single window would not fit in it, as in wide images stored in strips.
+_MOST = 512 * 2**20
 #: Blocks of other formats cannot be told from the outside (VRT), or are dear to decode (JPEG 2000).
 _DRIVERS = ("GTiff",)
 
@@ -56,7 +60,8 @@ def worth_caching(one: int | None, row: int | None) -> int | None:
 
     Blocks that were not asked for the longest are given up first. So a cache that holds less than a whole row of
     windows holds none of its blocks any more when the next row comes to them: either all of it, or no more than what
-    neighbours share.
+    neighbours share. In an image stored in strips these are the same, and with less every window would decode its rows
+    anew.
 
     Parameters
     ----------
@@ -71,14 +76,15 @@ def worth_caching(one: int | None, row: int | None) -> int | None:
     if one is None or row is None:
         return None
     whole = row + row // 8  # masks and overviews have blocks too
-    return whole if whole <= get_gdal_config("GDAL_CACHEMAX") else 2 * one
+    return whole if whole <= get_gdal_config("GDAL_CACHEMAX") or one > row // 2 else 2 * one
 
 
 @contextmanager
 def block_cache(need: int | None) -> Iterator[None]:
     """Limit GDAL's cache while windows are read one after the other.
 
-    It never grows, and where several limit it at once the largest need counts. Afterwards it is as before.
+    It grows only where it is as large as ``geo`` makes it, not as the user does, and then to 512 MiB at most. Where
+    several limit it at once the largest need counts. Afterwards it is as before.
 
     Parameters
     ----------
@@ -92,11 +98,16 @@ def block_cache(need: int | None) -> Iterator[None]:
     with _lock:
         if not _needs:
             _before = get_gdal_config("GDAL_CACHEMAX")
-        _needs.append(max(need, _LEAST))
-        set_gdal_config("GDAL_CACHEMAX", min(_before, max(_needs)))
+        _needs.append(need)
+        _apply()
     try:
         yield
     finally:
         with _lock:
-            _needs.remove(max(need, _LEAST))
-            set_gdal_config("GDAL_CACHEMAX", min(_before, max(_needs)) if _needs else _before)
+            _needs.remove(need)
+            _apply()
+
+
+def _apply() -> None:
+    most = _MOST if _before == GDAL_CACHE_MB * 2**20 else _before
+    set_gdal_config("GDAL_CACHEMAX", min(most, max(*_needs, _LEAST)) if _needs else _before)

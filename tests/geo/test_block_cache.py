@@ -12,6 +12,7 @@ import rasterio
 from affine import Affine
 from rasterio.env import get_gdal_config, set_gdal_config
 
+from geo import GDAL_CACHE_MB
 from geo.block_cache import block_cache, touched_bytes, worth_caching
 
 MB = 2**20
@@ -84,7 +85,8 @@ def test_a_whole_row_of_windows_is_cached_or_what_neighbours_share():
     assert worth_caching(8 * MB, 40 * MB) == 45 * MB
     assert worth_caching(8 * MB, 88 * MB) == 99 * MB
     assert worth_caching(8 * MB, 96 * MB) == 16 * MB  # 108 MB would not fit in the cache
-    assert worth_caching(75 * MB, 75 * MB) == 75 * MB + 75 * MB // 8  # strips: every window lies in whole rows
+    for strips in (75 * MB, 150 * MB):  # every window lies in whole rows
+        assert worth_caching(strips, strips) == strips + strips // 8
     assert worth_caching(None, None) is None
 
 
@@ -129,9 +131,18 @@ def test_limited_inside_and_as_before_afterwards():
     assert limit() == 100 * MB
 
 
-def test_it_never_grows_and_is_never_too_small():
-    with block_cache(500 * MB):
+def test_it_grows_only_where_the_user_has_not_said_how_large_it_is():
+    with block_cache(200 * MB):
         assert limit() == 100 * MB
+    set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_MB * MB)
+    with block_cache(200 * MB):
+        assert limit() == 200 * MB
+    with block_cache(2000 * MB):
+        assert limit() == 512 * MB
+    assert limit() == GDAL_CACHE_MB * MB
+
+
+def test_it_is_never_too_small():
     with block_cache(1):
         assert limit() == 16 * MB
     set_gdal_config("GDAL_CACHEMAX", 8 * MB)  # as the user wishes
