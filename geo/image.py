@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from geo.alpha import data_numbers
-from geo.block_cache import touched_bytes
+from geo.block_cache import block_cache, touched_bytes, worth_caching
 from geo.errors import GridError, RasterError
 from geo.masks import quality_path, seen
 from geo.raster import Encoding, geobox_of, open_raster, read
@@ -114,7 +114,11 @@ class Image:
         """Scene that the image shows, or the file's name."""
         return self.tags.get("GEOCRACK_SCENE") or self.path.stem
 
-    def block_bytes(self, height: int, width: int) -> int | None:
+    def cached_for(self, size: int) -> AbstractContextManager[None]:
+        """Let GDAL cache what is worth it while windows of this side are read, row by row; see ``geo.block_cache``."""
+        return block_cache(worth_caching(self._block_bytes(size, size), self._block_bytes(size, self.shape[1])))
+
+    def _block_bytes(self, height: int, width: int) -> int | None:
         """Bytes of the decoded blocks that a window of this size lies in, at most; None where files do not tell."""
         total = 0
         for src in (self._src, self._quality):

@@ -298,7 +298,7 @@ def _look(
             tiles.append(None if tile is None else (tile, model.scale.fit(tile.values, good)[0]))  # type: ignore[arg-type]
         return tiles
 
-    with closing(stream(read, grid.jobs(batch), workers=1)) as tiles:
+    with image.cached_for(grid.window), closing(stream(read, grid.jobs(batch), workers=1)) as tiles:
         for job, given in progress(tiles, "Looking", rows * -(-columns // batch)):
             found.windows += len(job)
             there = [(place, *item) for place, item in zip(job, given, strict=True) if item is not None]

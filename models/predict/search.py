@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from rasterio.windows import Window
 
-from geo.block_cache import block_cache, worth_caching
 from geo.borders import Borders, black_borders
 from geo.errors import ClusterError, ModelError
 from geo.image import Image, open_image
@@ -238,8 +237,7 @@ def blocks(
         # side by side windows are seen one by one: in another company their probabilities differ in the seventh digit,
         # and how many there are side by side depends on the machine
         workers, batch = (stack.enter_context(shared_out(together)), 1) if ensemble.parallel else (1, together)
-        one, row = (image.block_bytes(windows.size, across) for across in (windows.size, image.shape[1]))
-        stack.enter_context(block_cache(worth_caching(one, row)))
+        stack.enter_context(image.cached_for(windows.size))
         above = max(0, rows.start - windows.lead)
         jobs = list(windows.jobs(image.shape, range(above, rows.stop), batch))
         tiles = stack.enter_context(closing(stream(read, jobs, workers=1)))
