@@ -370,6 +370,10 @@ def markdown(rows: list[Row], chain: list[dict[str, Any]], size: int, command: s
             millions, seconds = one["megapixels"], one["seconds"]
             pace = 100 * seconds / millions
             text.append(f"| {width} x {height} | {millions:.0f} | {seconds:.1f} | {pace:.1f} | {one['peak_mb']:.0f} |")
+        pixels, seconds = (np.array([one[key] for one in chain]) for key in ("megapixels", "seconds"))
+        slope, start = np.polyfit(pixels, seconds, 1)
+        apart = np.abs(start + slope * pixels - seconds).max() / seconds.max()
+        text += ["", f"As a line: {start:.0f} s and {100 * slope:.1f} s for each 100 million, to {100 * apart:.0f} %."]
     return "\n".join(text) + "\n"
 
 
@@ -378,7 +382,7 @@ def markdown(rows: list[Row], chain: list[dict[str, Any]], size: int, command: s
 @click.option("--size", default=8192, show_default=True, help="Side of the PAN of the rows with peers.")
 @click.option("--runs", default=3, show_default=True, help="Counted runs of each program.")
 @click.option("--rows", "chosen", default="fusion,ortho,chain", show_default=True, help="What to measure.")
-@click.option("--full", is_flag=True, help="The chain on a whole GF-1 scene and on a quarter of it, not on --size.")
+@click.option("--full", is_flag=True, help="The chain on a whole GF-1 scene, half and a quarter of it, not on --size.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where temporary files go; they take 10 GB with --full.")
 def main(output: Path, size: int, runs: int, chosen: str, full: bool, work: Path | None) -> None:
     """Measure and write OUTPUT/preprocess.md and .json."""
@@ -393,7 +397,8 @@ def main(output: Path, size: int, runs: int, chosen: str, full: bool, work: Path
             rows += ortho_rows(place, size, runs)
         if "chain" in chosen:
             whole = FULL if full else (size, size)
-            chain = chain_rows(place, [(whole[0] // 2, whole[1] // 2), whole])
+            sides = [tuple(round(side / part**0.5) // 8 * 8 for side in whole) for part in (4, 2)]
+            chain = chain_rows(place, [*sides, whole])
     text = markdown(rows, chain, size, " ".join(["python benchmarks/preprocess.py", *sys.argv[1:]]))
     output.mkdir(parents=True, exist_ok=True)
     (output / "preprocess.md").write_text(text)
