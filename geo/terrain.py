@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 import pyproj
+import shapely
 from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 _MARGIN = 2
 #: Nodes are at most this many pixels apart; a coarser DEM is interpolated.
 _WIDEST = 64
+#: Points along a side of the grid by which it is told what share of it has heights.
+_LATTICE = 128
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,13 @@ class Terrain:
     ----------
     step : int
         Pixels of the grid between nodes.
+    path : str
+        File of the DEM.
     """
 
     def __init__(self, dem: Dem, grid: GeoBox, crs: pyproj.CRS, step: int):
         self._dem, self._grid, self._crs, self.step = dem, grid, crs, step
+        self.path = dem.path
 
     def read(self, window: Window) -> Relief:
         """Terrain at the centres of the pixels of a window of the grid."""
@@ -85,6 +91,31 @@ class Terrain:
         columns = (np.arange(window.col_off, window.col_off + window.width) + 0.5) / step - 0.5 - first_col
         x, y = (a.astype(np.float32) for a in np.meshgrid(columns, rows))
         return Relief(*(cv2.remap(a, x, y, cv2.INTER_LINEAR) for a in (z, east, north)))
+
+    def known_share(self, ground: np.ndarray) -> float:
+        """Share of some ground that has heights, by a lattice of points.
+
+        Parameters
+        ----------
+        ground : ndarray of shapely polygons
+            On the grid.
+
+        Returns
+        -------
+        float
+            That of the whole grid where no point of the lattice lies on the ground.
+        """
+        height, width = self._grid.shape
+        steps = (np.arange(n) * side / n for n, side in ((min(_LATTICE, s), s) for s in (width, height)))
+        column, row = (a.ravel() + 0.5 for a in np.meshgrid(*(np.floor(step) for step in steps)))
+        t = self._grid.affine
+        x, y = t.a * column + t.b * row + t.c, t.d * column + t.e * row + t.f
+        shapely.prepare(ground)
+        on = np.zeros(len(x), bool)
+        for polygon in ground:
+            on |= shapely.contains_xy(polygon, x, y)
+        on = on if on.any() else ~on
+        return float(np.isfinite(self._dem.heights(x[on], y[on], self._crs)).mean())
 
     def _slopes(self, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Rise per metre along the axes of the map at nodes; NaN at the outermost and beside voids."""

@@ -28,6 +28,8 @@ _DECIMALS = 4
 #: Decimals of metres and degrees from the DEM.
 _TERRAIN_DECIMALS = 2
 _WORKERS = 2
+#: Share of a landslide's pixels that must have heights: crown or toe may lie on the others.
+HEIGHTS_KNOWN = 0.95
 
 
 def pixel_area(grid: GeoBox) -> float:
@@ -97,7 +99,7 @@ def landslides(
     errors = position_error_m or {}
     error = np.array([errors.get(int(n), np.nan) for n in regions.source], dtype=float)
     known = zones or Zones(len(regions))
-    terrain = _terrain(known, grid)
+    terrain = _terrain(known, regions.pixels, grid)
     ndvi, brightness = known.mean("ndvi", "ndvi pixels"), known.mean("brightness", "brightness pixels")
     flags, reasons = plausibility.judge(
         {
@@ -144,14 +146,18 @@ def landslides(
         names = np.array(_identifiers(parents, [views[n] for n in parents.source], grid), dtype=object)
         columns["split_from"] = np.where(apart.was_cut, names[apart.parent] if len(names) else None, None)
         columns["split_confidence"] = np.round(apart.confidence, _DECIMALS)
-        columns["merge_suspicion"] = np.round(apart.suspicion, _DECIMALS)
+        suspicion = np.where(np.isfinite(terrain["relief_m"]), apart.suspicion, np.nan)
+        columns["merge_suspicion"] = np.round(suspicion, _DECIMALS)
     return layers()["landslides"].frame(columns, drawn, grid.crs)
 
 
-def _terrain(zones: Zones, grid: GeoBox) -> dict[str, np.ndarray]:
-    """Columns from the DEM; NaN where it tells nothing."""
-    relief = zones.crown[:, 0] - zones.toe[:, 0]
-    step = (zones.crown - zones.toe)[:, 1:]
+def _terrain(zones: Zones, pixels: np.ndarray, grid: GeoBox) -> dict[str, np.ndarray]:
+    """Columns from the DEM; NaN where it tells nothing, or too little to know crown and toe."""
+    heights = zones.sums.get("height pixels", np.zeros(zones.count))
+    covered = (heights >= HEIGHTS_KNOWN * pixels)[:, None]
+    crown, toe = np.where(covered, zones.crown, np.nan), np.where(covered, zones.toe, np.nan)
+    relief = crown[:, 0] - toe[:, 0]
+    step = (crown - toe)[:, 1:]
     t = grid.affine
     run = np.hypot(t.a * step[:, 0] + t.b * step[:, 1], t.d * step[:, 0] + t.e * step[:, 1])
     steepness = np.where(run > 0, relief / np.where(run > 0, run, 1), np.nan)
@@ -161,8 +167,8 @@ def _terrain(zones: Zones, grid: GeoBox) -> dict[str, np.ndarray]:
         "slope_mean_deg": zones.mean("slope", "slope pixels"),
         "slope_max_deg": zones.steepest,
         "aspect_deg": np.where(falls, np.degrees(np.arctan2(east, north)) % 360, np.nan),
-        "crown_m": zones.crown[:, 0],
-        "toe_m": zones.toe[:, 0],
+        "crown_m": crown[:, 0],
+        "toe_m": toe[:, 0],
         "relief_m": relief,
         "run_m": run,
         "h_over_l": steepness,

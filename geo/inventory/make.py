@@ -30,7 +30,10 @@ from geo.vectorize import Block, Polygonizer, Regions, measure
 from geo.vectorize.simplify import Simplified, simplify
 
 if TYPE_CHECKING:
+    import geopandas as gpd
+
     from geo.inventory.merged import Apart
+    from geo.terrain import Terrain
 
 log = logging.getLogger(__name__)
 
@@ -155,6 +158,9 @@ def make_inventory(
             position_error_m=evidence.position_error_m,
             version=version,
         )
+        searched = attributes.searched(found.searched, views, thresholds, grid)
+        if evidence.terrain is not None:
+            _tell_gaps(evidence.terrain, frame, searched)
         hidden, hidden_pixels = _inside(found, evidence, mosaic)
         settings: dict[str, Any] = {
             "thresholds": {v.scene: t for v, t in zip(views, thresholds, strict=True)},
@@ -167,7 +173,7 @@ def make_inventory(
         settings |= {"grow_threshold": grow_threshold} if grow_threshold is not None else {}
         return Inventory(
             landslides=frame,
-            searched=attributes.searched(found.searched, views, thresholds, grid),
+            searched=searched,
             grid=grid,
             settings=settings,
             not_searched=attributes.not_searched(hidden, hidden_pixels, grid),
@@ -292,6 +298,21 @@ def _outlines(views: Sequence[View], evidence: Evidence, mosaic: Mosaic) -> dict
         number: footprint(evidence.images[number].path if number in evidence.images else view.path, mosaic.geobox)
         for number, view in enumerate(views)
     }
+
+
+def _tell_gaps(terrain: Terrain, landslides: gpd.GeoDataFrame, searched: gpd.GeoDataFrame) -> None:
+    """Say how many landslides have no terrain figures because the DEM has gaps or ends."""
+    lacking = int(landslides["relief_m"].isna().sum())
+    if lacking:
+        log.warning(
+            "the DEM %s has heights on %.0f %% of the ground searched: %d of %d landslides have no crown, toe, relief "
+            "and travel angle, for less than %.0f %% of their pixels have heights; give a DEM that covers them",
+            terrain.path,
+            100 * terrain.known_share(np.asarray(searched.geometry)),
+            lacking,
+            len(landslides),
+            100 * attributes.HEIGHTS_KNOWN,
+        )
 
 
 def _tell_distortion(grid: GeoBox, path: str | os.PathLike) -> None:

@@ -47,7 +47,8 @@ class Apart:
     confidence : ndarray of float64, shape (n,)
         How sure the least sure cut is that sets a region apart; NaN where it was not cut.
     suspicion : ndarray of float64, shape (n,)
-        How sure the surest cut is that was not made inside it, 0 where there was nothing to cut.
+        How sure the surest cut is that was not made inside it; 0 where there was nothing to cut, NaN where a height
+        is missing.
     """
 
     regions: Regions
@@ -139,7 +140,7 @@ class _Work:
         coarse = max(1, math.ceil(math.sqrt(window.width * window.height / _MOST_PIXELS)))
         ground = self._ground(window, burnt, coarse)
         if not ground.mask.any() or not np.isfinite(ground.height[ground.mask]).all():
-            return None, divides.Parts(ground.mask.astype(np.int32), np.full(1, np.nan), np.zeros(1))
+            return None, divides.Parts(ground.mask.astype(np.int32), np.full(1, np.nan), np.full(1, np.nan))
         found = divides.part(ground, least=self._least, smallest=max(1, self._smallest // coarse**2))
         if len(found.confidence) < 2:
             return None, found

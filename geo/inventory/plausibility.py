@@ -29,7 +29,7 @@ def judge(columns: Columns, count: int) -> tuple[list[str | None], list[str | No
     ----------
     columns : mapping of str to ndarray, shape (n,)
         ``slope_mean_deg``, ``relief_m``, ``length_m``, ``area_m2``, ``near_water`` and ``near_cloud`` (shares); NaN
-        where not known.
+        where not known. Terrain counts as known where both slope and relief are.
     count : int
 
     Returns
@@ -50,7 +50,8 @@ def judge(columns: Columns, count: int) -> tuple[list[str | None], list[str | No
 def _judge(it: Mapping[str, float]) -> tuple[str | None, str | None]:
     slope, relief = it["slope_mean_deg"], it["relief_m"]
     cloud, water = it["near_cloud"], it["near_water"]
-    has_terrain, has_image = np.isfinite(slope), np.isfinite(cloud) or np.isfinite(water)
+    has_terrain = np.isfinite(slope) and np.isfinite(relief)  # relief is not known where the DEM covers a part only
+    has_image = np.isfinite(cloud) or np.isfinite(water)
     if not (has_terrain or has_image):
         return None, None
     if cloud >= CLOUD_SHARE:
@@ -64,7 +65,7 @@ def _judge(it: Mapping[str, float]) -> tuple[str | None, str | None]:
         return "road-like", (
             f"{it['length_m']:.0f} m long and {width:.0f} m wide on average, and rises by {relief:.0f} m only"
         )
-    if slope < FLAT_SLOPE:
+    if has_terrain and slope < FLAT_SLOPE:
         return "flat bare ground", f"its mean slope is {slope:.0f} degrees, its relief {relief:.0f} m"
     known = " and ".join(name for name, there in (("terrain", has_terrain), ("image", has_image)) if there)
     return PLAUSIBLE, f"nothing in {known} speaks against it"

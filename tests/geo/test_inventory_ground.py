@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from contextlib import ExitStack
 
 import numpy as np
@@ -162,6 +163,34 @@ def test_terrain_of_a_scar(tmp_path):
     assert it.plausibility == "plausible"
     assert (it.length_m, it.width_m, it.elongation) == (120, 40, 3)
     assert math.isnan(it.ndvi_mean)
+
+
+TERRAIN = ("crown_m", "toe_m", "relief_m", "run_m", "h_over_l", "travel_angle_deg")
+
+
+@pytest.mark.parametrize(("void_beyond", "known"), [(58, True), (0, False), (-60, False)])
+def test_a_landslide_that_the_dem_covers_in_part_has_no_crown_and_toe(tmp_path, caplog, void_beyond, known):
+    """The scar reaches from 60 m west of the middle to 60 m east of it; the crown may lie in the void."""
+    p = scene(tmp_path, image=False)
+
+    def height(e, n):
+        return np.where(e > void_beyond, -9999.0, 800 - 0.5 * e)
+
+    path = dem(tmp_path / "d.tif", height, cell=2.0, shape=(300, 300), nodata=-9999.0)
+    (it,) = make_inventory([p], sources=Sources(dem=path)).landslides.itertuples()
+    assert {math.isfinite(getattr(it, name)) for name in TERRAIN} == {known}
+    assert (it.plausibility == "plausible") == known
+    told = re.findall(r"d\.tif has heights on (\d+) % of the ground searched: 1 of 1 landslides have no", caplog.text)
+    # the scene is 300 m wide and begins 100 m west of the middle
+    assert [int(share) for share in told] == ([] if known else [pytest.approx((void_beyond + 100) / 3, abs=2)])
+
+
+def test_plausibility_does_not_speak_of_terrain_that_was_not_looked_at(tmp_path):
+    p = scene(tmp_path, quality=np.zeros((150, 150)))
+    path = dem(tmp_path / "d.tif", lambda e, n: np.where(e > 0, -9999.0, 800 - 0.01 * e), nodata=-9999.0)
+    (it,) = make_inventory([p], sources=Sources(images=[tmp_path / "fused.tif"], dem=path)).landslides.itertuples()
+    assert it.slope_mean_deg < 1  # of the half that has heights
+    assert it.plausibility_reason == "nothing in image speaks against it"
 
 
 def test_aspect_is_a_circular_mean(tmp_path):

@@ -107,6 +107,14 @@ def test_one_scar_with_a_waist_stays_one(tmp_path):
     assert found["split_from"].isna().all()
 
 
+def test_suspicion_is_not_known_where_heights_are_missing(tmp_path):
+    height, one, other = two_over_a_ridge()
+    small = tongue((20, 20), (24, 24), 10)
+    for void, known in ((np.zeros_like(one), [True, True]), (EAST > 350, [False, True]), (EAST > 0, [False, False])):
+        found = run(tmp_path, np.where(void, np.nan, height), belief(one, other & ~one, small), split=1.0).landslides
+        assert found["merge_suspicion"].notna().tolist() == known
+
+
 def test_one_scar_on_rough_ground_stays_one(tmp_path):
     rough = gaussian_filter(np.random.default_rng(1).standard_normal((SIZE, SIZE)), 8) * 60
     scar = tongue((120, 420), (330, 60), 90)

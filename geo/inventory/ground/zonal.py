@@ -209,6 +209,7 @@ def _of_terrain(terrain: Terrain, window: Window, at: np.ndarray, of: np.ndarray
     for name, values in (
         ("slope", np.where(known, slope, 0)),
         ("slope pixels", known),
+        ("height pixels", np.isfinite(height)),
         # downhill, as unit vectors
         ("downhill east", np.where(tilted, -east / steep, 0)),
         ("downhill north", np.where(tilted, -north / steep, 0)),
