@@ -258,6 +258,17 @@ def test_images_of_other_scenes_are_refused(tmp_path):
         make_inventory([p], sources=Sources(images=[tmp_path / "other.tif", tmp_path / "fused.tif"]))
 
 
+def test_an_image_of_another_scene_alone_is_refused_too(tmp_path):
+    """In its place or not: that of another date has other colours, clouds and footprint."""
+    p = scene(tmp_path)
+    other = write(tmp_path / "other.tif", np.full((4, 150, 150), 0.1), REFLECTANCE, BANDS, scene="T")
+    with pytest.raises(GridError, match=r"other\.tif is of the scene T; expected one of S: give images of"):
+        make_inventory([p], sources=Sources(images=[other]))
+    nameless = write(tmp_path / "n.tif", np.full((150, 150), 0.9), PROBABILITY, ["probability"], threshold=0.5)
+    (it,) = make_inventory([nameless], sources=Sources(images=[other])).landslides.itertuples()
+    assert it.brightness_mean == pytest.approx(0.1, abs=1e-3)
+
+
 def test_an_image_without_a_tag_goes_by_its_place(tmp_path):
     p = scene(tmp_path)
     write(tmp_path / "bare.tif", np.full((4, 150, 150), 0.2), REFLECTANCE, BANDS)

@@ -36,7 +36,7 @@ class Sources:
     ----------
     images : sequence of path
         Fused images of the scenes, with their quality rasters beside them; matched to the probability by their tag
-        ``GEOCRACK_SCENE``, else by their order.
+        ``GEOCRACK_SCENE``, else by their order, where no tag speaks against it.
     dem : path, optional
         Heights in metres, any CRS.
     spreads : sequence of path
@@ -141,7 +141,7 @@ def _matched(paths: Paths, views: Sequence[View], what: str) -> dict[int, str | 
         with open_raster(path) as src:
             scene = src.tags().get("GEOCRACK_SCENE")
         if scene is None or scene not in scenes:
-            if len(paths) == len(views) and not any(_scene_of(p) in scenes for p in paths):
+            if _in_their_places(paths, views):
                 return dict(enumerate(paths))
             raise GridError(
                 f"the {what} {path} is of the scene {scene or '(not told)'}; expected one of {', '.join(scenes)}: give "
@@ -150,6 +150,14 @@ def _matched(paths: Paths, views: Sequence[View], what: str) -> dict[int, str | 
         for number in (n for n, s in enumerate(scenes) if s == scene):
             named[number] = path
     return named
+
+
+def _in_their_places(paths: Paths, views: Sequence[View]) -> bool:
+    """Whether rasters may be matched by their order: in no place do two scenes contradict each other."""
+    if len(paths) != len(views):
+        return False
+    told = [(_scene_of(path), _scene_of(view.path)) for path, view in zip(paths, views, strict=True)]
+    return not any(scene in {v.scene for v in views} for scene, _ in told) and not any(a and b for a, b in told)
 
 
 def _scene_of(path: str | os.PathLike) -> str | None:
