@@ -13,7 +13,6 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pandas as pd
-import pyogrio
 import pyproj
 import shapely
 from affine import Affine
@@ -207,12 +206,10 @@ def _layers(file: Path, layer: str | None) -> tuple[gpd.GeoDataFrame, list[gpd.G
     chosen = layer or (LANDSLIDES if LANDSLIDES in names else landslides[0])
     with geopackage.without_side_files():
         frames = [
-            pyogrio.read_dataframe(file, layer=name)
-            if name in names and name != chosen and chosen == LANDSLIDES
-            else None
+            geopackage.read_layer(file, name) if name in names and name != chosen and chosen == LANDSLIDES else None
             for name in (SEARCHED, NOT_SEARCHED, FOOTPRINTS)
         ]
-        return pyogrio.read_dataframe(file, layer=chosen), frames
+        return geopackage.read_layer(file, chosen), frames
 
 
 def _in_metres(frame: gpd.GeoDataFrame) -> pyproj.CRS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -141,7 +141,7 @@ def read(path: str | os.PathLike) -> Inventory:
         raise RasterError(f"{file} has {found}; expected a layer 'landslides', as `geocrack vectorize` writes")
     wanted = [chosen, *(n for n in (SEARCHED, *MORE) if n in names and chosen == LANDSLIDES)]
     with without_side_files():
-        frames = {name: _typed(pyogrio.read_dataframe(file, layer=name), name) for name in wanted}
+        frames = {name: _typed(read_layer(file, name), name) for name in wanted}
         metadata = pyogrio.read_info(file, layer=chosen)["dataset_metadata"] or {}
     landslides = frames.pop(chosen)
     grid = None
@@ -176,6 +176,15 @@ def polygon_layers(file: Path) -> list[str]:
             f"{file} cannot be read as a vector file ({error}); expected a GeoPackage or the like"
         ) from error
     return [name for name, kind in found if kind and ("Polygon" in kind or kind in ("Unknown", "GeometryCollection"))]
+
+
+def read_layer(file: Path, layer: str, columns: Sequence[str] | None = None) -> gpd.GeoDataFrame:
+    """Read features of a layer, by default with all attributes.
+
+    Geometries that shapely has no form for, such as a TIN or a polyhedral surface, or a ring that is not closed, are
+    None, as those of features without one.
+    """
+    return pyogrio.read_dataframe(file, layer=layer, columns=columns, on_invalid="ignore")
 
 
 def without_side_files() -> AbstractContextManager[None]:

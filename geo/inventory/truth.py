@@ -11,7 +11,6 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import pyproj
 import shapely
 from odc.geo.geobox import GeoBox
@@ -20,7 +19,7 @@ from rasterio.features import rasterize
 from rasterio.windows import Window
 
 from geo.errors import LabelError, RasterError, unknown_name
-from geo.inventory.geopackage import LANDSLIDES, polygon_layers
+from geo.inventory.geopackage import LANDSLIDES, polygon_layers, read_layer
 from geo.mosaic import Placed, place
 from geo.raster import geobox_of, open_raster
 from geo.windows import slices
@@ -45,7 +44,7 @@ class Polygons:
     repaired : int
         Those that were not valid.
     dropped : int
-        Those that have no area: empty, points and lines.
+        Those that have no area: empty, points, lines, and what is no plane polygon (TIN, polyhedral surface).
     copies : int
         Those that another one before them draws already; they are left out.
     multi : int
@@ -94,7 +93,7 @@ def read_polygons(path: str | os.PathLike, crs: object, *, layer: str | None = N
             "save the right one in a file of its own"
         )
     chosen = layer or (LANDSLIDES if LANDSLIDES in names else names[0])
-    frame = pyogrio.read_dataframe(file, layer=chosen, columns=[])
+    frame = read_layer(file, chosen, columns=[])
     if frame.crs is None:
         raise LabelError(f"{file} has no CRS, so nobody knows where its polygons lie; set the CRS in QGIS and save it")
     geometry, repaired, dropped = mended(np.asarray(frame.geometry))

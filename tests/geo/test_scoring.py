@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import struct
+from datetime import date
 from pathlib import Path
 
 import geopandas as gpd
@@ -16,6 +18,7 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odc.geo.geobox import GeoBox
+from pyogrio.raw import write as write_raw
 from rasterio.windows import Window
 from shapely import affinity, box
 from sklearn import metrics
@@ -26,6 +29,7 @@ from geo.geotiff import GeoTiffWriter
 from geo.inventory import make_inventory, scoring
 from geo.inventory.baseline import Histogram
 from geo.inventory.bootstrap import Resampling
+from geo.inventory.dated import read_dated
 from geo.inventory.matching import match
 from geo.inventory.scoring import pixel_scores, score
 from geo.inventory.truth import mended, read_polygons, without_copies
@@ -266,6 +270,31 @@ def test_invalid_truth_is_repaired_and_counted(tmp_path, mapped):
 
 
 @pytest.mark.filterwarnings("ignore:invalid value encountered")
+def surface(kind, face):
+    """WKB of a TIN (16) or a polyhedral surface (15) of one face."""
+    ring = shapely.get_coordinates(face)
+    head, points = struct.pack("<BII", 1, kind, 1), struct.pack(f"<{ring.size}d", *ring.ravel())
+    return head + struct.pack("<BIII", 1, {16: 17, 15: 3}[kind], 1, len(ring)) + points
+
+
+@pytest.mark.filterwarnings("ignore:Registering non-standard")
+@pytest.mark.parametrize("kind", [15, 16])
+def test_surfaces_that_are_no_polygons_are_left_out_and_counted(tmp_path, mapped, kind):
+    outlines = [rectangle(10, 10, 15, 20), rectangle(40, 40, 5, 5)]
+    odd = surface(kind, shapely.Polygon([(X, Y), (X + 9, Y), (X, Y - 9)]))
+    wkb = np.array([*shapely.to_wkb(outlines), odd], dtype=object)
+    write_raw(
+        tmp_path / "t.gpkg", wkb, [np.array(["a", "b", "c"], dtype=object)], ["id"], layer="landslides",
+        geometry_type="Unknown", crs="EPSG:32648", driver="GPKG",
+    )  # fmt: skip
+    found = read_polygons(tmp_path / "t.gpkg", "EPSG:32648")
+    assert (found.features, found.dropped, len(found.geometry)) == (3, 1, 2)
+    dated = read_dated(tmp_path / "t.gpkg", day=date(2015, 8, 5))
+    assert (dated.ids.tolist(), dated.dropped) == (["a", "b"], 1)
+    assert inventory.read(tmp_path / "t.gpkg").landslides.geometry.isna().tolist() == [False, False, True]
+    assert score(mapped, tmp_path / "t.gpkg")["truth"]["dropped"] == 1
+
+
 def test_mended_keeps_polygons_only():
     spike = shapely.from_wkt("POLYGON ((0 0, 10 0, 10 10, 10 20, 10 10, 0 10, 0 0))")
     mixed = shapely.from_wkt("GEOMETRYCOLLECTION (POINT (1 1), POLYGON ((0 0, 1 0, 1 1, 0 0)))")
