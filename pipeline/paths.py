@@ -156,6 +156,7 @@ def vectorize_options(run: Run) -> str:
     options = [f"--{name} {value}" for name, value in given.items() if value is not None]
     options += [f"--min-area-m2 {section.min_area_m2} --connectivity {section.connectivity} --prefer {section.prefer}"]
     options += [f"--simplify-m {section.simplify_m} --smooth {section.smooth} --steep-stretch {section.steep_stretch}"]
+    options += [f"--dem-zero {run.ortho.dem_zero}"]  # a run has one meaning of its DEM
     if section.split:
         options.append(f"--split --split-confidence {section.split_confidence}")
     return " ".join(options)

@@ -48,6 +48,7 @@ def _formats(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 @options.setting(config.Vectorization, "smooth")
 @click.option("--image", multiple=True, type=options.PATH, help="Fused image of a scene: colours, quality, footprint.")
 @click.option("--dem", type=options.PATH, help="DEM in metres, any CRS: terrain attributes, steep ground, cuts.")
+@options.setting(config.Ortho, "dem_zero")
 @click.option("--spread", multiple=True, type=options.PATH, help="Standard deviation that `predict --spread` wrote.")
 @options.setting(config.Vectorization, "split")
 @options.setting(config.Vectorization, "split_confidence")
@@ -74,6 +75,7 @@ def command(
     smooth: int,
     image: tuple[Path, ...],
     dem: Path | None,
+    dem_zero: str,
     spread: tuple[Path, ...],
     split: bool,
     split_confidence: float,
@@ -112,6 +114,7 @@ def command(
         "grow_threshold": grow_threshold,
         "simplify_m": simplify_m,
         "smooth": smooth,
+        "dem_zero": dem_zero,
         "split": split,
         "split_confidence": split_confidence,
         "steep_stretch": steep_stretch,
@@ -128,7 +131,7 @@ def command(
             min_area_m2=min_area_m2,
             connectivity=connectivity,
             prefer=prefer,
-            sources=Sources(image, dem, spread, position_error_m),
+            sources=Sources(image, dem, spread, position_error_m, dem_zero),
             split=split_confidence if split else None,
             outline=Outline(simplify_m, smooth),
             steep_stretch=steep_stretch,

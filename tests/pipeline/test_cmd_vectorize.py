@@ -112,6 +112,22 @@ def test_the_summary_says_what_was_not_searched(scene):
     assert "not searched: 0.0012 km2 cloud" in done.output
 
 
+def test_zeros_of_the_dem_are_what_the_user_says(scene):
+    """As the message about them asks for."""
+    with rasterio.open(scene / "dem.tif", "r+") as dst:
+        dst.write(np.where(np.arange(40)[:, None] < 17, 0, dst.read(1)), 1)
+    found = {}
+    for zero in ("auto", "height"):
+        args = ["vectorize", scene / "p.tif", "-o", scene / f"{zero}.gpkg", "--dem", scene / "dem.tif"]
+        told = run(*args, *([] if zero == "auto" else ["--dem-zero", zero])).output
+        assert ("give --dem-zero height if it is a height" in told) == (zero == "auto")
+        (found[zero],) = pyogrio.read_dataframe(scene / f"{zero}.gpkg", layer="landslides").itertuples()
+    assert np.isnan(found["auto"].toe_m)
+    assert found["height"].toe_m == 0
+    record = json.loads((scene / "height.gpkg.provenance.json").read_text())
+    assert record["settings"]["dem_zero"] == "height"
+
+
 def test_formats_are_those_there_are(scene):
     assert set(FORMATS) == set(SUFFIXES)
     result = CliRunner().invoke(geocrack, ["vectorize", "p.tif", "-o", "i.gpkg", "--also", "geopaquet"])

@@ -46,6 +46,11 @@ def test_the_smallest_configuration_has_the_defaults_of_the_schema():
     assert run.training.recipes == ["linknet-lite0-fast", "svm"]
 
 
+def test_a_run_has_one_meaning_of_zeros_in_its_dem():
+    run = config.parse(changed("ortho", value={"dem": "dem.tif", "dem_zero": "height"}))
+    assert "--dem-zero height" in paths.vectorize_options(run)
+
+
 def test_every_field_says_what_it_is():
     for model in [m for _, m in sections()] + [config.Generic, config.SceneConfig]:
         for name, info in model.model_fields.items():

@@ -44,12 +44,15 @@ class Sources:
     position_error_m : float, optional
         Standard error of the position of the images, in metres; that of the registration is added (in squares) where
         ``<image>.coregistration.json`` tells it.
+    dem_zero : str
+        Whether 0 in the DEM is a ``"height"`` or a ``"void"``; ``"auto"`` decides by the ground beside it.
     """
 
     images: Paths = ()
     dem: str | os.PathLike | None = None
     spreads: Paths = ()
     position_error_m: float | None = None
+    dem_zero: str = "auto"
 
 
 @dataclass
@@ -129,7 +132,7 @@ def open_evidence(sources: Sources, views: Sequence[View], grid: GeoBox) -> Iter
                 registered = found.position_error_m.get(number, 0.0)
                 found.position_error_m[number] = math.hypot(sources.position_error_m, registered)
         if sources.dem is not None:
-            found.terrain = open_terrain(sources.dem, grid, stack)
+            found.terrain = open_terrain(sources.dem, grid, stack, zero=sources.dem_zero)
         yield found
 
 
