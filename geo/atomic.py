@@ -25,6 +25,10 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
 #: With less room than this, an error that a library raises while it writes is the disk's.
 _NO_ROOM_BYTES = 1_000_000
+#: What SQLite and the system say of a full disk, in GDAL's words.
+_FULL_WORDS = ("disk is full", "no space left")
+#: Letters of a library's reason that a sentence can bear.
+_LONGEST_REASON = 120
 _numbers = count()
 #: Hidden folders that this process is writing to now: a leftover may carry our process id from an earlier life.
 _ours: set[Path] = set()
@@ -80,10 +84,7 @@ def atomic(
         _replace(part, target, hidden / "replaced")
     except OSError as error:
         if error.errno in _FULL:
-            raise OutputError(
-                f"{target} could not be written whole: no space is left on its disk; "
-                "free some space, or choose another place, and run again"
-            ) from error
+            raise unfinished(target, error) from error
         if error.errno in _FORBIDDEN and _concerns(error, hidden, target):
             raise OutputError(f"{target} could not be written: {_reason(error)}; choose another place") from error
         raise
@@ -92,11 +93,8 @@ def atomic(
     except GeocrackError:
         raise
     except Exception as error:  # libraries hide a full disk in errors of their own
-        if shutil.disk_usage(hidden if hidden.exists() else target.parent).free < _NO_ROOM_BYTES:
-            raise OutputError(
-                f"{target} could not be written whole: no space is left on its disk ({_line(error)}); "
-                "free some space, or choose another place, and run again"
-            ) from error
+        if _is_full(hidden if hidden.exists() else target.parent):
+            raise unfinished(target, error) from error
         raise
     finally:
         _remove(hidden)
@@ -240,6 +238,29 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_ino, found.st_mtime_ns
+
+
+def unfinished(target: str | os.PathLike, error: Exception) -> OutputError:
+    """Error to raise where a library could not write an output whole, with its reason in a few words.
+
+    Parameters
+    ----------
+    target : path
+        As the user knows it; its folder is there.
+    error : Exception
+        Of the library. GDAL's may hold all the SQL that failed: only its last clause is told.
+    """
+    clause = _line(error).rsplit(": ", 1)[-1][-_LONGEST_REASON:].strip()
+    full = isinstance(error, OSError) and error.errno in _FULL
+    full = full or any(words in str(error).lower() for words in _FULL_WORDS) or _is_full(Path(target).parent)
+    return OutputError(
+        f"{target} could not be written whole: {'no space is left on its disk' if full else clause}; "
+        "free some space, or choose another place, and run again"
+    )
+
+
+def _is_full(folder: Path) -> bool:
+    return shutil.disk_usage(folder).free < _NO_ROOM_BYTES
 
 
 def _line(error: BaseException) -> str:

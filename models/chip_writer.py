@@ -18,7 +18,7 @@ from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
 from rasterio.windows import Window
 
-from geo.errors import OutputError
+from geo.atomic import unfinished
 from geo.geotiff import GeoTiffWriter
 from geo.labels import LANDSLIDE, footprint
 from geo.raster import Encoding
@@ -166,10 +166,7 @@ class ChipsWriter:
             try:
                 pyogrio.write_dataframe(frame, self.folder / "index.gpkg", layer="chips", driver="GPKG")
             except (DataSourceError, RuntimeError) as error:
-                raise OutputError(
-                    f"the index of the chips could not be written whole ({error}); free some space, or choose another "
-                    "place, and run again"
-                ) from error
+                raise unfinished(self.folder / "index.gpkg", error) from error
         sides = {side for row in self._rows for side in (row["height"], row["width"])}
         statistics = self._statistics.summary()
         if statistics:

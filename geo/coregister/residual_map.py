@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from geo.atomic import atomic, check_free
+from geo.atomic import atomic, check_free, unfinished
 from geo.coregister.result import Registration
-from geo.errors import OutputError
 
 LAYER = "tie_points"
 #: Form that GDAL 3.6 and QGIS 3.22 read without a warning.
@@ -73,9 +72,7 @@ def write_tie_points(registration: Registration, path: str | os.PathLike, *, ove
         try:
             pyogrio.write_dataframe(frame, part, layer=LAYER, driver="GPKG", GEOMETRY_NAME="geom", **_READABLE)
         except (DataSourceError, RuntimeError) as error:
-            raise OutputError(
-                f"{path} could not be written whole ({error}); free some space, or choose another place, and run again"
-            ) from error
+            raise unfinished(path, error) from error
 
 
 def draw_residuals(registration: Registration, path: str | os.PathLike, *, overwrite: bool = False) -> None:

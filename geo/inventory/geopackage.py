@@ -17,8 +17,8 @@ from affine import Affine
 from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
 
-from geo.atomic import atomic
-from geo.errors import OutputError, RasterError
+from geo.atomic import atomic, unfinished
+from geo.errors import RasterError
 from geo.inventory.schema import layers
 from geo.inventory.style import layer_styles
 
@@ -117,9 +117,7 @@ def write(path: str | os.PathLike, inventory: Inventory, *, overwrite: bool = Fa
             styles = layer_styles(frames, geometry_column=_GEOMETRY, updated=_CHANGED)
             pyogrio.write_dataframe(styles, part, layer="layer_styles", driver="GPKG", FID="id", **_READABLE)
         except (DataSourceError, RuntimeError) as error:
-            raise OutputError(
-                f"{path} could not be written whole ({error}); free some space, or choose another place, and run again"
-            ) from error
+            raise unfinished(path, error) from error
 
 
 def read(path: str | os.PathLike) -> Inventory:

@@ -16,8 +16,7 @@ import pandas as pd
 import pyogrio
 from pyogrio.errors import DataSourceError
 
-from geo.atomic import atomic
-from geo.errors import OutputError
+from geo.atomic import atomic, unfinished
 
 _GEOMETRY = "geom"
 _DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
@@ -104,9 +103,7 @@ def write(
                 pyogrio.write_dataframe(table, part, layer=name, driver="GPKG", **_READABLE)
             pyogrio.write_dataframe(styles, part, layer="layer_styles", driver="GPKG", FID="id", **_READABLE)
         except (DataSourceError, RuntimeError) as error:
-            raise OutputError(
-                f"{path} could not be written whole ({error}); free some space, or choose another place, and run again"
-            ) from error
+            raise unfinished(path, error) from error
 
 
 def layer_names(path: str | os.PathLike) -> list[str]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from geo.atomic import atomic, check_apart, check_free, together
+from geo.atomic import atomic, check_apart, check_free, together, unfinished
 from geo.errors import OutputError, OutputExistsError
 
 
@@ -184,14 +184,29 @@ def test_a_folder_of_other_files_is_never_replaced(tmp_path):
 def test_a_full_disk_is_known_behind_an_error_of_a_library(tmp_path, monkeypatch):
     room = SimpleNamespace(free=4096)
     monkeypatch.setattr("geo.atomic.shutil.disk_usage", lambda _: room)
-    with pytest.raises(
-        OutputError, match=r"a\.pt could not be written whole: no space is left on its disk \(odd\); free"
-    ):
+    with pytest.raises(OutputError, match=r"a\.pt could not be written whole: no space is left on its disk; free"):
         fail_half_way(tmp_path / "a.pt", RuntimeError("odd.\nsecond line"))
     room.free = 10**9
     with pytest.raises(RuntimeError, match="odd"):
         fail_half_way(tmp_path / "a.pt", RuntimeError("odd"))
     assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("sqlite3_exec(CREATE TABLE {sql}) failed: database or disk is full", "no space is left on its disk"),
+        ("write failed: No space left on device\n{sql}", "no space is left on its disk"),
+        ("failed to execute insert : INSERT INTO {sql} : disk I/O error.", "disk I/O error"),
+        ("{sql}", "'x', " * 24),
+    ],
+)
+def test_the_reason_of_a_library_is_told_in_a_few_words(tmp_path, said, told):
+    error = RuntimeError(said.format(sql="'x', " * 800))
+    assert str(unfinished(tmp_path / "i.gpkg", error)) == (
+        f"{tmp_path / 'i.gpkg'} could not be written whole: {told.strip()}; "
+        "free some space, or choose another place, and run again"
+    )
 
 
 def test_a_full_disk_is_told_by_the_folder_that_the_user_named(tmp_path):

@@ -10,8 +10,7 @@ import geopandas as gpd
 import pyogrio
 from pyogrio.errors import DataSourceError
 
-from geo.atomic import atomic
-from geo.errors import OutputError
+from geo.atomic import atomic, unfinished
 from geo.inventory.schema import layers
 
 #: Name of a format -> what replaces the suffix ``.gpkg``. A Shapefile is one file, zipped: its parts belong together.
@@ -57,10 +56,7 @@ def write_also(
             try:
                 _WRITERS[name](landslides, part)
             except (DataSourceError, RuntimeError) as error:
-                raise OutputError(
-                    f"{target} could not be written whole ({error}); "
-                    "free some space, or choose another place, and run again"
-                ) from error
+                raise unfinished(target, error) from error
         written.append(target)
     return written
 
