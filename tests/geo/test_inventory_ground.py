@@ -234,6 +234,27 @@ def test_the_spread_of_the_answers(tmp_path):
     assert it.uncertainty == pytest.approx(0.06, abs=1e-4)
 
 
+def test_what_is_no_spread_is_refused(tmp_path):
+    p = scene(tmp_path, image=False)
+    with pytest.raises(RasterError, match=r"p\.tif is a probability by the name of its band; expected standard dev"):
+        make_inventory([p], sources=Sources(spreads=[p]))
+    for wrong in (0.6, -0.1):
+        path = write(tmp_path / f"{wrong}.tif", np.full((150, 150), wrong), PROBABILITY_FLOAT, ["spread"])
+        with pytest.raises(RasterError, match=rf"{wrong}\.tif holds the value {wrong}, and no answers .* expected"):
+            make_inventory([p], sources=Sources(spreads=[path]))
+    other = write(tmp_path / "o.tif", np.full((150, 150), 0.1), PROBABILITY_FLOAT, ["spread"], scene="T")
+    with pytest.raises(GridError, match=r"o\.tif is of the scene T; expected one of S: give spreads of"):
+        make_inventory([p], sources=Sources(spreads=[other]))
+
+
+def test_a_spread_of_a_part_is_told(tmp_path, caplog):
+    p = scene(tmp_path, image=False)
+    path = write(tmp_path / "spread.tif", np.full((150, 50), 0.1), PROBABILITY_FLOAT, ["spread"], scene="S")
+    (it,) = make_inventory([p], sources=Sources(spreads=[path])).landslides.itertuples()
+    assert it.uncertainty == pytest.approx(0.1, abs=1e-4)
+    assert "spread.tif covers a part of" in caplog.text
+
+
 def test_positional_error_makes_an_edge_band(tmp_path):
     p = scene(tmp_path)
     (it,) = make_inventory([p], sources=Sources(images=[tmp_path / "fused.tif"])).landslides.itertuples()

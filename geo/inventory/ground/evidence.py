@@ -25,6 +25,10 @@ from geo.terrain import Terrain, open_terrain
 
 log = logging.getLogger(__name__)
 
+_SPREAD = "standard deviations, as `geocrack predict --spread` writes"
+#: Answers half of which are 0 and half 1 deviate by 0.5; with the rounding of a probability on disk.
+_WIDEST_SPREAD = 0.5 + 0.002
+
 Paths = Sequence[str | os.PathLike]
 
 
@@ -95,12 +99,47 @@ class Photograph:
         return np.where(inside, np.nan_to_num(values[0]).astype(np.uint8), flags)
 
 
+class Spread:
+    """Standard deviation of the probability on the grid.
+
+    Raises
+    ------
+    RasterError
+        It has several bands, or is a probability by its band's name; or, when read, holds what is no deviation.
+    GridError
+        It lies elsewhere.
+    """
+
+    def __init__(self, path: str | os.PathLike, view: View, grid: GeoBox, stack: ExitStack):
+        src = stack.enter_context(open_raster(path))
+        check_one_band(src, _SPREAD)
+        if src.descriptions[0] == "probability":
+            raise RasterError(f"{path} is a probability by the name of its band; expected {_SPREAD}")
+        self._path, self._placed = path, _here(src, grid, stack)
+        seen = place(stack.enter_context(open_raster(view.path)), grid, stack).window
+        if self._placed.overlap(seen) != seen:
+            log.warning("%s covers a part of %s only: landslides beyond have no uncertainty", path, view.path)
+
+    def read(self, window: Window) -> np.ndarray:
+        """Deviations of a window: float32, NaN where not known."""
+        if self._placed.overlap(window) is None:
+            return np.full((window.height, window.width), np.nan, np.float32)
+        values = self._placed.read(window, bands=[1])[0][0]
+        wrong = (values < 0) | (values > _WIDEST_SPREAD)
+        if wrong.any():
+            raise RasterError(
+                f"{self._path} holds the value {values[wrong][0]:g}, and no answers between 0 and 1 have a standard "
+                f"deviation above 0.5; expected {_SPREAD}"
+            )
+        return values
+
+
 @dataclass
 class Evidence:
     """What is opened, by the number of the view; made by ``open_evidence``."""
 
     images: dict[int, Photograph] = field(default_factory=dict)
-    spreads: dict[int, Placed] = field(default_factory=dict)
+    spreads: dict[int, Spread] = field(default_factory=dict)
     terrain: Terrain | None = None
     position_error_m: dict[int, float] = field(default_factory=dict)
 
@@ -124,9 +163,7 @@ def open_evidence(sources: Sources, views: Sequence[View], grid: GeoBox) -> Iter
             if error is not None:
                 found.position_error_m[number] = error
         for number, path in _matched(sources.spreads, views, "spread").items():
-            spread = stack.enter_context(open_raster(path))
-            check_one_band(spread, "standard deviations, as `geocrack predict --spread` writes")
-            found.spreads[number] = _here(spread, grid, stack)
+            found.spreads[number] = Spread(path, views[number], grid, stack)
         if sources.position_error_m is not None:
             for number in range(len(views)):
                 registered = found.position_error_m.get(number, 0.0)

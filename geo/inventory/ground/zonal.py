@@ -160,8 +160,8 @@ class _Tile:
                 part.sums[key] = part.sums.get(key, np.zeros(size)) + total
 
         spread = self._evidence.spreads.get(number)
-        if spread is not None and spread.overlap(window) is not None:
-            add("spread", spread.read(window, bands=[1])[0][0].ravel()[at])
+        if spread is not None:
+            add("spread", spread.read(window).ravel()[at])
         image = self._evidence.images.get(number)
         if image is None:
             return
