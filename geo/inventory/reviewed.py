@@ -28,6 +28,8 @@ _CANDIDATE, _CONFIRMED, _REJECTED, _EDITED = STATUSES
 _DRAWN, _DELETED = "drawn", "deleted"
 #: Share of its area by which an outline must differ from the mapped one to count as changed.
 _CHANGED = 1e-3
+#: Identifiers that a message names.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,8 @@ def ingest(
     * ground within ``around_m`` of any of these was looked at, and that inside ``area`` or the layer
       ``reviewed_area``; not so the candidates that nobody judged.
 
-    A feature that was cut in parts keeps its identifier in all of them; each part is judged by itself.
+    A feature that was cut in parts keeps its identifier in all of them; each part is judged by itself. A candidate
+    whose outline was lost stays one.
 
     Parameters
     ----------
@@ -87,25 +90,28 @@ def ingest(
     Raises
     ------
     LabelError
-        No such layers, no CRS in metres, an unknown status, contradictions, or nothing was judged.
+        No such layers, no CRS in metres, an unknown status, contradictions, a landslide without an outline, or nothing
+        was judged.
     GridError
         An image is of another scene, or which scene was looked at is not clear.
     RasterError
         A file cannot be read.
     """
     file = Path(path)
-    mapped, rows, searched, findings = _read(file)
+    mapped, rows, emptied, searched, findings = _read(file)
     grounds = reviewed_ground.grounds(file, mapped, searched, images)
     mapped["scene"] = reviewed_ground.scenes(mapped, grounds)
     areas = reviewed_ground.areas(file, area, mapped.crs)
     rows = _judge(file, rows, mapped, findings)
     rows["scene"] = reviewed_ground.scenes(rows, grounds)
     gone = mapped[~mapped["id"].isin(rows["id"])].assign(origin=_DELETED)
+    without = gone["id"].isin(_open_without_outline(file, emptied, mapped))
+    unsure, gone = gone[without], gone[~without]
     findings |= {_DELETED: len(gone)} | {name: int((rows["origin"] == name).sum()) for name in (*STATUSES, _DRAWN)}
 
     left = rows["origin"] == _CANDIDATE
     labels, negatives = rows[~left & ~rows["refused"]], rows[rows["refused"]]
-    unsure = rows[left]
+    unsure = pd.concat([rows[left], unsure])
     if deleted == "rejected":
         negatives = pd.concat([negatives, gone])
     else:
@@ -179,8 +185,13 @@ def read(path: str | os.PathLike) -> Reviewed:
 
 
 # ---------------------------------------------------------------------------------------------------- reading
-def _read(path: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFrame | None, dict[str, int]]:
-    """Read landslides as mapped, features of the review (both valid, in one CRS of metres), and the searched ground."""
+def _read(
+    path: Path,
+) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFrame | None, dict[str, int]]:
+    """Read landslides as mapped, features of the review, those of it without an outline, and the searched ground.
+
+    The first two are valid and in one CRS of metres.
+    """
     names = geopackage.polygon_layers(path)
     missing = [name for name in (geopackage.LANDSLIDES, "review") if name not in names]
     if missing:
@@ -212,7 +223,9 @@ def _read(path: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFr
     if rows.crs != mapped.crs:
         findings["moved_crs"] = len(rows)
         rows = rows.to_crs(mapped.crs)
-    rows, findings["repaired"], findings["dropped"] = _mended(rows)
+    every = rows
+    rows, findings["repaired"], findings["dropped"] = _mended(every)
+    emptied = every.drop(index=rows.index)
     mapped, _, _ = _mended(mapped)
     mapped["id"] = mapped["id"].astype(str)
     for frame in (mapped, rows):
@@ -220,7 +233,7 @@ def _read(path: Path) -> tuple[gpd.GeoDataFrame, gpd.GeoDataFrame, gpd.GeoDataFr
             told = frame[name] if name in frame else pd.Series(None, frame.index, dtype=object)
             frame[name] = told.astype(object).where(told.notna(), None)
     mapped, rows = (frame.reset_index(drop=True) for frame in (mapped, rows))
-    return mapped, rows, None if searched is None else searched.to_crs(mapped.crs), findings
+    return mapped, rows, emptied, None if searched is None else searched.to_crs(mapped.crs), findings
 
 
 def _mended(frame: gpd.GeoDataFrame) -> tuple[gpd.GeoDataFrame, int, int]:
@@ -275,6 +288,25 @@ def _statuses(path: Path, rows: gpd.GeoDataFrame, findings: dict[str, int]) -> p
         )
     findings["respelled"] = int(((written != status) & (written != "")).sum())
     return status.astype(object)
+
+
+def _open_without_outline(path: Path, emptied: gpd.GeoDataFrame, mapped: gpd.GeoDataFrame) -> pd.Series:
+    """Name the candidates that have no outline any more.
+
+    Raises
+    ------
+    LabelError
+        Nobody knows where a landslide that was confirmed or edited lies now.
+    """
+    names, status = emptied["id"].astype(str).str.strip(), _statuses(path, emptied, {})
+    lost = names[status.isin((_CONFIRMED, _EDITED)) & names.isin(mapped["id"])]
+    if len(lost):
+        more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+        raise LabelError(
+            f"the layer 'review' of {path} holds {', '.join(lost[:_SHOWN])}{more} as confirmed or edited without an "
+            "outline; draw it anew, or set the status to rejected"
+        )
+    return names[status == _CANDIDATE]
 
 
 def _without_copies(path: Path, rows: gpd.GeoDataFrame, findings: dict[str, int]) -> gpd.GeoDataFrame:
