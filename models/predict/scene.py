@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from odc.geo.geobox import GeoBox
+from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from geo.atomic import check_free, together
@@ -31,6 +32,7 @@ from geo.geotiff import GeoTiffWriter
 from geo.image import Image
 from geo.inventory.attributes import pixel_ground
 from geo.labels import read_area
+from geo.mosaic import check_metres
 from geo.stream import give_back_memory, stream
 from models.chips import BandStatistics
 from models.predict.grid import BLOCK_ROWS, Model
@@ -182,6 +184,7 @@ def predict(
     try:
         with search.opened() as image, ExitStack() as stack:
             windows = search.windows(image)
+            _warn_of_units(image)
             plan = windows.blocks(image.shape[0], block_rows)
             mine = _share(len(plan), part)
             missing = [number for number in mine if not kept.has(number)]
@@ -222,6 +225,16 @@ def predict(
         "mean_probability": tally.total / tally.pixels if tally.pixels else None,
         "landslide_share": tally.above / tally.pixels if tally.pixels else None,
     }
+
+
+def _warn_of_units(image: Image) -> None:
+    """Say before hours of work that no inventory can be made of the probability."""
+    if image.geobox.crs is None:
+        return
+    try:
+        check_metres(CRS.from_wkt(image.geobox.crs.to_wkt()), str(image.path))
+    except GridError as error:
+        log.warning("no inventory can be made of the probability as it is: %s", error)
 
 
 def _ground_km2(pixels: int, grid: GeoBox) -> float | None:

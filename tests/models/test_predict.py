@@ -180,12 +180,13 @@ DEGREES = Affine(1 / 54_000, 0, 103.5 + 1 / 162_000, 0, -1 / 54_000, 31.3)
         (DEGREES, (5, 40), sees_all),
     ],
 )
-def test_the_result_does_not_depend_on_the_crop(tmp_path, place, offset, function):
+def test_the_result_does_not_depend_on_the_crop(tmp_path, caplog, place, offset, function):
     """Any crop has the windows of the whole; only those that reach past its edge see other neighbours."""
     red = np.random.default_rng(0).random((230, 250)).astype(np.float32)
     (row, column), model = offset, Fake(function=function)
     crs = "EPSG:4326" if place is DEGREES else "EPSG:32648"
     whole, told = run(write(tmp_path / "a.tif", red, transform=place, crs=crs), model, tmp_path / "p.tif")
+    assert ("EPSG:4326, whose units are not metres; expected a projected CRS" in caplog.text) == (place is DEGREES)
     pixel_m2 = abs(place.determinant)
     assert told["searched_km2"] == (None if place is DEGREES else pytest.approx(whole.size * pixel_m2 / 1e6))
     crop = np.s_[row:-13, column:-29]
