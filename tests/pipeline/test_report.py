@@ -527,6 +527,7 @@ def test_sizes_intervals_and_tracks_are_shown(tmp_path):
     score["pixels"]["interval"] = {"f1": [0.4567, 0.6789]}
     score["bootstrap"] = {"blocks": 60, "block_m": 500.0, "replicates": 1000}
     score["objects"]["position"] = {"median_m": 2.34, "max_m": 6.33}
+    score["probability"] = {**(score.get("probability") or {}), "curve": {"recall": [0, 1], "precision": [0.9, 0.2]}}
     path.write_text(json.dumps(score))
     curve = {"exponent": 1.73, "exponent_interval": [1.46, 2.09], "start_m2": 1956.0}
     (run / "sizes.json").write_text(json.dumps({"power_law": curve, "inverse_gamma": {}, "notes": ["few landslides"]}))
@@ -550,6 +551,8 @@ def test_sizes_intervals_and_tracks_are_shown(tmp_path):
         ["2013-08-12", "127", "0", "0", "800\u202f000"],
         ["2015-08-05", "0", "21", "49", "1\u202f100\u202f000"],
     ]
+    curves, tracks = page.index('aria-label="Precision over recall'), page.index("From date to date")
+    assert page.index("Scores against the truth") < curves < tracks
 
 
 def test_what_to_look_at_first_and_what_nobody_could_see_are_told(tmp_path):
