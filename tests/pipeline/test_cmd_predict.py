@@ -135,6 +135,24 @@ def test_a_part_gives_what_the_whole_gives(tmp_path, image, name):
         np.testing.assert_allclose(crop.read(1)[64:, 64:], whole.read(1)[127:, 71:], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["linknet", "unet"])
+def test_a_part_that_begins_and_ends_with_windows_differs_in_their_overlap_alone(tmp_path, image, name):
+    """Only the windows that reach past its edges see other neighbours, and they end one overlap inside."""
+    options = ("--model", random_network(tmp_path, name), "--overlap", 32, "--dtype", "float32")
+    run(image, "-o", tmp_path / "p.tif", *options)
+    row, column = (int(start) for start in (3_464_000 // 2 % 32, -357_240 // 2 % 32))  # windows lie at multiples of 32
+    height, width = 64 + 2 * 32, 64 + 32
+    crop = np.s_[row + 32 : row + 32 + height, column + 32 : column + 32 + width]
+    place = PLACE @ Affine.translation(column + 32, row + 32)
+    run(write(tmp_path / "part.tif", ground()[:, *crop], transform=place), "-o", tmp_path / "q.tif", *options)
+    with rasterio.open(tmp_path / "p.tif") as whole, rasterio.open(tmp_path / "q.tif") as part:
+        apart = np.abs(part.read(1) - whole.read(1)[crop])
+    record = json.loads((tmp_path / "q.tif.provenance.json").read_text())
+    assert (record["results"]["window_px"], record["results"]["overlap_px"]) == (64, 32)
+    assert apart[32:-32, 32:-32].max() < 1e-3
+    assert apart.max() > 1e-3, "the edge is another"
+
+
 @pytest.mark.parametrize("name", ["linknet", "unet", "pspnet"])
 def test_an_area_gives_what_the_whole_gives_up_to_its_edge(tmp_path, image, name):
     """Outside of it nothing is said, but the network sees the ground there."""
