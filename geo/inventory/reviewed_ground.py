@@ -17,6 +17,7 @@ import shapely
 from geo.errors import GridError
 from geo.image import open_image
 from geo.inventory import geopackage
+from geo.inventory.shape import widened
 from geo.inventory.truth import mended, read_polygons
 
 #: Layer in which a person may draw ground that was searched by eye as a whole.
@@ -131,7 +132,7 @@ def known(
     judged = [(np.asarray(f["scene"], dtype=object), np.asarray(f["geometry"])) for f in (labels, negatives, before)]
     for scene, ground in grounds.items():
         mine = [geometry[of == scene] for of, geometry in judged]
-        around = shapely.union_all(shapely.buffer(np.concatenate(mine), around_m, quad_segs=_QUADRANT))
+        around = shapely.union_all(widened(np.concatenate(mine), around_m, _QUADRANT))
         whole = around if areas is None else shapely.union(around, areas)
         # what nobody judged, and what was judged in the image of another date
         of, geometry = judged[0]

@@ -17,6 +17,7 @@ import numpy as np
 import shapely
 
 from geo.inventory.dated import Dated
+from geo.inventory.shape import widened
 
 #: Least tolerance that is taken where none is given, and how many errors of position between two dates it is at least:
 #: an outline lies within two standard errors of its place in 95 % of cases.
@@ -224,10 +225,10 @@ def _continue(footprints: np.ndarray, tolerance: np.ndarray, polygons: np.ndarra
     of = np.full(len(polygons), -1)
     if not len(footprints) or not len(polygons):
         return _Owners(of, {}, {})
-    wider = shapely.buffer(footprints, tolerance)
+    wider = widened(footprints, tolerance)
     p, t = shapely.STRtree(wider).query(polygons, predicate="intersects")
     # how much of each lies on the other, when that is widened by what position alone can do
-    wide = shapely.buffer(polygons[p], tolerance[t])
+    wide = widened(polygons[p], tolerance[t])
     mine = shapely.area(shapely.intersection(footprints[t], wide)) / np.maximum(shapely.area(footprints[t]), 1e-9)
     theirs = shapely.area(shapely.intersection(polygons[p], wider[t])) / np.maximum(shapely.area(polygons[p]), 1e-9)
     linked = np.maximum(mine, theirs) >= overlap
@@ -268,8 +269,9 @@ def _observe(
     geometry = shapely.union_all(now.geometry[mine])
     share = look.share(footprint)
     # what was hidden before may have been there, and what is hidden now may still be
-    grown = earlier[before.day].part(shapely.difference(geometry, footprint.buffer(tolerance))).area
-    lost = look.part(shapely.difference(footprint, geometry.buffer(tolerance))).area
+    was, is_now = widened(np.array([footprint, geometry], dtype=object), tolerance)
+    grown = earlier[before.day].part(shapely.difference(geometry, was)).area
+    lost = look.part(shapely.difference(footprint, is_now)).area
     limit = rules.change * footprint.area
     if one.observations[-1].status == "gone" or (grown > limit and grown >= lost):
         status = "reactivated"
