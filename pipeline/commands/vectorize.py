@@ -95,7 +95,8 @@ def command(
     styled in QGIS.
 
     Images and a DEM add attributes (colour, terrain, plausibility) and say why ground could not be searched.
-    An image belongs to the probability of its scene (tag GEOCRACK_SCENE), else to the one in its place.
+    An image belongs to the probability of its scene (tag GEOCRACK_SCENE); where one of the two has no such tag, to the
+    one in its place.
 
     With --overwrite an inventory whose layer review somebody has judged is kept as OUTPUT-TIME.gpkg first, and the
     files beside the old inventory that are not written anew go with it.

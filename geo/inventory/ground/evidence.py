@@ -185,7 +185,7 @@ def _matched(paths: Paths, views: Sequence[View], what: str) -> dict[int, str | 
                 return dict(enumerate(paths))
             raise GridError(
                 f"the {what} {path} is of the scene {scene or '(not told)'}; expected one of {', '.join(scenes)}: give "
-                f"{what}s of the probability's scenes, or one {what} for each probability in the same order"
+                f"{what}s of the probability's scenes, or, where these tell none, one for each in the same order"
             )
         for number in (n for n, s in enumerate(scenes) if s == scene):
             named[number] = path
