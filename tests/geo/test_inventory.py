@@ -324,9 +324,9 @@ print(len(found.landslides), told("VmHWM") - start)
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="the peak of a process is read from /proc")
 def test_memory_does_not_grow_with_the_height_of_the_scene(tmp_path):
-    """The same forty scars on four times the ground; a layer of it in uint8 is 12 MB more."""
+    """The same forty scars on eight times the ground; a layer of it in uint8 is 28 MB more."""
     peaks_kb = []
-    for height in (4_000, 16_000):
+    for height in (4_000, 32_000):
         path, rows = tmp_path / f"{height}.tif", height // 40
         grid = GeoBox((height, 1024), Affine(2, 0, X, 0, -2, Y), "EPSG:32648")
         random = np.random.default_rng(0)
@@ -336,13 +336,14 @@ def test_memory_does_not_grow_with_the_height_of_the_scene(tmp_path):
                 strip[10:40, 100:150] = 0.8
                 dst.write(strip, Window(0, top, 1024, rows))
         command = [sys.executable, "-c", MEASURED, str(path), str(tmp_path / f"{height}.gpkg")]
-        environment = {**os.environ, "GDAL_CACHEMAX": "8", "OMP_NUM_THREADS": "1"}  # a small cache is full in both
+        # a small cache is full in both; heaps of many threads differ by 10 MB, as chance and other work have it
+        environment = {**os.environ, "GDAL_CACHEMAX": "8", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120, env=environment)
         number, peak_kb = map(int, done.stdout.split())
         assert number == 40
         peaks_kb.append(peak_kb)
         path.unlink()
-    assert peaks_kb[1] < peaks_kb[0] + 5_000, peaks_kb
+    assert peaks_kb[1] < peaks_kb[0] + 14_000, peaks_kb
 
 
 def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
