@@ -14,8 +14,9 @@ import rasterio
 from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
+from geo.errors import ProductError
 from geo.radiometry import valid_dn
-from geo.raster import open_raster
+from geo.raster import REFLECTANCE, open_raster
 from geo.sensors.scene import AS_GIVEN, Image, Scene, data_bands
 from geo.windows import spread_windows
 
@@ -26,8 +27,10 @@ _SAMPLES = 128, 8
 _LEAST, _PILE, _BELOW, _SHARE = 20, 10, 16, 0.001
 #: Good pixels from which it says something that a band holds one number.
 _ENOUGH = 100
-#: Reflectance that no ground has in the middle of a scene.
-_NO_REFLECTANCE = 2.0
+#: Reflectance that no ground has in the middle of a scene; and what is more than its darkest has in all bands.
+_NO_REFLECTANCE, _NO_LIGHT = 2.0, 0.005
+#: So few steps of the encoding are no image, where they are what becomes of so many times as many numbers.
+_FEW_STEPS, _FLATTENED = 16, 4
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def look(image: Image) -> Numbers:
     """
     with open_raster(image.path) as src, rasterio.Env(GTIFF_DIRECT_IO=True):
         windows = spread_windows(Window(0, 0, src.width, src.height), *_SAMPLES)
-        found = [dn[:, valid] for _, dn, valid in read_numbers(src, data_bands(src, image.bands), windows)]
+        found = [dn[:, valid] for _, dn, valid in read_numbers(src, image, windows)]
     bands = [np.unique(band, return_counts=True) for band in np.concatenate(found, axis=1)]
     return Numbers(image, tuple(values for values, _ in bands), tuple(counts for _, counts in bands))
 
@@ -154,27 +157,78 @@ def _no_reflectance(key: str, numbers: Numbers) -> list[str]:
     if image.level != AS_GIVEN:
         return []
     middles = {b: m * image.scale + image.offset for b, m in zip(image.bands, numbers.medians, strict=True)}
+    if max(middles.values()) < _NO_LIGHT and any(len(values) > 1 for values in numbers.values):
+        return [
+            f"{key} is taken as reflectance, {_scaling(image)}, but half of every band is below {_NO_LIGHT:g}, which "
+            "is darker than water; give the scale that makes its numbers reflectance"
+        ]
     above = {band: middle for band, middle in middles.items() if middle > _NO_REFLECTANCE}
     if not above:
         return []
     return [
-        f"{key} is taken as reflectance, DN * {image.scale:g}, but half of {', '.join(above)} is above "
+        f"{key} is taken as reflectance, {_scaling(image)}, but half of {', '.join(above)} is above "
         f"{min(above.values()):.3g}, which no ground reflects: nothing was calibrated; give gain and esun, or the "
         "scale that makes its numbers reflectance"
     ]
 
 
+def _scaling(image: Image) -> str:
+    return f"DN * {image.scale:g}" + (f" + {image.offset:g}" if image.offset else "")
+
+
+def check_steps(looked: Iterable[Numbers]) -> None:
+    """Raise where the numbers of an image that is taken as reflectance would be lost on disk.
+
+    Floats of 0 to 1 that are scaled as if they were integers all become one step of the encoding. An image that is
+    flat by itself is none of these: its numbers are as few as its steps.
+
+    Raises
+    ------
+    ProductError
+    """
+    for numbers in looked:
+        image = numbers.image
+        if image.level != AS_GIVEN or not numbers.pixels:
+            continue
+        held = [len(values) for values in numbers.values]
+        steps = [len(np.unique(REFLECTANCE.encode(v * image.scale + image.offset))) for v in numbers.values]
+        lost = [k <= _FEW_STEPS and n >= _FLATTENED * k for n, k in zip(held, steps, strict=True) if n > 1]
+        if lost and all(lost):
+            low, high = (pick(pick(v) for v in numbers.values) for pick in (min, max))
+            raise ProductError(
+                f"{image.path} holds numbers from {low:.3g} to {high:.3g}; taken as reflectance, {_scaling(image)}, up "
+                f"to {max(held)} of them become {max(steps)} on disk: give the scale that makes them "
+                "reflectance, `scale: 1` where they are reflectance already"
+            )
+
+
 def read_numbers(
-    src: rasterio.DatasetReader, numbers: list[int], windows: Iterable[Window]
+    src: rasterio.DatasetReader, image: Image, windows: Iterable[Window], numbers: list[int] | None = None
 ) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
-    """Windows with their digital numbers and where they are valid."""
-    nodata = src.nodatavals[numbers[0] - 1]
+    """Windows of an image with their digital numbers and where they are valid.
+
+    Parameters
+    ----------
+    src : rasterio dataset
+        The image, opened.
+    image : Image
+    windows : iterable of Window
+    numbers : list of int, optional
+        Its bands in the file, where they are known already.
+
+    Raises
+    ------
+    RasterError
+        It cannot be read, or has other bands than its sensor.
+    """
+    numbers = numbers or data_bands(src, image.bands)
+    nodata = [src.nodatavals[number - 1] for number in numbers]
     masked = any(
         flag in (MaskFlags.per_dataset, MaskFlags.alpha) for n in numbers for flag in src.mask_flag_enums[n - 1]
     )
     for window in windows:
         dn = src.read(numbers, window=window)
-        valid = valid_dn(dn, nodata)
+        valid = valid_dn(dn, nodata, as_given=image.level == AS_GIVEN)
         if masked:
             valid &= src.dataset_mask(window=window) > 0
         yield window, dn, valid

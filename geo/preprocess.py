@@ -155,7 +155,7 @@ class Calibrated(FileSource):
         if inside.width and inside.height:
             # products are strips as wide as the scene: of those that are not compressed, only the window is read
             with self.opened() as (src, _), rasterio.Env(GTIFF_DIRECT_IO=True):
-                ((_, dn, valid),) = read_numbers(src, self.numbers, [inside])
+                ((_, dn, valid),) = read_numbers(src, self.calibration.image, [inside], self.numbers)
             at = slices(inside, window)
             stored[:, *at], flags[at] = calibrated(self.calibration, self.clouds, inside, dn, valid)
         valid = (flags & np.uint8(Quality.NODATA)) == 0

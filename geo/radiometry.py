@@ -3,8 +3,9 @@
 DN -> radiance (the sensor's gain and bias) -> reflectance (sun's irradiance, distance and zenith angle). The
 functions on arrays are pure; ``write_reflectance`` at the end streams a whole scene through them.
 
-A pixel is **nodata** where all bands of an image are 0, which is how products mark ground outside the scan; a
-single band may rightly be 0. A raster that names another nodata value is nodata where any band has it.
+A pixel is **nodata** where all bands of an image are 0, which is how products mark ground outside the scan, whatever
+else the file names; a single band may rightly be 0. A raster that names another nodata value is nodata where any band
+has it, too.
 """
 
 from __future__ import annotations
@@ -116,29 +117,32 @@ def sun_position(time: datetime, longitude: float, latitude: float) -> tuple[flo
     return float(position["zenith"].iloc[0]), float(position["azimuth"].iloc[0])
 
 
-def valid_dn(dn: np.ndarray, nodata: float | None = None) -> np.ndarray:
+def valid_dn(dn: np.ndarray, nodata: Sequence[float | None] = (), *, as_given: bool = False) -> np.ndarray:
     """Mark pixels that hold data with True.
 
     Parameters
     ----------
     dn : ndarray, shape (bands, height, width)
         Digital numbers; NaN is never valid.
-    nodata : float, optional
-        Value named by the file. For 0, and for integers without one, a pixel is nodata where all bands are 0;
-        for another value where any band has it.
+    nodata : sequence of float or None, optional
+        Value that the file names for each band. A pixel is nodata where any band has its own; 0 is one only where all
+        bands have it.
+    as_given : bool
+        The numbers are reflectance already: floats of 0 in all bands are ground then, unless the file names 0.
 
     Returns
     -------
     ndarray of bool, shape (height, width)
     """
-    finite = np.isfinite(dn).all(axis=0)
-    if nodata is not None and np.isnan(nodata):
-        return finite
-    if nodata is not None and nodata != 0:
-        return finite & (dn != nodata).all(axis=0)
-    if nodata is None and not np.issubdtype(dn.dtype, np.integer):
-        return finite
-    return finite & (dn != 0).any(axis=0)
+    integers = np.issubdtype(dn.dtype, np.integer)
+    valid = np.ones(dn.shape[1:], bool) if integers else np.isfinite(dn).all(axis=0)
+    for band, number in zip(dn, nodata, strict=False):
+        if number and not math.isnan(number):
+            # beside a float, NumPy would turn all integers into floats first
+            valid &= band != (int(number) if integers and float(number).is_integer() else number)
+    if integers or not as_given or 0 in nodata:
+        valid &= (dn != 0).any(axis=0)
+    return valid
 
 
 def saturated(dn: np.ndarray, bit_depth: int | None, tops: Sequence[float | None] = ()) -> np.ndarray:

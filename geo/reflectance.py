@@ -24,7 +24,7 @@ from geo import surface as surface_level
 from geo.atmosphere import Histogram
 from geo.atomic import check_apart, together
 from geo.calibration import Calibration
-from geo.digital_numbers import beyond_bits, doubts, look, read_numbers
+from geo.digital_numbers import beyond_bits, check_steps, doubts, look, read_numbers
 from geo.errors import RasterError
 from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
@@ -99,7 +99,7 @@ def write_reflectance(
     RasterError
         An image is empty, truncated, has other bands than its sensor, or holds nothing but nodata.
     ProductError
-        The level needs what the product does not tell.
+        The level needs what the product does not tell, or the scale of a generic image leaves nothing of its numbers.
     ConfigError
         There is no such level, or it or the clouds need an extra that is not installed.
     OutputExistsError, OutputError
@@ -149,6 +149,7 @@ def prepare(
     workers = cpus(threads)
     calibrations = {key: Calibration.of(scene, key) for key in scene.images}
     looked = {key: look(image) for key, image in scene.images.items()}
+    check_steps(looked.values())
     odd = doubts(scene, looked)
     tell(scene, (*scene.warnings, *odd))  # not before the look: an image that cannot be read is told by its error
     found, unsure = _clouds(calibrations, workers, progress) if clouds else ({}, ())
@@ -226,9 +227,8 @@ def _histogram(
         return part
 
     with open_raster(image.path) as src:
-        numbers = data_bands(src, image.bands)
         windows = list(blocks(src.shape, BLOCK))
-        items = read_numbers(src, numbers, progress(windows, f"dark objects of {image.path.name}", len(windows)))
+        items = read_numbers(src, image, progress(windows, f"dark objects of {image.path.name}", len(windows)))
         for _, part in stream(count, items, workers=workers):
             total = total + part
     if not total.counts.any():
@@ -250,11 +250,11 @@ def _clouds(
     with contextlib.ExitStack() as opened:
         sources = {key: opened.enter_context(open_raster(c.image.path)) for key, c in calibrations.items()}
         src = sources["mss"]
-        all_bands = data_bands(src, image.bands)
+        numbers = data_bands(src, image.bands)
         order = [image.bands.index(band) for band in cloud_mask.BANDS]
 
         def toa(window: Window) -> tuple[np.ndarray, np.ndarray]:
-            ((_, dn, valid),) = read_numbers(src, all_bands, [window])
+            ((_, dn, valid),) = read_numbers(src, image, [window], numbers)
             return mss.toa(dn)[order], valid
 
         found = cloud_mask.find_clouds(toa, src.shape, gsd_m=_pixel_m(image), threads=workers, progress=progress)
@@ -301,7 +301,6 @@ def _stream_image(
     clouds: Clouds | None,
 ) -> dict[str, Any]:
     image = calibration.image
-    numbers = data_bands(src, image.bands)
     grid = image.grid(src)
     common: dict[str, Any] = {"overwrite": overwrite, "cog": False, "rpcs": image.rpcs, "tags": tags}
     values = outputs.enter_context(GeoTiffWriter(target, grid, image.bands, REFLECTANCE, **common))
@@ -318,7 +317,7 @@ def _stream_image(
     good = highest = clipped = 0
     windows = list(blocks(src.shape, BLOCK))
     # one reader feeds the threads: a dataset must not be read by two of them at once
-    items = read_numbers(src, numbers, progress(windows, f"calibrating {image.path.name}", len(windows)))
+    items = read_numbers(src, image, progress(windows, f"calibrating {image.path.name}", len(windows)))
     for (window, _, valid), (stored, flags, top, bottom) in stream(calibrate, items, workers=workers):
         values.write_stored(stored, window)
         quality.write_stored(flags, window)

@@ -93,21 +93,30 @@ def test_sun_position_of_the_example_in_nrels_report():
 def test_a_pixel_is_nodata_where_all_bands_are_0():
     mss = np.array([[[0, 0, 5]], [[0, 7, 5]]], "uint16")
     assert valid_dn(mss).tolist() == [[False, True, True]]
-    assert valid_dn(mss, 0).tolist() == [[False, True, True]]
+    assert valid_dn(mss, [0, 0]).tolist() == [[False, True, True]]
     pan = np.array([[[0, 1, 1023]]], "uint16")
     assert valid_dn(pan).tolist() == [[False, True, True]]
 
 
-def test_another_nodata_value_counts_in_any_band():
-    dn = np.array([[[65535, 3, 0]], [[4, 3, 0]]], "uint16")
-    assert valid_dn(dn, 65535).tolist() == [[False, True, True]]
+def test_another_nodata_value_counts_in_any_band_and_fill_stays_fill():
+    dn = np.array([[[65535, 3, 0, 0]], [[4, 3, 0, 5]]], "uint16")
+    assert valid_dn(dn, [65535, 65535]).tolist() == [[False, True, False, True]]
+    assert valid_dn(dn.astype("float32"), [65535, 65535]).tolist() == [[False, True, False, True]]
+    assert valid_dn(dn, [None, -9999.5]).tolist() == [[True, True, False, True]]
 
 
-def test_nan_is_never_valid_and_0_is_a_value_of_floats():
+def test_each_band_has_its_own_nodata():
+    dn = np.array([[[1, 2, 1]], [[1, 1, 2]]], "uint16")
+    assert valid_dn(dn, [1, 2]).tolist() == [[False, True, False]]
+
+
+def test_nan_is_never_valid_and_0_is_a_value_of_reflectance():
     dn = np.array([[[np.nan, 0, 0.2]], [[0.1, 0, 0.2]]], "float32")
-    assert valid_dn(dn).tolist() == [[False, True, True]]
-    assert valid_dn(dn, float("nan")).tolist() == [[False, True, True]]
-    assert valid_dn(dn, 0).tolist() == [[False, False, True]]
+    assert valid_dn(dn).tolist() == [[False, False, True]]
+    assert valid_dn(dn, as_given=True).tolist() == [[False, True, True]]
+    assert valid_dn(dn, [np.nan, np.nan], as_given=True).tolist() == [[False, True, True]]
+    assert valid_dn(dn, [0, 0], as_given=True).tolist() == [[False, False, True]]
+    assert valid_dn((dn > 0).astype("uint8"), as_given=True).tolist() == [[True, False, True]]
 
 
 def test_saturation_begins_at_the_highest_number():

@@ -132,9 +132,9 @@ def test_one_thread_reads(tmp_path, monkeypatch):
     readers = set()
     original = digital_numbers.valid_dn
 
-    def noted(*arguments):
+    def noted(*arguments, **named):
         readers.add(threading.get_ident())
-        return original(*arguments)
+        return original(*arguments, **named)
 
     monkeypatch.setattr(reflectance, "BLOCK", (2, 2))
     monkeypatch.setattr(digital_numbers, "valid_dn", noted)
@@ -227,6 +227,46 @@ def test_nodata_and_masks_of_generic_images(tmp_path):
     found = run(GenericProduct(path, bands=["red", "green", "blue"], scale=1 / 255), tmp_path / "b")
     assert found["mss"]["valid_share"] == 19 / 20
     assert not values_of(tmp_path / "b" / "mss.tif")[1][2, 2]
+
+
+def test_floats_of_reflectance_are_not_flattened(tmp_path):
+    values = np.random.default_rng(0).uniform(0.02, 0.4, (4, 30, 30)).astype("float32")
+    mss = write_raster(tmp_path / "a.tif", values, **UTM)
+    with pytest.raises(
+        ProductError, match=r"a.tif holds numbers from 0.0201 to 0.4; .* become \d on disk: .*`scale: 1`"
+    ):
+        run(GenericProduct(mss), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    run(GenericProduct(mss, scale=1), tmp_path / "out")
+    np.testing.assert_allclose(values_of(tmp_path / "out" / "mss.tif")[0], values, atol=6e-5)
+
+
+@pytest.mark.parametrize("dn", [np.full((4, 30, 30), 0.5), np.arange(3600).reshape(4, 30, 30) % 12 + 800])
+def test_an_image_that_is_flat_by_itself_is_taken_as_it_is(tmp_path, dn):
+    run(GenericProduct(write_raster(tmp_path / "a.tif", dn.astype("float32"), **UTM)), tmp_path / "out")
+
+
+def test_percent_taken_as_reflectance_is_told(tmp_path, caplog):
+    values = np.random.default_rng(0).uniform(2, 40, (4, 30, 30)).astype("float32")
+    run(GenericProduct(write_raster(tmp_path / "a.tif", values, **UTM)), tmp_path / "out")
+    assert "half of every band is below 0.005, which is darker than water" in caplog.text
+
+
+@pytest.mark.parametrize("profile", [{"nodata": 65535}, {"dtype": "float32"}, {"dtype": "float32", "nodata": np.nan}])
+def test_zero_fill_is_no_dark_object(tmp_path, profile):
+    folder = scene_with_lake(tmp_path, np.random.default_rng(0))
+    expected = run(folder, tmp_path / "plain", surface=Surface("dos1", dark_percent=1))
+    for key in ("MSS1", "PAN1"):
+        beside = {file: file.read_bytes() for file in folder.glob(f"{ID}-{key}.*") if file.suffix != ".tiff"}
+        with rasterio.open(folder / f"{ID}-{key}.tiff") as src:
+            dn, dtype = src.read(), profile.get("dtype", "uint16")
+        write_raster(folder / f"{ID}-{key}.tiff", dn.astype(dtype), **{k: profile[k] for k in profile if k != "dtype"})
+        for file, content in beside.items():
+            file.write_bytes(content)
+    found = run(folder, tmp_path / "out", surface=Surface("dos1", dark_percent=1))
+    for key in ("mss", "pan"):
+        assert found[key]["valid_share"] == expected[key]["valid_share"] < 1
+        assert found[key]["surface"] == expected[key]["surface"]
 
 
 def test_scale_tags_go_round(tmp_path):
