@@ -6,6 +6,7 @@ MSS is interpolated once, straight to the PAN pixels, with the measured displace
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -37,6 +38,8 @@ from geo.write import Progress, write_windows
 
 if TYPE_CHECKING:
     from geo.coregister import Registration
+
+log = logging.getLogger(__name__)
 
 #: Order of the bands of a fused image, where MSS has them by name.
 BANDS = ("blue", "green", "red", "nir")
@@ -124,7 +127,7 @@ def pansharpen(
     GridError
         The images have different CRSs or no good ground in common.
     RasterError
-        PAN has several bands, or an image cannot be read.
+        PAN has several bands, the images are at different levels of reflectance, or one cannot be read.
     """
     for path in (output, quality_path(output)):
         check_free(path, overwrite=overwrite)
@@ -139,7 +142,7 @@ def pansharpen(
             fusion.encoding,
             window=window or (WIDE_WINDOW if fusion.margin else WINDOW),
             nothing=_apart(f"{fusion.mss.name} and {fusion.pan.name}"),
-            tags={**fusion.pan.tags, **fusion.mss.tags, "GEOCRACK_FUSION": name},
+            tags={**scene_tags(fusion.mss, fusion.pan), "GEOCRACK_FUSION": name},
             threads=threads,
             executor=executor,
             overwrite=overwrite,
@@ -172,6 +175,9 @@ def fusion_of(
             f"{pair.reference.name} has {len(pair.reference.bands)} bands; expected one, PAN: "
             "give the images in the order MSS PAN"
         )
+    check_one_level(pair.moving, pair.reference)
+    if told := other_scenes(pair.moving, pair.reference):
+        log.warning("%s", told)
     if registration is not None:
         pair.displacement = registration.displacement
     windows = spread_windows(pair.overlap, _SAMPLE, _SAMPLES)
@@ -179,6 +185,44 @@ def fusion_of(
     if not statistics.count:
         raise _apart(pair.names, pair.saturated())
     return Fusion(pair.reference, pair.moving, chosen, statistics, pair.sigma, pair.displacement)
+
+
+def check_one_level(mss: Source, pan: Source) -> None:
+    """Raise ``RasterError`` where MSS and PAN are tagged with different levels of reflectance.
+
+    Every method takes details from a comparison of PAN with the bands. Haze that is left in one of them only is
+    compared as well, and ratio methods multiply it into the result.
+    """
+    levels = [image.tags.get("GEOCRACK_LEVEL") for image in (mss, pan)]
+    if None not in levels and levels[0] != levels[1]:
+        raise RasterError(
+            f"{mss.name} holds reflectance of the level '{levels[0]}' and {pan.name} of '{levels[1]}'; expected one: "
+            "make both by geocrack reflectance with the same --level"
+        )
+
+
+def other_scenes(mss: Source, pan: Source) -> str | None:
+    """Tell that MSS and PAN are tagged with different scenes or times; None where they are not, or have no tags."""
+    named = ("GEOCRACK_SCENE", "GEOCRACK_ACQUIRED")
+    if not any(_differ(mss, pan, name) for name in named):
+        return None
+    (of_mss, of_pan) = (
+        f"{image.name} is of {', '.join(image.tags[name] for name in named if name in image.tags)}"
+        for image in (mss, pan)
+    )
+    return f"{of_mss}, but {of_pan}: the fused image has the colours of one day and the details of another"
+
+
+def scene_tags(mss: Source, pan: Source) -> dict[str, str]:
+    """Tags of a fused image: those of both, of MSS where they differ, and no time where there are two."""
+    tags = {**pan.tags, **mss.tags}
+    if _differ(mss, pan, "GEOCRACK_ACQUIRED"):
+        del tags["GEOCRACK_ACQUIRED"]
+    return tags
+
+
+def _differ(mss: Source, pan: Source, name: str) -> bool:
+    return name in mss.tags and name in pan.tags and mss.tags[name] != pan.tags[name]
 
 
 def _apart(names: str, why: str = "") -> GridError:
