@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -101,25 +101,37 @@ def atomic(
 
 
 @contextmanager
-def together(*paths: Path) -> Iterator[None]:
+def together(*paths: Path) -> Iterator[Callable[..., None]]:
     """Undo the outputs that were finished inside the block when another of them, or the work, fails.
 
     Files and folders that the block replaced come back, those that it made go, and those that it did not touch
     stay; a folder that was made for them goes when nothing is in it.
+
+    Yields
+    ------
+    callable
+        Takes more paths, before anything is written there.
 
     Raises
     ------
     OutputError
         What is to be replaced cannot be kept until the block has ended: no space, or no permission.
     """
-    before = {path: _identity(path) for path in paths}
-    made = {path.parent for path in paths if not path.parent.exists()}
+    before: dict[Path, tuple[int, int] | None] = {}
+    made: set[Path] = set()
     kept: dict[Path, Path] = {}
-    try:
+
+    def add(*paths: Path) -> None:
+        made.update(path.parent for path in paths if not path.parent.exists())
         for path in paths:
-            if before[path] is not None and path not in kept:
-                kept[path] = _kept(path)
-        yield
+            if path not in before:
+                before[path] = _identity(path)
+                if before[path] is not None:
+                    kept[path] = _kept(path)
+
+    try:
+        add(*paths)
+        yield add
     except BaseException:
         for path in before:
             if _identity(path) != before[path]:

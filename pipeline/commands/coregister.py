@@ -51,7 +51,7 @@ def command(
     from geo.atomic import atomic, check_apart, check_free, together
     from geo.coregister import align, picture_path, register, write_residual_map
     from geo.masks import quality_path
-    from pipeline.provenance import track
+    from pipeline.provenance import provenance_path, track
 
     report = output.with_name(f"{output.stem}.coregistration.json")
     points = report.with_suffix(".gpkg")
@@ -60,22 +60,24 @@ def command(
         check_free(path, overwrite=overwrite)
         check_apart(path, [reference, moving, quality_path(reference), quality_path(moving)])
     settings = {"max_shift_m": max_shift_m, "resampling": resampling}
-    with track("coregister", output, inputs=[reference, moving], settings=settings) as record:
+    with (
+        together(*outputs, provenance_path(output)),
+        track("coregister", output, inputs=[reference, moving], settings=settings) as record,
+    ):
         found = register(reference, moving, max_shift_m=max_shift_m, way_on=_WAY_ON, threads=threads)
         summary = found.summary()
-        with together(*outputs):
-            made = align(
-                moving,
-                output,
-                found,
-                resampling=resampling,
-                threads=threads,
-                overwrite=overwrite,
-                progress=lambda windows, total: options.progress(windows, "coregister", total),
-            )
-            write_residual_map(found, points, overwrite=overwrite)
-            with atomic(report, overwrite=overwrite) as part:
-                part.write_text(json.dumps(summary, indent=2) + "\n")
+        made = align(
+            moving,
+            output,
+            found,
+            resampling=resampling,
+            threads=threads,
+            overwrite=overwrite,
+            progress=lambda windows, total: options.progress(windows, "coregister", total),
+        )
+        write_residual_map(found, points, overwrite=overwrite)
+        with atomic(report, overwrite=overwrite) as part:
+            part.write_text(json.dumps(summary, indent=2) + "\n")
         record["results"] = {"coregistration": summary, "valid_share": made.valid_share, "bands": list(made.bands)}
     log.info(
         "%s lay %.2f m (%.2f pixels) from %s; %.2f m are left at %d tie points not used by the %s model",

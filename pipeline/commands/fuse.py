@@ -74,19 +74,20 @@ def command(
     import os
     from contextlib import ExitStack
 
-    from pipeline.provenance import track
+    from geo.atomic import atomic, check_free, together
+    from pipeline.provenance import provenance_path, track
 
     if scheduler:  # workers stand in other folders
         mss, pan = Path(os.path.abspath(mss)), Path(os.path.abspath(pan))
     settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
     settings |= {"check": look, "cog": cog, "compress": compress}
-    with track("fuse", output, inputs=[mss, pan], settings=settings) as record:
+    with together() as also, track("fuse", output, inputs=[mss, pan], settings=settings) as record:
         # what is loaded from here on takes as long as the inputs' hashes, which are made beside it
-        from geo.atomic import atomic, check_free
         from geo.cluster import connected
         from geo.fusion import method as known_method
-        from geo.fusion.pansharpen import pansharpen
+        from geo.fusion.pansharpen import check_one_level, pansharpen
         from geo.masks import quality_path
+        from geo.source import FileSource
         from pipeline.fusion_evaluation import check_path, evaluation_path
 
         known_method(method)
@@ -98,8 +99,12 @@ def command(
 
             residuals = [points, picture_path(points)]
         table = [evaluation_path(output, suffix) for suffix in ("json", "md", "png")] if evaluate else []
-        for path in (output, quality_path(output), report, *residuals, *([checked] if look else []), *table):
+        written = [output, quality_path(output), report, *residuals, *([checked] if look else []), *table]
+        for path in written:
             check_free(path, overwrite=overwrite)
+        also(*written, provenance_path(output))
+        with FileSource(mss) as bands, FileSource(pan) as details:
+            check_one_level(bands, details)
         registration = register(pan, mss, gain=mtf_gain, threads=threads) if coregister else None
         summary = registration.summary() if registration else NOT_ASKED
         judged = None

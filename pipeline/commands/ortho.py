@@ -72,18 +72,19 @@ def command(
     import os
     from contextlib import ExitStack
 
-    from geo.atomic import atomic, check_apart, check_free
+    from geo.atomic import atomic, check_apart, check_free, together
     from geo.cluster import connected
     from geo.masks import quality_path
     from geo.ortho import centre_of, orthorectify
     from geo.ortho.control_points import read_control_points
-    from pipeline.provenance import track
+    from pipeline.provenance import provenance_path, track
 
     if scheduler:  # workers stand in other folders
         image, dem = Path(os.path.abspath(image)), dem and Path(os.path.abspath(dem))
     ground_control.check(gcps, reference, gcp_model)
     report = ground_control.report_path(output)
-    for path in (output, quality_path(output), *([report] if gcps or reference else [])):
+    written = [output, quality_path(output), *([report] if gcps or reference else [])]
+    for path in written:
         check_free(path, overwrite=overwrite)
     check_apart(output, [image, dem, gcps, reference])
     centre = centre_of(centre_from) if centre_from else _scene_centre(image)
@@ -97,7 +98,11 @@ def command(
         "centre": centre,
         "gcp_model": gcp_model if gcps or reference else None,
     }
-    with track("ortho", output, inputs=[image, dem, gcps, reference], settings=settings) as record, ExitStack() as made:
+    with (
+        together(*written, provenance_path(output)),
+        track("ortho", output, inputs=[image, dem, gcps, reference], settings=settings) as record,
+        ExitStack() as made,
+    ):
         control = read_control_points(gcps, crs=gcp_crs) if gcps else None
         part = made.enter_context(atomic(report, overwrite=overwrite)) if control or reference else None
         files = [str(path) for path in (image, dem) if path]

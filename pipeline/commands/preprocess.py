@@ -77,7 +77,7 @@ def command(
     import json
     from contextlib import ExitStack
 
-    from geo.atomic import atomic, check_apart, check_free
+    from geo.atomic import atomic, check_apart, check_free, together
     from geo.cluster import connected
     from geo.coregister import picture_path, write_residual_map
     from geo.errors import ConfigError
@@ -88,7 +88,7 @@ def command(
     from geo.preprocess import kept_files, odd_resolutions, preprocess, scattered
     from geo.sensors import open_product
     from pipeline.fusion_evaluation import check_path
-    from pipeline.provenance import track
+    from pipeline.provenance import provenance_path, track
 
     known_method(given["method"])
     ground_control.check(gcps, reference, gcp_model)
@@ -105,13 +105,12 @@ def command(
     written = [output, quality_path(output), report, *residuals, *control, *([checked] if look else [])]
     kept = [*kept_files(keep), keep / "scene.json"] if keep else []
     _check_names(written, kept)
-    written += kept
-    for path in written:
+    for path in (*written, *kept):
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
         scene = opened.enter_context(open_product(described, given=gains.given(gain, bias)))
         sources = inputs_of(product, generic, scene)
-        for path in written:
+        for path in (*written, *kept):
             check_apart(path, [*sources, *scene.files, given["dem"], gcps, reference])
         known = {"control": read_control_points(gcps, crs=gcp_crs) if gcps else None, "reference": reference}
         settings = _settings(scene, {**given, **known, "control_model": gcp_model})
@@ -123,6 +122,7 @@ def command(
         told = {**given, "gain": gain, "bias": bias, "keep": keep, "check": look, "cog": cog, "compress": compress}
         told["gcp_model"] = gcp_model if control else None
         inputs = [*sources, given["dem"], gcps, reference]
+        opened.enter_context(together(*written, provenance_path(output)))  # what is kept of the steps stays
         record = opened.enter_context(track("preprocess", output, inputs=inputs, settings=told))
         part = opened.enter_context(atomic(report, overwrite=overwrite))
         control_parts = [opened.enter_context(atomic(path, overwrite=overwrite)) for path in control]

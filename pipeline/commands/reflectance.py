@@ -52,21 +52,21 @@ def command(
     """
     import json
 
-    from geo.atomic import atomic, check_apart, check_free
+    from geo.atomic import atomic, check_apart, check_free, together
     from geo.masks import quality_path
     from geo.reflectance import write_reflectance
     from geo.sensors import open_product
     from geo.surface import Surface, mean_height
-    from pipeline.provenance import track
+    from pipeline.provenance import provenance_path, track
 
     clouds = given.pop("clouds")
     described = product_of(product, generic)
     with open_product(described, given=gains.given(gain, bias)) as scene:
         facts = output / "scene.json"
-        for raster in (output / f"{key}.tif" for key in scene.images):
-            check_free(raster, overwrite=overwrite)
-            check_free(quality_path(raster), overwrite=overwrite)
-        check_free(facts, overwrite=overwrite)
+        rasters = [output / f"{key}.tif" for key in scene.images]
+        written = [*rasters, *map(quality_path, rasters), facts]
+        for path in written:
+            check_free(path, overwrite=overwrite)
         inputs = inputs_of(product, generic, scene)
         check_apart(facts, scene.files)
         if given["level"] == "6s" and given["altitude_m"] is None and dem is not None:
@@ -74,7 +74,10 @@ def command(
             given["altitude_m"] = round(mean_height(scene, dem), 1)
         generic_settings = {"generic": described if isinstance(described, Mapping) else None}
         settings = {"threads": threads, **generic_settings, **given, "clouds": clouds, "gain": gain, "bias": bias}
-        with track("reflectance", facts, inputs=inputs, settings=settings) as record:
+        with (
+            together(*written, provenance_path(facts)),
+            track("reflectance", facts, inputs=inputs, settings=settings) as record,
+        ):
             findings, assumed = write_reflectance(
                 scene,
                 output,

@@ -59,18 +59,22 @@ def command(
     A pixel is valid where all bands are; quality flags of both dates are joined. Another date is resampled to IMAGE's
     grid as it lies: register it first with `geocrack coregister`.
     """
-    from geo.atomic import check_apart, check_free
+    from geo.atomic import check_apart, check_free, together
     from geo.masks import quality_path
     from geo.stack import stack
-    from pipeline.provenance import track
+    from pipeline.provenance import provenance_path, track
 
     beside = [quality_path(path) for path in (image, before) if path is not None]
     inputs = [image, dem, before, *(path for path in beside if path.exists())]
-    for path in (output, quality_path(output)):
+    outputs = (output, quality_path(output))
+    for path in outputs:
         check_free(path, overwrite=overwrite)
         check_apart(path, [*inputs, *beside])
     settings = {"add": add, "bands": bands, "relief_m": relief_m, "dem_zero": dem_zero, "resampling": resampling}
-    with track("stack", output, inputs=inputs, settings=settings) as record:
+    with (
+        together(*outputs, provenance_path(output)),
+        track("stack", output, inputs=inputs, settings=settings) as record,
+    ):
         made = stack(
             image,
             output,

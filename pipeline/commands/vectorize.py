@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -101,6 +101,7 @@ def command(
     With --overwrite an inventory whose layer review somebody has judged is kept as OUTPUT-TIME.gpkg first, and the
     files beside the old inventory that are not written anew go with it.
     """
+    from geo.atomic import together
     from geo.inventory import make_inventory
     from geo.inventory.ground.evidence import Sources
     from geo.inventory.make import Outline
@@ -123,7 +124,10 @@ def command(
         "thumbnails": thumbnails,
     }
     inputs = [*probability, *image, *spread, dem]
-    with provenance.track("vectorize", output, inputs=inputs, settings=settings) as record:
+    with (
+        together(provenance.provenance_path(output)) as also_undone,
+        provenance.track("vectorize", output, inputs=inputs, settings=settings) as record,
+    ):
         beside.check_times(probability)
         inventory = make_inventory(
             probability,
@@ -140,7 +144,7 @@ def command(
             workers=threads,
             progress=lambda windows, total: options.progress(windows, "Vectorizing", total),
         )
-        beside.write(inventory, probability, image)
+        beside.write(inventory, probability, image, also_undone)
         record["results"] = findings(inventory) | beside.record()
     log.info("%s: %s", output, summary(inventory))
 
@@ -184,35 +188,40 @@ class _Beside:
 
             check_dated(probability)
 
-    def write(self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]) -> None:
-        """Write everything that was asked for."""
-        from geo.atomic import together
+    def write(
+        self,
+        inventory: Inventory,
+        probability: Sequence[Path],
+        image: Sequence[Path],
+        also_undone: Callable[..., None],
+    ) -> None:
+        """Write everything that was asked for; ``also_undone``, of ``geo.atomic.together``, is told of all of it."""
         from geo.inventory import write
         from pipeline.paths import keep_review
 
         inventory, pictures = self._pictured(inventory, probability, image)
         keep_review(self._output, self._output.parent)
         stale = self._stale()
-        with together(self._output, *self._files, *self._folders, *stale):
-            write(self._output, inventory, overwrite=self._overwrite)
-            if self._formats:
-                from geo.inventory.outputs.formats import write_also
+        also_undone(self._output, *self._files, *self._folders, *stale)
+        write(self._output, inventory, overwrite=self._overwrite)
+        if self._formats:
+            from geo.inventory.outputs.formats import write_also
 
-                write_also(self._output, inventory.landslides, self._formats, overwrite=self._overwrite)
-            if self._project:
-                self._write_project(inventory, image)
-            if self._stac:
-                from geo.inventory.outputs.stac import write_catalog
+            write_also(self._output, inventory.landslides, self._formats, overwrite=self._overwrite)
+        if self._project:
+            self._write_project(inventory, image)
+        if self._stac:
+            from geo.inventory.outputs.stac import write_catalog
 
-                rasters = _by_scene(inventory, probability, image)
-                write_catalog(self._output, inventory, rasters=rasters, also=self._files, overwrite=self._overwrite)
+            rasters = _by_scene(inventory, probability, image)
+            write_catalog(self._output, inventory, rasters=rasters, also=self._files, overwrite=self._overwrite)
 
-            if self._thumbnails:
-                from geo.inventory import thumbnails
+        if self._thumbnails:
+            from geo.inventory import thumbnails
 
-                thumbnails.write(self._output, pictures, overwrite=self._overwrite)
-            for path in stale:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            thumbnails.write(self._output, pictures, overwrite=self._overwrite)
+        for path in stale:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._warn_of_others()
 
     def record(self) -> dict[str, dict[str, str]]:

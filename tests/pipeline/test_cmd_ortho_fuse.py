@@ -7,7 +7,8 @@ import pytest
 import rasterio
 from click.testing import CliRunner
 
-from geo.errors import ConfigError, GridError, OutputExistsError, ProductError, RegistrationError
+from geo.errors import ConfigError, GridError, OutputExistsError, ProductError, RasterError, RegistrationError
+from geo.fusion.pansharpen import pansharpen
 from geo.masks import quality_path
 from geo.ortho.dem import open_dem
 from geo.raster import open_raster, read
@@ -125,6 +126,72 @@ def test_mistakes_are_told_and_leave_nothing(bundle, tmp_path):
     error = call("fuse", mss, pan, "-o", tmp_path / "fused.tif").exception
     assert isinstance(error, OutputExistsError)
     assert "fused.coregistration.json is already there; give --overwrite" in str(error)
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("where", ["geo.fusion.check.check", "pipeline.provenance._versions"])
+def test_an_interrupted_fusion_leaves_nothing_and_what_was_there(tmp_path, monkeypatch, where):
+    pan, mss, _ = write_pair(tmp_path)
+    arguments = ["fuse", mss, pan, "-o", tmp_path / "out" / "fused.tif", "--method", "brovey", "-q"]
+    with monkeypatch.context() as patched:
+        patched.setattr(where, interrupt)
+        assert call(*arguments).exit_code
+    assert not (tmp_path / "out").exists()
+    succeeded(*arguments)
+    before = {file: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    monkeypatch.setattr(where, interrupt)
+    assert call(*arguments, "--overwrite", "--method", "gsa").exit_code
+    assert {file: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+
+
+def test_an_ortho_without_its_record_does_not_stay(bundle, tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.provenance._versions", interrupt)
+    out = tmp_path / "ortho.tif"
+    assert call("ortho", bundle / "mss.tif", "--dem", bundle / "dem.tif", "-o", out).exit_code
+    assert not names(tmp_path)
+
+
+def tagged(path, **tags):
+    with rasterio.open(path, "r+", IGNORE_COG_LAYOUT_BREAK="YES") as dst:
+        dst.update_tags(**{f"GEOCRACK_{name}": value for name, value in tags.items()})
+
+
+def test_images_of_two_levels_are_not_fused(tmp_path):
+    pan, mss, _ = write_pair(tmp_path, size=64)
+    tagged(mss, LEVEL="toa")
+    succeeded("fuse", mss, pan, "-o", tmp_path / "a.tif", "--no-coregister", "-q")  # PAN does not tell
+    tagged(pan, LEVEL="dos1")
+    for options in ([], ["--no-coregister"]):
+        error = call("fuse", mss, pan, "-o", tmp_path / "b.tif", *options).exception
+        assert isinstance(error, RasterError)
+        assert "of the level 'toa' and" in str(error)
+    with pytest.raises(RasterError, match="with the same --level"):
+        pansharpen(mss, pan, tmp_path / "b.tif")
+    assert not list(tmp_path.glob("b*"))
+
+
+def test_images_of_two_dates_are_told_and_the_fused_one_has_no_date(tmp_path):
+    pan, mss, _ = write_pair(tmp_path, size=64)
+    tagged(mss, SCENE="one", ACQUIRED="2015-08-05T03:50:02+00:00")
+    tagged(pan, SCENE="two", ACQUIRED="2014-08-05T03:50:02+00:00")
+    options = "--no-coregister", "--no-check", "--method", "brovey"
+    told = succeeded("fuse", mss, pan, "-o", tmp_path / "a.tif", *options).stderr
+    assert "mss.tif is of one, 2015-08-05T03:50:02+00:00, but" in told
+    assert "pan.tif is of two, 2014-08-05T03:50:02+00:00: the fused image has the colours of one day" in told
+    with open_raster(tmp_path / "a.tif") as src:
+        assert src.tags()["GEOCRACK_SCENE"] == "one"
+        assert "GEOCRACK_ACQUIRED" not in src.tags()
+    tagged(pan, SCENE="one", ACQUIRED="2015-08-05T03:50:02+00:00")
+    assert "is of one" not in succeeded("fuse", mss, pan, "-o", tmp_path / "b.tif", *options).stderr
+    with open_raster(tmp_path / "b.tif") as src:
+        assert src.tags()["GEOCRACK_ACQUIRED"] == "2015-08-05T03:50:02+00:00"
 
 
 def test_the_command_line_ends_in_one_sentence(tmp_path):

@@ -165,6 +165,7 @@ def files_in(folder):
         "geo.inventory.outputs.project.write_project",
         "geo.inventory.outputs.stac.write_catalog",
         "geo.inventory.thumbnails.write",
+        "pipeline.provenance._versions",
     ],
 )
 def test_a_failing_overwrite_brings_the_old_inventory_back(scene, monkeypatch, last):
