@@ -267,7 +267,7 @@ def _image(path: Path, text: Metadata, table: ImageTable, camera: RPC | None, wa
         path=path,
         bands=tuple(table.bands[i] for i in order),
         gsd_m=table.pixel_m(text, *gsd_names),
-        shape=folder.size(path, text, rows, columns, warnings),
+        shape=folder.size(path, text, rows, columns, table.bands, warnings),
         rpcs=camera,
         esun=tuple(table.esun[i] for i in order),
         wavelengths_um=tuple(table.wavelengths_um[i] for i in order),

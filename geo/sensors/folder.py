@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import rasterio
 
 from geo.errors import ProductError, RasterError
 from geo.raster import open_raster
+from geo.sensors.scene import data_bands
 
 if TYPE_CHECKING:
     from geo.sensors.metadata import Metadata
@@ -59,7 +60,9 @@ def text(file: Path, what: str) -> bytes:
     return content
 
 
-def size(image: Path, text: Metadata, height: str, width: str, warnings: list[str]) -> tuple[int, int]:
+def size(
+    image: Path, text: Metadata, height: str, width: str, bands: Sequence[str], warnings: list[str]
+) -> tuple[int, int]:
     """Height and width in pixels: the image's own where it opens, else those of the metadata.
 
     Parameters
@@ -68,6 +71,8 @@ def size(image: Path, text: Metadata, height: str, width: str, warnings: list[st
     text : Metadata
     height, width : str
         Names of their elements.
+    bands : sequence of str
+        Those that the sensor has; another number is told here, and refused when the image is read.
     warnings : list of str
         Receives what was found odd.
 
@@ -82,6 +87,10 @@ def size(image: Path, text: Metadata, height: str, width: str, warnings: list[st
         # only the image: GDAL stumbles over damaged files beside it
         with rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR"), open_raster(image) as src:
             real = (src.height, src.width)
+            try:
+                data_bands(src, bands)
+            except RasterError as error:
+                warnings.append(f"{str(error).replace(src.name, image.name)}; as it is, it cannot be calibrated")
     except RasterError as error:
         if told is None:
             raise text.missing(f"{width} and {height}", "the image's size, as it cannot be opened") from error

@@ -249,7 +249,7 @@ def _image(
         path=files["tiff"],
         bands=table.bands,
         gsd_m=table.pixel_m(text, "ImageGSD"),
-        shape=folder.size(files["tiff"], text, "HeightInPixels", "WidthInPixels", warnings),
+        shape=folder.size(files["tiff"], text, "HeightInPixels", "WidthInPixels", table.bands, warnings),
         rpcs=camera,
         gain=calibrated.gain,
         bias=calibrated.bias,

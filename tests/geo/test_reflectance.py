@@ -157,6 +157,10 @@ def test_wrong_band_count_names_the_expected_bands(tmp_path, count):
     with pytest.raises(RasterError, match=f"MSS1.tiff has {count} bands?; expected 4: blue, green, red, nir"):
         run(folder, tmp_path / "out")
     assert not [f for f in (tmp_path / "out").rglob("*") if f.is_file()]
+    with open_product(folder) as scene:  # as `geocrack info` does, which reads no pixels
+        told = [w for w in scene.warnings if f"{ID}-MSS1.tiff has {count} band" in w]
+    assert told
+    assert told[0].endswith("expected 4: blue, green, red, nir; as it is, it cannot be calibrated")
 
 
 def test_empty_image(tmp_path):
