@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
-from geo.errors import GeocrackError, OutputError, OutputExistsError
+from geo.errors import GeocrackError, OutputError, OutputExistsError, OutputPlaceError
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +65,11 @@ def atomic(
         The disk is full or the place cannot be written to.
     """
     target = Path(path)
-    check_free(target, overwrite=overwrite, known_by=known_by)
+    _check_absent(target, overwrite, known_by)
     if target.exists() and target.is_dir() != folder:
         found, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
         raise OutputExistsError(f"{target} is a {found}; expected the name of a {wanted}: choose another name")
-    hidden = (target.parent / f".part-{os.getpid()}-{next(_numbers)}-{target.name}").absolute()
+    hidden = _hidden(target)
     part = hidden / target.name
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def atomic(
         (part if folder else hidden).mkdir(parents=True)
     except OSError as error:
         _remove(hidden)
-        raise OutputError(f"{target} cannot be written: {_reason(error)}; choose another place") from error
+        raise _unwritable(target, error) from error
     try:
         yield part
         _replace(part, target, hidden / "replaced")
@@ -146,7 +146,7 @@ def together(*paths: Path) -> Iterator[Callable[..., None]]:
 
 
 def check_free(path: str | os.PathLike, *, overwrite: bool = False, known_by: str | None = None) -> None:
-    """Raise ``OutputExistsError`` where an output is there that must not be replaced.
+    """Raise where an output is there that must not be replaced, or could not be written, before the work begins.
 
     Parameters
     ----------
@@ -156,8 +156,19 @@ def check_free(path: str | os.PathLike, *, overwrite: bool = False, known_by: st
     known_by : str, optional
         The output is a folder and holds a file of this name or pattern; a folder of other files is somebody's
         and is not replaced, whatever the user says.
+
+    Raises
+    ------
+    OutputExistsError
+    OutputPlaceError
+        Its folder cannot be made, or nothing can be written there.
     """
-    target = Path(path)
+    _check_absent(Path(path), overwrite, known_by)
+    _check_place(Path(path))
+
+
+def _check_absent(target: Path, overwrite: bool, known_by: str | None) -> None:
+    """Raise ``OutputExistsError`` where an output is there that must not be replaced."""
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
@@ -167,6 +178,30 @@ def check_free(path: str | os.PathLike, *, overwrite: bool = False, known_by: st
             f"{target} is a folder of other files (there is no {known_by} in it), which --overwrite does not replace; "
             "choose another name"
         )
+
+
+def _check_place(target: Path) -> None:
+    """Raise ``OutputPlaceError`` where no file can be made; only trying tells, as root may do all but not in /proc."""
+    if target.is_dir():
+        return
+    folder = next(folder for folder in target.absolute().parents if folder.exists())
+    hidden = _hidden(folder / target.name)
+    try:
+        hidden.mkdir()
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    with suppress(OSError):
+        hidden.rmdir()
+
+
+def _hidden(target: Path) -> Path:
+    """Name a hidden folder beside a file or folder."""
+    return (target.parent / f".part-{os.getpid()}-{next(_numbers)}-{target.name}").absolute()
+
+
+def _unwritable(target: Path, error: OSError) -> OutputError:
+    kind = OutputError if error.errno in _FULL else OutputPlaceError
+    return kind(f"{target} cannot be written: {_reason(error)}; choose another place")
 
 
 def check_apart(output: str | os.PathLike, inputs: Iterable[str | os.PathLike | None]) -> None:
@@ -196,7 +231,7 @@ def _kept(target: Path) -> Path:
 
     The target stays in its place, so that a process that is killed leaves it there.
     """
-    hidden = (target.parent / f".part-{os.getpid()}-{next(_numbers)}-{target.name}").absolute()
+    hidden = _hidden(target)
     aside = hidden / target.name
     _ours.add(hidden)
     try:

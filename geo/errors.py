@@ -57,6 +57,12 @@ class OutputError(GeocrackError):
     exit_code = 1
 
 
+class OutputPlaceError(OutputError):
+    """Nothing can be written where an output was asked for, which is known before the work."""
+
+    exit_code = 2
+
+
 def unknown_name(what: str, name: str, known: list[str] | tuple[str, ...]) -> str:
     """Sentence for an unknown name that shows the nearest known one and all others.
 

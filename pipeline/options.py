@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import sys
 import types
 import typing
@@ -31,6 +32,16 @@ from geo.settings import FINITE
 
 Item = TypeVar("Item")
 PATH = click.Path(path_type=Path)
+
+
+class FileName(click.Path):
+    """Path of a file to be written; no folder has its name, nor a slash at its end."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Turn the text into a path, which knows no slash at its end."""
+        if str(value).endswith(("/", os.sep)) or os.path.isdir(value):
+            self.fail(f"{value} is the name of a folder; expected that of a file", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class Number(click.FloatRange):
@@ -58,7 +69,7 @@ def output(help: str, *suffixes: str, what: str = "") -> Callable:
     return click.option(
         "-o",
         "--output",
-        type=PATH,
+        type=FileName(path_type=Path) if suffixes else PATH,
         required=True,
         help=help,
         callback=named(*suffixes, what=what) if suffixes else None,
@@ -75,6 +86,11 @@ def named(*suffixes: str, what: str) -> Callable:
         return value
 
     return check
+
+
+def raster(help: str) -> Callable:
+    """``-o/--output`` of commands that write a raster: a GeoTIFF, whatever suffix another name had."""
+    return output(help, ".tif", ".tiff", what="a GeoTIFF")
 
 
 overwrite = click.option("--overwrite", is_flag=True, help="Replace an output that is there.")

@@ -18,7 +18,7 @@ _WAY_ON = "look at both images, or allow more with --max-shift-m"
 @click.command()
 @click.argument("reference", metavar="REFERENCE", type=options.PATH)
 @click.argument("moving", metavar="MOVING", type=options.PATH)
-@options.output(
+@options.raster(
     "MOVING without its displacement (Cloud Optimized GeoTIFF); quality and residuals are written beside it."
 )
 @click.option(

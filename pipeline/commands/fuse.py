@@ -36,7 +36,7 @@ NOT_ASKED: dict[str, Any] = {
 @click.command()
 @click.argument("mss", metavar="MSS_ORTHO", type=options.PATH)
 @click.argument("pan", metavar="PAN_ORTHO", type=options.PATH)
-@options.output("Fused image (Cloud Optimized GeoTIFF); quality, registration and checks are written beside it.")
+@options.raster("Fused image (Cloud Optimized GeoTIFF); quality, registration and checks are written beside it.")
 @options.setting(Fusion, "method")
 @options.setting(Fusion, "coregister")
 @options.setting(Fusion, "mtf_gain")

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @click.command()
 @click.argument("image", type=options.PATH)
-@options.output("Ortho (Cloud Optimized GeoTIFF); its quality is written beside it.")
+@options.raster("Ortho (Cloud Optimized GeoTIFF); its quality is written beside it.")
 @options.setting(Ortho, "dem")
 @options.setting(Ortho, "geoid")
 @options.setting(Ortho, "geoid_height_m")

@@ -27,9 +27,7 @@ UNSURE_APART = 0.04
     multiple=True,
     help="Model file written by `geocrack train`; given several times, the mean of what they say.",
 )
-@options.output(
-    "Probability raster on exactly the image's grid (a Cloud Optimized GeoTIFF).", ".tif", ".tiff", what="a GeoTIFF"
-)
+@options.raster("Probability raster on exactly the image's grid (a Cloud Optimized GeoTIFF).")
 @options.setting(config.Prediction, "area")
 @click.option("--area-layer", help="Layer of the area.  [default: the only one]")
 @options.setting(config.Prediction, "overlap")
@@ -40,7 +38,7 @@ UNSURE_APART = 0.04
 @options.setting(config.Prediction, "black_px")
 @click.option(
     "--spread",
-    type=options.PATH,
+    type=options.FileName(path_type=Path),
     callback=options.named(".tif", ".tiff", what="a GeoTIFF"),
     help="Write the standard deviation of all answers to this raster.",
 )

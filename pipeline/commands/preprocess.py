@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 @click.option(
     "--generic", metavar="YAML", help="Another image pair, instead of PRODUCT: a YAML file, or its text {mss: ...}."
 )
-@options.output("Fused image; its quality, registration and checks are written beside it.")
+@options.raster("Fused image; its quality, registration and checks are written beside it.")
 @click.option("--keep", type=options.PATH, help="Folder for the files of the steps, which else are not written.")
 @options.setting(config.Reflectance, "level")
 @options.setting(config.Reflectance, "dark_percent")

@@ -19,7 +19,7 @@ def _listed(_ctx: click.Context, _param: click.Parameter, value: str | None) -> 
 
 @click.command("stack")
 @click.argument("image", type=options.PATH)
-@options.output("Image with more bands (Cloud Optimized GeoTIFF, float32) on IMAGE's grid; its quality beside it.")
+@options.raster("Image with more bands (Cloud Optimized GeoTIFF, float32) on IMAGE's grid; its quality beside it.")
 @click.option("--dem", type=options.PATH, help="DEM in any CRS, for elevation, slope, aspect and relief.")
 @click.option(
     "--add",

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from geo.atomic import atomic, check_apart, check_free, together, unfinished
-from geo.errors import OutputError, OutputExistsError
+from geo.errors import OutputError, OutputExistsError, OutputPlaceError
 
 
 def names(folder):
@@ -90,6 +90,22 @@ def test_an_empty_folder_is_free(tmp_path):
     with atomic(tmp_path / "chips", folder=True) as part:
         (part / "chips.json").write_text("{}")
     assert names(tmp_path / "chips") == ["chips.json"]
+
+
+def test_a_place_that_takes_nothing_is_told_before_the_work(tmp_path, monkeypatch):
+    check_free(tmp_path / "new" / "deep" / "a.tif")
+    assert names(tmp_path) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputPlaceError, match=r"file/a\.tif cannot be written: not a directory; choose another place"):
+        check_free(tmp_path / "file" / "a.tif")
+
+    def refuse(self, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+    with pytest.raises(OutputPlaceError, match=r"a\.tif cannot be written: permission denied") as caught:
+        check_free(tmp_path / "a.tif", overwrite=True)
+    assert caught.value.exit_code == 2
 
 
 def test_a_folder_in_a_files_place_is_told_before_any_work(tmp_path):

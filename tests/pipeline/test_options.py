@@ -169,12 +169,21 @@ def test_no_setting_is_infinite(tmp_path, value):
         (["sizes", "i.gpkg", "-o", "z.png"], "z.png; expected the name of a JSON file, *.json"),
         (["predict", "-o", "m.pt", "--overwrite"], "m.pt; expected the name of a GeoTIFF, *.tif or *.tiff"),
         (["predict", "--spread", "m.pt", "--overwrite"], "m.pt; expected the name of a GeoTIFF, *.tif or *.tiff"),
+        (["fuse", "m.tif", "p.tif", "-o", "o.jp2"], "o.jp2; expected the name of a GeoTIFF, *.tif or *.tiff"),
+        (["ortho", "i.tif", "-o", "new/"], "new/ is the name of a folder; expected that of a file"),
+        (["preprocess", "p", "-o", "o"], "o; expected the name of a GeoTIFF"),
+        (["coregister", "a.tif", "b.tif", "-o", "o.vrt"], "o.vrt; expected the name of a GeoTIFF"),
+        (["stack", "a.tif", "-o", "o.tif/"], "o.tif/ is the name of a folder"),
+        (["stack", "a.tif", "-o", "there.tif"], "there.tif is the name of a folder"),
+        (["vectorize", "p.tif", "-o", "i.gpkg/"], "i.gpkg/ is the name of a folder"),
         (["ingest-review", "i.gpkg", "--around-m", "1e7"], "less than or equal to 1000"),
         (["score", "i.gpkg", "--block-m", "0.001"], "greater than or equal to 10"),
         (["sizes", "i.gpkg", "--block-m", "1e9"], "less than or equal to 100000"),
     ],
 )
-def test_outputs_and_limits(arguments, expected):
+def test_outputs_and_limits(arguments, expected, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "there.tif").mkdir()
     done = CliRunner().invoke(geocrack, arguments)
     assert done.exit_code == 2
     assert expected in " ".join(done.output.replace("\u2502", " ").split())
