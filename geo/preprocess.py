@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from geo.calibration import Calibration
 from geo.coregister import Registration, register
 from geo.digital_numbers import read_numbers
-from geo.errors import GridError, ProductError
+from geo.errors import GeocrackError, GridError, ProductError, RegistrationError
 from geo.fusion.mtf import GAIN
 from geo.fusion.pansharpen import Fused, pansharpen
 from geo.masks import Quality, quality_path
@@ -51,6 +51,8 @@ Progress = Callable[[Iterable, str, int], Iterable]
 _PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 44, 160
 #: Side of MSS's blocks: as much as a window of PAN needs; rows of larger ones would fill more memory in a wide scene.
 _MSS_BLOCK = 256
+#: Share of a scene with heights in the DEM from which on it is not the DEM that leaves too little to register.
+_LITTLE = 0.5
 #: Side and number along an axis of the windows that shares of negative ground are found on.
 _SAMPLES = 256, 4
 
@@ -223,7 +225,10 @@ def preprocess(
     else:
         made = _lazy(scene, settings, opened, threads, progress)
     pan, mss = made.images["pan"], made.images["mss"]
-    registration = _registered(pan, mss, settings, threads) if settings.coregister else None
+    try:
+        registration = _registered(pan, mss, settings, threads) if settings.coregister else None
+    except (RegistrationError, GridError) as error:
+        raise _with_cover(error, made.dem_share, settings.dem) from error
     fused = pansharpen(
         mss,
         pan,
@@ -251,6 +256,16 @@ def _registered(pan: Source, mss: Source, settings: Settings, threads: int | Non
         return register(scattered(pan, _TIE_POINTS_MB), mss, gain=settings.gain, threads=threads)
     finally:
         give_back_memory()
+
+
+def _with_cover(error: GeocrackError, shares: dict[str, float], dem: Path | None) -> GeocrackError:
+    """Say with an error how little of the scene the DEM covers, where that may be why."""
+    share = min(shares.values())
+    if dem is None or share > _LITTLE:
+        return error
+    return type(error)(
+        f"the DEM {dem} covers {100 * share:.2g} % of the scene, and {error}; or give a DEM that covers it"
+    )
 
 
 def scattered(image: Source, megabytes: int = 64) -> Source:

@@ -61,12 +61,22 @@ def write(refinement: Refinement, part: Path, output: Path) -> dict[str, Any]:
     """Write the residuals, tell them in a line, and give them for the record."""
     summary = refinement.as_dict()
     part.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    used, among = summary["points"]["used"], len(summary["residuals"])
+    if summary["model"] == "none":
+        log.info(
+            "%s: nothing to correct, %d of %d ground control points lie %.2f pixels off as it is",
+            output,
+            used,
+            among,
+            summary["rmse_px"],
+        )
+        return summary
     log.info(
         "%s: %s correction by %d of %d ground control points, %.2f pixels before, %.2f after, %.2f left out",
         output,
         summary["model"],
-        summary["points"]["used"],
-        len(summary["residuals"]),
+        used,
+        among,
         summary["rmse_before_px"],
         summary["rmse_px"],
         summary["held_out_rmse_px"],

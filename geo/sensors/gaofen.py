@@ -153,7 +153,11 @@ def _find(product: Path, only: Path | None) -> _Files:
         match = part.fullmatch(only.name)
         found = {key: by for key, by in found.items() if match and key == (only.parent, match["id"])}
     if len(found) > 1:
-        shown = ", ".join(str(where / name) for where, name in sorted(found))
+        # most folders are named as the product in them
+        shown = ", ".join(
+            str((where if where.name == name and where != product else where / name).relative_to(product))
+            for where, name in sorted(found)
+        )
         raise ProductError(
             f"{product} holds {len(found)} products ({shown}); give the folder of one of them, or one of its .xml"
         )

@@ -12,7 +12,7 @@ from rasterio.windows import Window
 from geo.calibration import Calibration
 from geo.cluster import connected
 from geo.coregister import register
-from geo.errors import ProductError
+from geo.errors import GridError, ProductError, RegistrationError
 from geo.fusion.pansharpen import fusion_of, pansharpen
 from geo.masks import Quality, quality_path
 from geo.ortho import orthorectify
@@ -60,6 +60,13 @@ def fuse(product, output, *, method="gsa", told=None, **options):
     described, dem = product
     with open_product(described) as scene, ExitStack() as opened:
         return preprocess(scene, output, Settings(dem=dem, method=method, **(told or {})), opened=opened, **options)
+
+
+def test_a_dem_that_leaves_too_little_is_named(product, tmp_path):
+    dem = write_dem(tmp_path / "dem.tif", shift_deg=40 / 3600)
+    match = rf"the DEM {dem} covers \d\d % of the scene, and .*; or give a DEM that covers it"
+    with pytest.raises((RegistrationError, GridError), match=match):
+        fuse((product[0], dem), tmp_path / "fused.tif")
 
 
 @pytest.mark.parametrize("method", ["gsa", "mtf-glp"])

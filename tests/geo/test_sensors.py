@@ -310,7 +310,9 @@ def test_no_product(tmp_path):
 def test_two_products(tmp_path):
     write_product(tmp_path / "a")
     write_product(tmp_path / "b", id=ID.replace("0805", "0806"))
-    with pytest.raises(ProductError, match=r"holds 2 products .* give the folder of one of them"):
+    write_product(tmp_path / "b" / ID)
+    shown = rf"holds 3 products \(a/{ID}, b/{ID.replace('0805', '0806')}, b/{ID}\); give the folder of one of them"
+    with pytest.raises(ProductError, match=shown):
         scene_of(tmp_path)
 
 

@@ -74,6 +74,12 @@ def test_ground_control_is_applied_and_reported(scene, gcps, tmp_path):
     assert "bias correction by 7 of 9 ground control points" in done.stderr
     succeeded(*given, "-o", tmp_path / "without.tif")
     assert not (tmp_path / "without.gcps.json").exists()
+    points = [line.split(",") for line in gcps.read_text().splitlines()]
+    right = [[name, float(col) - BIAS[0, 0], float(row) - BIAS[1, 0], x, y] for name, col, row, x, y in points[1:]]
+    text = "\n".join(",".join(map(str, line)) for line in [points[0], *right])
+    (tmp_path / "right.csv").write_text(text + "\n")
+    done = succeeded(*given, "--gcps", tmp_path / "right.csv", "-o", tmp_path / "right.tif")
+    assert "nothing to correct, 7 of 9 ground control points lie 0.00 pixels off as it is" in done.stderr
     with open_raster(tmp_path / "with.tif") as a, open_raster(tmp_path / "without.tif") as b:
         # the image, moved by 8.4 pixels, shows other ground
         assert a.transform.c != b.transform.c
