@@ -168,6 +168,8 @@ def edge_profiles(pan: np.ndarray, other: np.ndarray, valid: np.ndarray) -> Tall
     place, steep = cells.argmax(axis=1), cells.max(axis=1)
     chosen = np.argsort(-steep)[:_EDGES]
     chosen = chosen[steep[chosen] > 0]
+    if not len(chosen):  # all edges lie at the rim, where a profile has no room
+        return Tally(_no_profile())
     row = reach + chosen // (width // side) * side + place[chosen] // side
     col = reach + chosen % (width // side) * side + place[chosen] % side
     normal = np.stack([gy[row, col], gx[row, col]]) / slope[row, col]

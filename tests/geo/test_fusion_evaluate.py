@@ -191,6 +191,9 @@ def test_no_edges_have_no_width():
     flat, valid = np.full((64, 64), 0.2, np.float32), np.ones((64, 64), bool)
     assert edge_profiles(flat, flat, valid).count == 0
     assert edge_profiles(flat, flat, ~valid).count == 0
+    rim = np.ones((64, 64), np.float32)
+    rim[:, :2] = 0  # its only edge has no room for a profile
+    assert edge_profiles(rim, rim, np.ones(rim.shape, bool)).count == 0
     assert np.isnan(edge_width(np.zeros(49)))
 
 
