@@ -20,7 +20,7 @@ from models.dataset import Data
 from models.indices import Features, resolve
 from models.labeller import Labeller
 from models.metrics import at_share, best_threshold, histogram
-from models.pixel_sample import balanced_sample, platt, sample
+from models.pixel_sample import balanced_sample, platt, sample_of_both
 from models.recipe import PixelClassifier
 
 log = logging.getLogger(__name__)
@@ -228,11 +228,13 @@ def fit(
     ------
     ModelError
         An index whose bands are missing.
+    LabelError
+        Validation pixels of one class alone.
     """
     names = resolve(recipe.indices, data.bands)
     features = Features.of(names, data.bands, data.mean, data.std)
     pixels, labels = balanced_sample(data.train, recipe.sample, seed=seed)
-    seen, truth = sample(data.val, recipe.validation_sample, seed=seed)
+    seen, truth = sample_of_both(data.val, recipe.validation_sample, seed=seed)
     tried: list[tuple[float, Forest]] = []
     history: list[dict[str, Any]] = []
     for leaf in progress(recipe.leaf, "Size of leaves", len(recipe.leaf)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from geo.errors import LabelError
 from models.chips import IGNORE
 from models.dataset import FittedChips
 
@@ -58,6 +59,28 @@ def balanced_sample(chips: FittedChips, size: int, *, seed: int) -> tuple[np.nda
     return pixels, labels
 
 
+def sample_of_both(chips: FittedChips, size: int, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw pixels as ``sample`` does, but half of each class where chance has drawn a single one.
+
+    Whoever counts them weighs the classes to their share of the ground, as ``platt`` and ``metrics.at_share`` do.
+
+    Raises
+    ------
+    LabelError
+        All labelled pixels are of one class.
+    """
+    pixels, labels = sample(chips, size, seed=seed)
+    if labels.all() or not labels.any():
+        pixels, labels = balanced_sample(chips, size, seed=seed)
+    if labels.all() or not labels.any():
+        found = f"no pixel {'without' if labels.all() else 'with'} landslide" if len(labels) else "no labelled pixel"
+        raise LabelError(
+            f"the {len(chips)} validation chips hold {found}, and probabilities are calibrated on both kinds; "
+            "label more ground, or cut smaller blocks"
+        )
+    return pixels, labels
+
+
 def platt(decision: np.ndarray, truth: np.ndarray, share: float) -> tuple[float, float]:
     """Slope and offset of a logistic curve from decision values to probabilities (Platt 1999).
 
@@ -65,7 +88,7 @@ def platt(decision: np.ndarray, truth: np.ndarray, share: float) -> tuple[float,
     ----------
     decision : ndarray, shape (n,)
     truth : ndarray of uint8, shape (n,)
-        0 and 1, of a random sample of validation pixels.
+        0 and 1, of a random sample of validation pixels; both occur.
     share : float
         Of landslide in the labelled ground, to which the sample is weighed.
     """

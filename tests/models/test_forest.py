@@ -13,6 +13,7 @@ from test_svm import chips, data
 
 from geo.errors import ConfigError, ModelError
 from models import forest, indices, model_file, recipe
+from models.pixel_sample import sample
 from models.train import train
 
 RECIPE = recipe.load("forest", ["sample=1200", "validation_sample=3000", "leaf=[2, 8]", "trees=20"])
@@ -81,9 +82,9 @@ def test_it_trains_by_the_same_command_into_a_file_of_tensors(tmp_path):
 
 def test_probabilities_are_calibrated():
     val = chips(range(6, 9))
-    share = float((forest.sample(val, 10**6, seed=0)[1]).mean())
+    share = float((sample(val, 10**6, seed=0)[1]).mean())
     made, _ = forest.fit(RECIPE, data(chips(range(6)), val, share), seed=0)
-    pixels, labels = forest.sample(val, 3000, seed=5)
+    pixels, labels = sample(val, 3000, seed=5)
     probability = torch.sigmoid(made.slope * made.decision(torch.from_numpy(pixels)) + made.offset).numpy()
     assert probability.mean() == pytest.approx(labels.mean(), abs=0.02)
 

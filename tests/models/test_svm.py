@@ -10,9 +10,11 @@ import torch
 from made_chips import BANDS, chip
 from sklearn.svm import SVC
 
+from geo.errors import LabelError
 from models import recipe, svm
 from models.chips import IGNORE
 from models.dataset import FittedChips, Memory
+from models.pixel_sample import sample, sample_of_both
 
 RECIPE = recipe.load("svm", ["sample=400", "validation_sample=3000", "gamma=[0.25, 1.0]"])
 
@@ -62,18 +64,18 @@ def test_threads_are_given_back():
 
 def test_sample_is_of_known_pixels_and_seeded():
     some = chips(range(6))
-    pixels, labels = svm.sample(some, 300, seed=1)
+    pixels, labels = sample(some, 300, seed=1)
     assert pixels.shape == (300, 4)
     assert set(labels) <= {0, 1}
-    again = svm.sample(some, 300, seed=1)[0]
+    again = sample(some, 300, seed=1)[0]
     assert (pixels == again).all()
-    assert not (pixels == svm.sample(some, 300, seed=2)[0]).all()
+    assert not (pixels == sample(some, 300, seed=2)[0]).all()
 
 
 def test_sample_of_a_class_is_of_that_class():
     some = chips(range(6))
     for value in (0, 1):
-        pixels, labels = svm.sample(some, 200, seed=0, label=value)
+        pixels, labels = sample(some, 200, seed=0, label=value)
         assert (labels == value).all()
         assert len(pixels) == 200
 
@@ -81,7 +83,7 @@ def test_sample_of_a_class_is_of_that_class():
 def test_sample_takes_all_where_there_are_few():
     label = np.full((64, 64), IGNORE, dtype=np.uint8)
     label[10, 10:17] = 1
-    pixels, labels = svm.sample(chips([1], label=label), 100, seed=0)
+    pixels, labels = sample(chips([1], label=label), 100, seed=0)
     assert len(pixels) == 7
     assert (labels == 1).all()
 
@@ -94,10 +96,47 @@ def test_sample_is_even_over_chips():
         records.append(SimpleNamespace(id=str(number), split="train", image=image, label=np.zeros((16, 16), np.uint8)))
     read = lambda r: (r.image, r.label, np.ones((16, 16), bool))  # noqa: E731
     many = FittedChips(records, read, [0], size=None, mean=[0.0], std=[1.0], memory=Memory(0))
-    drawn = np.bincount(svm.sample(many, 400, seed=0)[0][:, 0].astype(int), minlength=40)
+    drawn = np.bincount(sample(many, 400, seed=0)[0][:, 0].astype(int), minlength=40)
     assert drawn.sum() == 400
     assert drawn.max() < 25
     assert drawn[:20].sum() == pytest.approx(200, abs=50)
+
+
+def rare(value):
+    """Chips with four pixels of a class."""
+    label = np.full((64, 64), 1 - value, dtype=np.uint8)
+    label[30:32, 30:32] = value
+    return chips([1, 3], label=label)
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_class_that_chance_has_not_drawn_is_drawn_apart(value):
+    some = rare(value)
+    assert set(sample(some, 100, seed=0)[1]) == {1 - value}
+    assert np.bincount(sample_of_both(some, 100, seed=0)[1]).tolist() == ([8, 50] if value == 0 else [50, 8])
+
+
+def test_a_sample_that_has_both_classes_stays_as_it_is():
+    some = chips(range(6))
+    for found, expected in zip(sample_of_both(some, 300, seed=1), sample(some, 300, seed=1), strict=True):
+        assert np.array_equal(found, expected)
+
+
+@pytest.mark.parametrize(("value", "words"), [(0, "with landslide"), (1, "without landslide"), (IGNORE, "labelled")])
+def test_validation_pixels_of_one_class_are_refused(value, words):
+    one = chips([1, 3], label=np.full((64, 64), value, dtype=np.uint8))
+    with pytest.raises(LabelError, match=f"the 2 validation chips hold no .*{words}.*; label more ground"):
+        sample_of_both(one, 100, seed=0)
+
+
+def test_fit_weighs_a_rare_class_to_its_share():
+    """Probabilities of a sample drawn in halves are those of the ground."""
+    settings = RECIPE.model_copy(update={"validation_sample": 100, "gamma": [0.25]})
+    share = 4 / 64**2
+    model, _ = svm.fit(settings, data(chips(range(6)), rare(1), share), seed=0)
+    pixels, _ = sample(rare(1), 10**6, seed=0)
+    logits = model.slope * model.decision(torch.from_numpy(pixels)) + model.offset
+    assert torch.sigmoid(logits).mean() == pytest.approx(share, abs=share)
 
 
 def data(train, val, share=0.1):
@@ -116,9 +155,9 @@ def test_fit_learns_and_says_what_it_tried():
 
 def test_platt_makes_probabilities():
     val = chips(range(6, 9))
-    share = float((svm.sample(val, 10**6, seed=0)[1]).mean())
+    share = float((sample(val, 10**6, seed=0)[1]).mean())
     model, _ = svm.fit(RECIPE, data(chips(range(6)), val, share), seed=0)
-    pixels, labels = svm.sample(val, 3000, seed=5)
+    pixels, labels = sample(val, 3000, seed=5)
     logits = model.slope * model.decision(torch.from_numpy(pixels)) + model.offset
     probability = torch.sigmoid(logits).numpy()
     assert probability.mean() == pytest.approx(labels.mean(), abs=0.02)
@@ -150,7 +189,7 @@ def test_landmarks_cost_little():
     settings = RECIPE.model_copy(update={"landmarks": 60, "sample": 2000})
     about, history = svm.fit(settings, data(train, val), seed=0)
     assert history[0]["vectors"] == 60
-    pixels, labels = svm.sample(chips(range(9, 15)), 10_000, seed=3)
+    pixels, labels = sample(chips(range(9, 15)), 10_000, seed=3)
     found = []
     for model in (exact, about):
         answer = (model.slope * model.decision(torch.from_numpy(pixels)) + model.offset).numpy() > 0
