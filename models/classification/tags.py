@@ -93,27 +93,34 @@ def read_tags(
     Raises
     ------
     LabelError
-        There is no such file, it lacks a column, or an image has no row.
+        There is no such file, it is no CSV in UTF-8, it lacks a column, or an image has no row.
     """
     rows: dict[str, dict[str, str]] = {}
     for name, folder in folders.items():
         file = folder / FILE
         if not file.is_file():
             raise LabelError(f"{file} does not exist; expected a table with the columns image, {', '.join(columns)}")
-        with open(file, newline="", encoding="utf-8-sig") as stream:
-            table = csv.DictReader(stream)
-            missing = [column for column in ("image", *columns) if column not in (table.fieldnames or ())]
-            if missing:
-                raise LabelError(
-                    f"{file} has the columns {', '.join(table.fieldnames or ['none'])}; '{missing[0]}' is missing"
-                )
-            rows |= {f"{name}/{Path(row['image']).as_posix()}": {k: v or "" for k, v in row.items()} for row in table}
+        given, table = _read(file)
+        missing = [column for column in ("image", *columns) if column not in given]
+        if missing:
+            raise LabelError(f"{file} has the columns {', '.join(given or ['none'])}; '{missing[0]}' is missing")
+        rows |= {f"{name}/{Path(row['image']).as_posix()}": row for row in table}
     without = [picture.id for picture in pictures if picture.id not in rows]
     if without:
         raise LabelError(
             f"{len(without)} images have no row in {FILE}, such as {without[0]}; add it, cells may be empty"
         )
     return rows
+
+
+def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Columns and rows of a table; cells that a row lacks are empty."""
+    try:
+        with open(file, newline="", encoding="utf-8-sig") as stream:
+            table = csv.DictReader(stream)
+            return list(table.fieldnames or ()), [{k: v or "" for k, v in row.items()} for row in table]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise LabelError(f"{file} is no CSV in UTF-8 ({error}); save it as CSV UTF-8") from None
 
 
 def _number(row: Mapping[str, str], name: str) -> float | None:

@@ -246,3 +246,15 @@ def test_tags_become_numbers(tmp_path):
     (folder / "tags.csv").unlink()
     with pytest.raises(LabelError, match=r"tags\.csv does not exist"):
         read_tags(sets.pictures, sets.folders, ["km"])
+
+
+@pytest.mark.parametrize("content", ["image,km\nä.png,1\n".encode("latin-1"), b"image,km\n" + b"a" * 200_000 + b",1\n"])
+def test_tags_that_are_no_csv_in_utf_8_are_told(tmp_path, content):
+    (tmp_path / "tags.csv").write_bytes(content)
+    with pytest.raises(LabelError, match=r"tags\.csv is no CSV in UTF-8 \(.*\); save it as CSV UTF-8"):
+        read_tags([], {"walls": tmp_path}, ["km"])
+
+
+def test_a_row_of_tags_that_ends_before_its_image_is_passed_over(tmp_path):
+    (tmp_path / "tags.csv").write_text("km,image\n1,a.png\n2\n")
+    assert read_tags([], {"walls": tmp_path}, ["km"])["walls/a.png"]["km"] == "1"
