@@ -48,7 +48,7 @@ class Course:
     weights : tuple of float
         Of each class in the loss.
     made_of : dict
-        Recipe, seed, images and start: a checkpoint of others is refused.
+        Recipe, seed, images, tags and start: a checkpoint of others is refused.
     seed : int
     device : torch.device
     log_dir : Path

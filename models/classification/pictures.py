@@ -55,6 +55,8 @@ class Picture:
     split : {"train", "val", "test"}
     content : str
         Hash of its pixels, the same however it is turned or mirrored.
+    file : str
+        Hash of the bytes of its file.
     group : str
         Images of one group are dealt, and drawn for intervals, together.
     shape : (int, int)
@@ -69,6 +71,7 @@ class Picture:
     label: int
     split: str
     content: str = ""
+    file: str = ""
     group: str = ""
     shape: tuple[int, int] = (0, 0)
     bands: tuple[str, ...] = ()
@@ -102,10 +105,10 @@ class Sets:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what is learnt from and tested on."""
+        """Hash of what is learnt from and tested on, but for tags."""
         whole = hashlib.sha256("/".join(self.classes).encode())
         for picture in self.pictures:
-            whole.update(f"{picture.id} {picture.content} {picture.label} {picture.split}\n".encode())
+            whole.update(f"{picture.id} {picture.content} {picture.file} {picture.label} {picture.split}\n".encode())
         return whole.hexdigest()[:16]
 
 
@@ -248,7 +251,8 @@ def names_of(src: rasterio.DatasetReader, given: Sequence[str] | None) -> tuple[
 def _looked_at(picture: Picture, given: Sequence[str] | None) -> Picture:
     with open_raster(picture.path) as src:
         names, pixels = names_of(src, given), src.read()
-    return replace(picture, content=content(pixels), shape=pixels.shape[1:], bands=names)
+    file = hashlib.sha256(picture.path.read_bytes()).hexdigest()[:16]
+    return replace(picture, content=content(pixels), file=file, shape=pixels.shape[1:], bands=names)
 
 
 def _check_bands(pictures: Sequence[Picture]) -> None:

@@ -7,6 +7,8 @@ number becomes the mean, and a number of its own says that it was missing. A cat
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ import numpy as np
 
 from geo.errors import LabelError
 from models.classification.pictures import Picture
+from models.classification.recipe import Tags
 
 FILE = "tags.csv"
 
@@ -111,6 +114,21 @@ def read_tags(
             f"{len(without)} images have no row in {FILE}, such as {without[0]}; add it, cells may be empty"
         )
     return rows
+
+
+def tags_fingerprint(folders: Mapping[str, Path], tags: Tags | None) -> str | None:
+    """Hash of the tags that a recipe takes of sets of images; None where it takes none.
+
+    Raises
+    ------
+    LabelError
+        As ``read_tags``.
+    """
+    columns = [*tags.numbers, *tags.categories] if tags else []
+    if not columns:
+        return None
+    taken = {name: [row[column] for column in columns] for name, row in read_tags([], folders, columns).items()}
+    return hashlib.sha256(json.dumps(taken, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _read(file: Path) -> tuple[list[str], list[dict[str, str]]]:

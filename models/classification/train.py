@@ -24,7 +24,7 @@ from models.classification.loop import Course, answers, fit
 from models.classification.pictures import Picture, Sets, check_learnable, open_sets
 from models.classification.reading import FittedPictures, Scale, measure
 from models.classification.recipe import ImageClassifier
-from models.classification.tags import TagTable, fit_tags, read_tags
+from models.classification.tags import TagTable, fit_tags, read_tags, tags_fingerprint
 from models.dataset import Memory
 from models.loop import Checkpoints, OnEpoch
 from models.threads import limited_threads
@@ -144,6 +144,7 @@ def train(
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
             "images": sets.fingerprint,
+            "tags": tags_fingerprint(sets.folders, recipe.tags),
             "start": _hash(start_from) if start_from else None,
         }
         course = Course(

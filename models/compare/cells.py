@@ -115,15 +115,22 @@ def cells_of(experiment: Experiment, folder: str | os.PathLike) -> list[Cell]:
     for row in experiment.rows:
         recipe = recipe_of(experiment, row)
         for name in experiment.trained_on:
+            content = _with_tags(contents[name], experiment.data[name], recipe)
             for number in experiment.train_chips:
                 for seed in experiment.seeds:
-                    key = _key(recipe, seed, number, contents[name])
+                    key = _key(recipe, seed, number, content)
                     found.append(Cell(row, name, number, seed, recipe, Path(folder) / "cells" / key))
     return found
 
 
 def _content(data: DataSet) -> str:
     return pictures.content_of(data) if data.images else content_of(open_chips(data.chips).records)
+
+
+def _with_tags(content: str, data: DataSet, recipe: AnyRecipe) -> str:
+    """Hash of the content of a data set and of the tags that a recipe takes, if it does."""
+    tags = pictures.tags_of(data, recipe)
+    return hashlib.sha256(f"{content} {tags}".encode()).hexdigest() if tags else content
 
 
 def content_of(records: Sequence[Record]) -> str:
@@ -311,8 +318,8 @@ def _elsewhere(
     """Score a model on the test chips or images of another data set."""
     if isinstance(content, GeocrackError):
         return Result(cell, other, None, {}, str(content))
-    path = cell.folder / f"on-{content[:12]}.images.csv"
     data = experiment.data[other]
+    path = cell.folder / f"on-{_with_tags(content, data, cell.recipe)[:12]}.images.csv"
     if not path.exists() and not score:
         return Result(cell, other, None, {}, "not scored yet")
     if not path.exists():

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from geo.errors import ModelError
+from geo.errors import LabelError, ModelError
 from models.classification import classifier_file
 from models.classification.evaluate import judge
 from models.classification.pictures import open_sets
 from models.classification.recipe import ImageClassifier
 from models.classification.scores import four_counts
+from models.classification.tags import tags_fingerprint
 from models.classification.train import train as train_classifier
-from models.compare.experiment import DataSet
+from models.compare.experiment import AnyRecipe, DataSet
 from models.evaluation import ImageCounts, write_counts
 from models.outlines import COLUMNS
 
@@ -27,6 +28,19 @@ def content_of(data: DataSet) -> str:
     """Hash of what training sees of sets of images: names, pixels, classes and splits."""
     val, test = (data.val_fraction, data.test_fraction) if data.train else (0.0, 1.0)
     return open_sets(data.images, val_fraction=val, test_fraction=test, seed=DEALT_BY).fingerprint
+
+
+def tags_of(data: DataSet, recipe: AnyRecipe) -> str | None:
+    """Hash of the tags of a data set that a recipe takes; None where it takes none, or they cannot be read.
+
+    Training tells of the latter, so that other rows go on.
+    """
+    if not isinstance(recipe, ImageClassifier):
+        return None
+    try:
+        return tags_fingerprint({folder.resolve().name: folder for folder in data.images}, recipe.tags)
+    except LabelError:
+        return None
 
 
 def train(

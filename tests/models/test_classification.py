@@ -130,6 +130,17 @@ def test_same_seed_same_weights_and_a_broken_training_goes_on_to_them(tmp_path, 
         train(whole, [walls], tmp_path / "broken.pt", threads=1, resume=True, seed=1, overwrite=True)
 
 
+def test_another_table_of_tags_is_another_training(tmp_path):
+    folder = write_set(tmp_path / "walls", 10)
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.png"))
+    recipe = made(network={"name": "multimodal", "encoder": "test_efficientnet"}, tags={"numbers": ["km"]})
+    (folder / "tags.csv").write_text("\n".join(["image,km", *(f"{name},{i}" for i, name in enumerate(names))]))
+    train(recipe, [folder], tmp_path / "model.pt", threads=1)
+    (folder / "tags.csv").write_text("\n".join(["image,km", *(f"{name},{i % 3}" for i, name in enumerate(names))]))
+    with pytest.raises(ModelError, match="was written with another tags"):
+        train(recipe, [folder], tmp_path / "model.pt", threads=1, resume=True, overwrite=True)
+
+
 def test_two_stages_keep_their_tests_apart(tmp_path, trained, walls):
     path, _ = trained
     small = write_set(tmp_path / "soil", 8, first=300)

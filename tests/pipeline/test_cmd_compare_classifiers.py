@@ -7,12 +7,15 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from geo.errors import ConfigError
 from models.classification import classifier_file
+from models.compare.cells import cells_of
+from models.compare.experiment import load
 from pipeline.cli import geocrack
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
@@ -52,6 +55,35 @@ def made(tmp_path):
         return path
 
     return write
+
+
+def test_cells_are_of_images_as_they_lie_and_of_the_tags_they_take(made, tmp_path):
+    rows = [
+        {"name": name, "recipe": str(tmp_path / "tiny.yaml"), "changes": changes}
+        for name, changes in (("Plain", []), ("Tags", ["network.name=multimodal", "tags={numbers: [km]}"]))
+    ]
+
+    def keys():
+        return [cell.folder.name for cell in cells_of(load(made(rows=rows)), tmp_path)]
+
+    def write_tags(km, other):
+        images = sorted((tmp_path / "walls").rglob("*.png"))
+        lines = [f"{image.relative_to(tmp_path / 'walls').as_posix()},{km},{other}" for image in images]
+        (tmp_path / "walls" / "tags.csv").write_text("\n".join(["image,km,other", *lines]))
+
+    plain, without = keys()  # no table of tags: the row fails when it is trained, and the other goes on
+    write_tags(1, 1)
+    first = keys()
+    assert first[0] == plain
+    assert first[1] != without
+    write_tags(1, 2)
+    assert keys() == first
+    write_tags(2, 2)
+    assert keys()[0] == plain
+    assert keys()[1] != first[1]
+    image = tmp_path / "walls" / "crack" / "000.png"
+    cv2.imwrite(str(image), cv2.imread(str(image))[:, ::-1])
+    assert keys()[0] != plain
 
 
 def run(*arguments):
