@@ -24,6 +24,10 @@ from models.subset import train_on_fewer
 Read = Callable[[Any], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
+#: Largest number of float16, after which comes infinity.
+_HALF = float(np.finfo(np.float16).max)
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A chip at the size of the recipe.
@@ -56,6 +60,11 @@ class Fitted:
         return np.clip(cv2.resize(part, (width, height), interpolation=cv2.INTER_LINEAR), 0, 1)
 
 
+def _half(values: np.ndarray) -> np.ndarray:
+    """Values as float16; those beyond its range, of other units than the training's, become its ends."""
+    return np.clip(values, -_HALF, _HALF).astype(np.float16)
+
+
 def fit(
     image: np.ndarray,
     label: np.ndarray,
@@ -84,7 +93,7 @@ def fit(
     height, width = own.shape
     if size is None or (height, width) == (size, size):
         inside = (slice(0, height), slice(0, width))
-        return Fitted(np.ascontiguousarray(scaled, dtype=np.float16), own, valid, inside, own)
+        return Fitted(np.ascontiguousarray(_half(scaled)), own, valid, inside, own)
     zoom = size / max(height, width)
     shape = max(1, round(height * zoom)), max(1, round(width * zoom))
     top, left = (size - shape[0]) // 2, (size - shape[1]) // 2
@@ -94,7 +103,8 @@ def fit(
     fitted_label = np.full((size, size), IGNORE, dtype=np.uint8)
     fitted_valid = np.zeros((size, size), dtype=bool)
     way = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
-    square[inside] = cv2.resize(np.ascontiguousarray(scaled), shape[::-1], interpolation=way).reshape(*shape, bands)
+    resized = cv2.resize(np.ascontiguousarray(scaled), shape[::-1], interpolation=way).reshape(*shape, bands)
+    square[inside] = _half(resized)
     fitted_label[inside] = cv2.resize(own, shape[::-1], interpolation=cv2.INTER_NEAREST)
     fitted_valid[inside] = cv2.resize(valid.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
     square[~fitted_valid] = 0
@@ -160,12 +170,16 @@ class FittedChips:
         kept = self._kept.get(number)
         if kept is not None:
             return kept
-        image, label, valid = self._read(self.records[number])
-        chip = fit(image[self._columns], label, valid, self.size, self._mean, self._std)
+        chip = fit(*self.values(number), self.size, self._mean, self._std)
         size = chip.image.nbytes + chip.label.nbytes + chip.valid.nbytes + chip.own_label.nbytes
         if self._memory.take(size):
             self._kept[number] = chip
         return chip
+
+    def values(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Read image, label and valid pixels of a chip as they are stored, with the bands in order."""
+        image, label, valid = self._read(self.records[number])
+        return image[self._columns], label, valid
 
     def batch(
         self, numbers: Sequence[int], augmentation: Augmentation | None = None, *, seed: Sequence[int] = (0,)

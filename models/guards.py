@@ -53,7 +53,9 @@ def check_loss(value: float, epoch: int, step: int, rate: float, what: str, name
 
 
 def check_answers(logits: torch.Tensor, what: str, names: Sequence[str], when: str = "") -> None:
-    """Raise where a network's answers are no numbers: its last step may have spoilt weights that no loss saw.
+    """Raise where a network's answers are no numbers.
+
+    In training its last step may have spoilt weights that no loss saw; later the units of the input are others.
 
     Parameters
     ----------
@@ -62,7 +64,7 @@ def check_answers(logits: torch.Tensor, what: str, names: Sequence[str], when: s
         ``"chips"`` or ``"images"``.
     names : sequence of str, length n
     when : str
-        Of a training, see ``after``.
+        Of a training, see ``after``; empty where a finished model is asked.
 
     Raises
     ------
@@ -70,10 +72,15 @@ def check_answers(logits: torch.Tensor, what: str, names: Sequence[str], when: s
     """
     good = torch.isfinite(logits).flatten(1).all(dim=1).tolist()
     wrong = [name for name, fine in zip(names, good, strict=True) if not fine]
-    if wrong:
+    if wrong and when:
         raise ModelError(
             f"the model's answers are no longer numbers{when}, on the {what} {told(wrong)}; lower the learning rate, "
             f"or look at the values of these {what}"
+        )
+    if wrong:
+        raise ModelError(
+            f"the model's answers are no numbers on the {what} {told(wrong)}; look at the values of these {what}: they "
+            "must have the units of those that the model was trained on"
         )
 
 

@@ -12,14 +12,16 @@ from typing import Any
 import torch
 
 from geo.errors import LabelError
+from geo.stream import stream
 from models import metrics, model_file
-from models.chips import open_chips, read_chip
+from models.chips import BandStatistics, open_chips, read_chip
 from models.copies import check_test_apart, check_unseen, digests
 from models.dataset import FittedChips, Memory
 from models.evaluation import ALARM_PX, TOLERANCE_PX, Judged, judge, maps, report, worst
 from models.intervals import Draws
 from models.model_file import LoadedModel
 from models.panels import Answer, Row, picture_of
+from models.units import warn_of_other_values
 
 log = logging.getLogger(__name__)
 
@@ -119,6 +121,8 @@ def score_model(
             sets = {"train": every.split("train"), "val": every.split("val"), "test": chips.records}
             found = {name: digests(records) for name, records in sets.items() if name != "test"}
             check_test_apart(sets, {**found, "test": pictures})
+    where = ", ".join(os.fspath(folder) for folder in folders)
+    warn_of_other_values(_statistics(chips), model.bands, model.mean, model.std, where)
     at = _step(model.threshold if threshold is None else threshold)
     judged = judge(model.module, chips, place, pictures=pictures, threshold=at, tolerance_px=tolerance_px)
     pooled = judged.histograms.sum(axis=0)
@@ -135,6 +139,14 @@ def score_model(
         "worst": worst(judged, worst_chips),
     }
     return Scored(judged, told)
+
+
+def _statistics(chips: FittedChips) -> BandStatistics:
+    """Mean and deviation of the chips' own values, in the order of the model's bands."""
+    found = BandStatistics()
+    for _, (image, _, valid) in stream(chips.values, range(len(chips))):
+        found.add(image, valid)
+    return found
 
 
 def _step(threshold: float) -> float:

@@ -34,12 +34,12 @@ from geo.inventory.attributes import pixel_ground
 from geo.labels import read_area
 from geo.mosaic import check_metres
 from geo.stream import give_back_memory, stream
-from models.chips import BandStatistics
 from models.predict.grid import BLOCK_ROWS, Model
 from models.predict.kept import Kept
-from models.predict.members import Augment, Ensemble
+from models.predict.members import Augment
 from models.predict.search import Backend, Search, blocks, compute, runs
 from models.predict.strips import Strip, Tally
+from models.units import warn_of_other_values
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,9 @@ def predict(
             kept.discard()  # the next run would end alike; after a full disk or a lost cluster it goes on
         raise
     kept.remove()
-    _warn_of_other_values(tally.statistics, search.ensemble, path)
+    trained = search.ensemble.statistics()
+    if trained is not None:
+        warn_of_other_values(tally.statistics, search.ensemble.bands, *trained, path)
     height, width = image.shape
     return {
         "windows": tally.windows,
@@ -318,27 +320,3 @@ def _write(
                 f"{image.path} has no valid pixel{where}: all is nodata, cloud or shadow; expected an image with data"
             )
     return tally
-
-
-def _warn_of_other_values(statistics: BandStatistics, ensemble: Ensemble, path: str | os.PathLike) -> None:
-    """Say where an image has values far from those that the model was trained on: often it has other units."""
-    trained = ensemble.statistics()
-    if trained is None or not statistics.count:
-        return
-    mean, std = trained
-    apart, ratio = np.abs(statistics.mean - np.asarray(mean)), statistics.std / np.maximum(np.asarray(std), 1e-12)
-    # reflectance lies within two deviations of digital numbers' mean, which start at 0 too: their spread tells
-    other_spread = (ratio < 1 / _OTHER_SPREAD) | (ratio > _OTHER_SPREAD)
-    far = (apart > _FAR * np.asarray(std)) | (other_spread & (apart > np.asarray(std)))
-    if far.any():
-        shown = ", ".join(
-            f"{band} {here:.4g} (training {there:.4g})"
-            for band, here, there, bad in zip(ensemble.bands, statistics.mean, mean, far, strict=True)
-            if bad
-        )
-        log.warning(
-            "%s has other values than the model was trained on, on average %s: is one in digital numbers and the other "
-            "in reflectance?",
-            path,
-            shown,
-        )

@@ -76,6 +76,17 @@ def test_fitting_keeps_proportions_and_comes_back(size):
     assert ((back > 0.5) == (label == 1)).mean() > 0.97
 
 
+@pytest.mark.parametrize("size", [32, 64])
+def test_values_beyond_half_precision_become_its_ends(size):
+    image = np.linspace(-70_000, 70_000, 32 * 32, dtype=np.float32).reshape(1, 32, 32)
+    plain, all_valid = np.zeros((32, 32), np.uint8), np.ones((32, 32), bool)
+    found = fit(image, plain, all_valid, size, [0.0], [1.0]).image[..., 0]
+    assert (found.min(), found.max()) == (-65504, 65504)
+    if size == 32:
+        inside = np.abs(image[0]) < 65504
+        assert np.array_equal(found[inside], image[0][inside].astype(np.float16))
+
+
 def test_nodata_becomes_the_mean():
     image, label = chip(0, wedge=True)
     fitted = fit(image, label, np.isfinite(image[0]), None, [0.1] * 4, [0.05] * 4)

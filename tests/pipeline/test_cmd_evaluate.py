@@ -187,3 +187,14 @@ def test_a_table_of_another_kind_is_told(tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(LabelError, match=r"x\.csv is no table of counts by image"):
         evaluation.read_counts(tmp_path / "x.csv")
+
+
+def test_chips_of_other_units_are_told(made, tmp_path):
+    result = run(made / "model.pt", "--chips", made / "chips", "-o", tmp_path / "a.json")
+    assert "other values" not in result.output
+    others = write_chips(tmp_path / "others", ["test"] * 3, change=lambda _, image, label: (5 * image + 1, label))
+    result = run(made / "model.pt", "--chips", others, "-o", tmp_path / "b.json")
+    assert result.exception is None, result.output
+    told = " ".join(result.output.split())
+    assert "others has other values than the model was trained on, on average" in told
+    assert "is one in digital numbers and the other in reflectance?" in told
