@@ -8,7 +8,7 @@ lie half-way between them, so that a map gives the same mask whether it was roun
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -102,18 +102,19 @@ def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) != 0)
 
 
-def identities(values: Mapping[str, float | None], *, places: float = 1e-6) -> list[str]:
-    """Tell which scores of one class contradict each other.
+def identities(values: Mapping[str, float | None], *, places: float | Mapping[str, float] = 1e-6) -> list[str]:
+    """Tell which scores contradict each other, whatever they were before they were rounded.
 
-    F1 is the harmonic mean of precision and recall, and IoU = F1 / (2 - F1). Tables in print do not always keep
-    to it.
+    F1 is the harmonic mean of precision and recall, IoU = F1 / (2 - F1), and mIoU the mean of the IoU of both classes.
+    Tables in print do not always keep to it.
 
     Parameters
     ----------
     values : mapping
-        Any of ``precision, recall, f1, iou`` of one class, between 0 and 1.
-    places : float
-        To how much each value was rounded.
+        Any of ``precision, recall, f1, iou`` of one class, ``background_iou`` of the other and ``miou``, between 0
+        and 1.
+    places : float or mapping
+        To how much each value was rounded: it is off by half of it at most.
 
     Returns
     -------
@@ -121,16 +122,34 @@ def identities(values: Mapping[str, float | None], *, places: float = 1e-6) -> l
         One clause a contradiction; empty where all fit.
     """
     known = {k: v for k, v in values.items() if v is not None and math.isfinite(v)}
+    off = {name: (places[name] if isinstance(places, Mapping) else places) / 2 for name in known}
     wrong = []
-    if {"precision", "recall", "f1"} <= known.keys() and known["precision"] + known["recall"] > 0:
-        expected = 2 * known["precision"] * known["recall"] / (known["precision"] + known["recall"])
-        if abs(expected - known["f1"]) > 2 * places:
-            wrong.append(f"precision and recall give F1 {expected:.4f}, not {known['f1']:.4f}")
-    if {"f1", "iou"} <= known.keys():
-        expected = known["f1"] / (2 - known["f1"])
-        if abs(expected - known["iou"]) > 3 * places:
-            wrong.append(f"F1 gives IoU {expected:.4f}, not {known['iou']:.4f}")
+    for words, given, target, formula in _IDENTITIES:
+        if not {*given, target} <= known.keys():
+            continue
+        low, expected, high = (  # no formula falls where a value rises
+            formula(*(min(max(known[name] + way * off[name], 0), 1) for name in given)) for way in (-1, 0, 1)
+        )
+        if not low - off[target] - 1e-9 <= known[target] <= high + off[target] + 1e-9:
+            wrong.append(f"{words} {expected:.4f}, not {known[target]:.4f}")
     return wrong
+
+
+def _harmonic(precision: float, recall: float) -> float:
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _iou(f1: float) -> float:
+    return f1 / (2 - f1)
+
+
+#: In words, of which scores, of which other, and how.
+_IDENTITIES: list[tuple[str, tuple[str, ...], str, Callable[..., float]]] = [
+    ("precision and recall give F1", ("precision", "recall"), "f1", _harmonic),
+    ("F1 gives IoU", ("f1",), "iou", _iou),
+    ("precision and recall give IoU", ("precision", "recall"), "iou", lambda p, r: _iou(_harmonic(p, r))),
+    ("the IoU of both classes gives mIoU", ("iou", "background_iou"), "miou", lambda one, other: (one + other) / 2),
+]
 
 
 def f1_by_threshold(pooled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.compare.cells import Result
-from models.compare.experiment import FACTS, SCORES, Experiment, Published, Row
+from models.compare.experiment import FACTS, PRINTED, SCORES, Experiment, Published, Row
 from models.evaluation import TOLERANCE_PX, ImageCounts, false_alarms, picture_keys
 from models.intervals import (
     Draws,
@@ -333,7 +333,9 @@ def _in_print(line: Line, notes: list[str]) -> str:
     shown = []
     for published in line.published:
         figures = ", ".join(
-            f"{head} {published.scores[name]:g}" for name, head in (SCORES | FACTS).items() if name in published.scores
+            f"{head} {published.scores[name]:g}"
+            for name, head in (SCORES | PRINTED | FACTS).items()
+            if name in published.scores
         )
         wrong = contradictions(published)
         shown.append(f"{figures} ({published.measured_on}){'*' if wrong else ''}")
@@ -344,10 +346,10 @@ def _in_print(line: Line, notes: list[str]) -> str:
 
 
 def contradictions(published: Published) -> list[str]:
-    """Tell which printed figures of the landslide class cannot all be true, to their last digit."""
-    decimals = min(len(f"{value:g}".partition(".")[2]) for value in published.scores.values())
+    """Tell which printed figures cannot all be true, each to the last digit that it is written with."""
     shares = {name: value / 100 for name, value in published.scores.items()}
-    return identities(shares, places=10.0 ** -(2 + max(decimals, 2)))
+    decimals = {name: len(f"{value:g}".partition(".")[2]) for name, value in published.scores.items()}
+    return identities(shares, places={name: 10.0 ** -(2 + number) for name, number in decimals.items()})
 
 
 def table_csv(experiment: Experiment, lines: Sequence[Line]) -> str:
