@@ -38,6 +38,20 @@ def tiles(shape: tuple[int, int], size: int = TILE) -> Iterable[Window]:
     return blocks(shape, size)
 
 
+def centre_pixels(mask: np.ndarray) -> np.ndarray:
+    """Thin a mask that is seen as a whole to the middle of its shapes, one pixel wide.
+
+    Parameters
+    ----------
+    mask : ndarray of bool, shape (h, w)
+
+    Returns
+    -------
+    ndarray of bool, shape (h, w)
+    """
+    return skeletonize(mask, method="lee") > 0
+
+
 def thin_tile(read: Read, tile: Window) -> np.ndarray:
     """Centre pixels of one tile; a pure function, so tiles can be done in parallel.
 
@@ -81,8 +95,7 @@ def _margins() -> Iterator[int]:
 
 
 def _points(crack: np.ndarray, known: np.ndarray, radius: np.ndarray, tile: Window, window: Window) -> np.ndarray:
-    thin = skeletonize(crack, method="lee") > 0
-    row, col = np.nonzero(thin)
+    row, col = np.nonzero(centre_pixels(crack))
     core_row, core_col = slices(tile, window)
     inside = (row >= core_row.start) & (row < core_row.stop) & (col >= core_col.start) & (col < core_col.stop)
     points = np.zeros(len(row), POINT)

@@ -70,6 +70,29 @@ def test_a_crack_found_twice_as_wide_has_its_centre_line():
     assert centre_line(label > 0).sum() < label.sum() / 2
 
 
+def diagonal(width, off, size=260, length=200):
+    """A strip at 45 degrees whose middle lies ``off`` pixels beside the centre."""
+    row, col = np.mgrid[:size, :size] - (size - 1) / 2
+    along, across = (col + row) / np.sqrt(2), (row - col) / np.sqrt(2) - off
+    return (abs(along) <= length / 2) & (abs(across) < width / 2)
+
+
+@pytest.mark.parametrize("width", [2, 4, 10])
+@pytest.mark.parametrize("off", [0, 0.35, -0.35])
+def test_a_diagonal_crack_keeps_its_centre_line(width, off):
+    """200 pixels long at 45 degrees are 141 steps; thinning may stop a half width before either tip."""
+    steps = 200 / np.sqrt(2)
+    assert steps - width - 4 <= centre_line(diagonal(width, off)).sum() <= steps + 4
+
+
+def test_a_diagonal_crack_that_was_missed_is_missed_in_the_recall():
+    label = diagonal(10, -0.35).astype(np.uint8)
+    short = np.zeros_like(label)
+    short[240:246, 30:80] = 1
+    recall = found(short, label | short)["centre_line"]["recall"]
+    assert recall == pytest.approx(50 / (50 + 200 / np.sqrt(2)), abs=0.03)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0, 5))
 def test_nearness_is_that_of_the_distance_transform(seed, tolerance):
