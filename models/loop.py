@@ -336,6 +336,11 @@ def dealt(groups: Sequence[np.ndarray], count: int, batch: int, rng: np.random.G
     return [order[i * batch : (i + 1) * batch] for i in range(count)]
 
 
+def followed_together(step: int, count: int, accumulate: int) -> int:
+    """How many batches the weights follow together with that of a step; the last of an epoch may be fewer."""
+    return min(accumulate, count - step // accumulate * accumulate)
+
+
 def _groups(recipe: Segmenter, data: Data) -> list[np.ndarray]:
     """Numbers of the training chips, in one group, or apart by whether they hold landslide."""
     numbers = np.arange(len(data.train))
@@ -378,6 +383,7 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         last = (step + 1) % phase.accumulate == 0 or step + 1 == len(steps)
+        together = 1 if recipe.loss.reduction == "sum" else followed_together(step, len(steps), phase.accumulate)
         with team.hold(net, not last), torch.autocast(device.type, enabled=half):
             logits = net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
         truth = torch.from_numpy(labels).to(device)
@@ -386,7 +392,7 @@ def _epoch(
         guards.check_loss(value.item(), total + 1, step + 1, rate, "chips", names)
         value = team.weigh(value, truth, recipe.loss)
         with team.hold(net, not last):
-            scaler.scale(value / phase.accumulate).backward()
+            scaler.scale(value / together).backward()
         if last:
             if recipe.optimizer.clip is not None:
                 scaler.unscale_(optimizer)

@@ -28,7 +28,7 @@ from models.classification import scores
 from models.classification.classifier import Classifier
 from models.classification.reading import FittedPictures
 from models.classification.recipe import ImageClassifier, ImagePhase
-from models.loop import Checkpoints, OnEpoch, dealt, learning_rate, make_optimizer
+from models.loop import Checkpoints, OnEpoch, dealt, followed_together, learning_rate, make_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -305,7 +305,7 @@ def _epoch(
         value = functional.cross_entropy(logits.float(), truth, weight=weights)
         names = [course.train.pictures[number].id for number in numbers]
         guards.check_loss(value.item(), total + 1, step + 1, rate, "images", names)
-        scaler.scale(value / phase.accumulate).backward()
+        scaler.scale(value / followed_together(step, count, phase.accumulate)).backward()
         if (step + 1) % phase.accumulate == 0 or step + 1 == count:
             if recipe.optimizer.clip is not None:
                 scaler.unscale_(optimizer)

@@ -25,7 +25,7 @@ from geo.errors import ConfigError, GeocrackError, GridError, LabelError, ModelE
 from geo.geotiff import GeoTiffWriter
 from geo.raster import Encoding
 from models import model_file, recipe
-from models.classification import classifier_file
+from models.classification import classifier_file, loop
 from models.classification.evaluate import corners_of, explained, judge, scores_of
 from models.classification.heat import Grid, Heat, heat_map
 from models.classification.loop import fallen
@@ -210,6 +210,19 @@ def test_balanced_sampling_shows_rare_classes_as_often(tmp_path, walls, monkeypa
     train(even, [rare], tmp_path / "m.pt", threads=1, val_fraction=0.3)
     assert [np.bincount(labels).tolist() for labels in seen] == [[2, 2]] * len(seen)
     assert seen
+
+
+def test_summed_gradients_are_those_of_a_larger_batch(tmp_path, walls, monkeypatch):
+    """Without batch statistics, two batches of three are one of six, even where four were to be summed up."""
+    monkeypatch.setattr(loop, "_set_mode", lambda module, *_: module.eval())
+    plain = {"schedule": "constant", "augmentation": {}, "optimizer": {"name": "sgd", "momentum": 0.0}}
+    for name, batch, steps, accumulate in (("whole", 6, 1, 1), ("parts", 3, 2, 4)):
+        phases = [{"epochs": 1, "learning_rate": 0.1, "batch": batch, "accumulate": accumulate}]
+        settings = made(phases=phases, steps_per_epoch=steps, **plain)
+        train(settings, [walls], tmp_path / f"{name}.pt", threads=1)
+    whole, parts = state(tmp_path / "whole.pt"), state(tmp_path / "parts.pt")
+    for name, value in whole.items():
+        assert torch.allclose(value, parts[name], atol=1e-5), name
 
 
 def test_mixed_precision_changes_nothing_on_a_cpu(tmp_path, walls):

@@ -65,14 +65,17 @@ def test_a_training_follows_its_steps(chips, tmp_path):
     assert [row["learning_rate"] for row in told["history"]] == pytest.approx([0.01, 0.001, 0.0001])
 
 
-def test_summed_gradients_are_those_of_a_larger_batch(chips, tmp_path):
-    """Without batch statistics, two batches of three are one of six."""
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("most", [2, 4])
+def test_summed_gradients_are_those_of_a_larger_batch(chips, tmp_path, reduction, most):
+    """Without batch statistics, two batches of three are one of six, even where four were to be summed up."""
     data = gather(tiny(), [chips])
     assert len(data.train) == 6
-    plain = {"augmentation": {}, "loss": {"name": "cross-entropy"}, "optimizer": {"name": "sgd", "momentum": 0.0}}
+    plain = {"augmentation": {}, "optimizer": {"name": "sgd", "momentum": 0.0}}
+    plain["loss"] = {"name": "cross-entropy", "reduction": reduction}
     frozen = {"epochs": 1, "learning_rate": 0.1}
     results = []
-    for name, batch, accumulate in (("whole", 6, 1), ("parts", 3, 2)):
+    for name, batch, accumulate in (("whole", 6, 1), ("parts", 3, most)):
         settings = tiny(
             "albunet",
             schedule="constant",
