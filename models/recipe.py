@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -84,6 +84,14 @@ class Phase(Section):
     )
     accumulate: int = Field(1, ge=1, description="Batches whose gradients are summed up before the weights follow.")
 
+    @field_validator("freeze", mode="before")
+    @classmethod
+    def _some_part(cls, given: Any) -> Any:
+        number = isinstance(given, int) and not isinstance(given, bool) and given >= 0
+        if not number and given not in ("nothing", "encoder"):
+            raise ValueError("expected nothing, encoder, or how many of its first stages, 0 or more")
+        return given
+
 
 class Augmentation(Section):
     """Random changes of a training chip, made anew each time it is seen; the default is none."""
@@ -106,6 +114,15 @@ class Augmentation(Section):
     def _some(cls, given: Any) -> Any:
         if given == []:
             raise ValueError("the list of angles is empty; give some, or 0 to turn no chip")
+        return given
+
+    @field_validator("rotation_deg")
+    @classmethod
+    def _angles(cls, given: float | list[float]) -> float | list[float]:
+        if not isinstance(given, list) and not 0 <= given <= 360:
+            raise ValueError("expected the largest angle either way, 0 to 360, or a list of angles")
+        if isinstance(given, list) and any(abs(angle) > 360 for angle in given):
+            raise ValueError("expected angles from -360 to 360")
         return given
 
 
@@ -238,7 +255,7 @@ class PixelClassifier(Section):
     bands: list[str] | None = Field(None, min_length=1, description="Input bands by name; all of the chips if absent.")
     indices: list[str] = Field([], description="Indices beside the bands: auto, or names of models/indices.py.")
     c: float = Field(1.0, gt=0, description="svm: penalty of training pixels on the wrong side.")
-    gamma: list[float] = Field(
+    gamma: list[Annotated[float, Field(gt=0, le=1000)]] = Field(
         [0.1, 0.25, 0.5, 1.0, 2.0],
         min_length=1,
         description="svm: kernel exp(-gamma |x - y|^2) of scaled bands; the best by validation F1 is taken.",
