@@ -130,9 +130,20 @@ def fit_first(filters: torch.Tensor, bands: Sequence[str], extra_bands: str = "c
     Returns
     -------
     tensor, shape (out, len(bands), h, w)
+
+    Raises
+    ------
+    ModelError
+        ``zero`` and no band that is a colour: every filter would be zero.
     """
     if len(bands) == 1:
         return filters.sum(dim=1, keepdim=True)
+    carrying = sum(1 for band in bands if extra_bands != "zero" or band.lower() in RGB)
+    if not carrying:
+        raise ModelError(
+            f"extra_bands: zero leaves no filter of pre-trained weights, because none of the bands {', '.join(bands)} "
+            "is red, green or blue; set extra_bands to cyclic or mean, or weights to none"
+        )
     columns, extra = [], 0
     for band in bands:
         if band.lower() in RGB:
@@ -144,8 +155,7 @@ def fit_first(filters: torch.Tensor, bands: Sequence[str], extra_bands: str = "c
         else:
             columns.append(filters[:, extra % 3])
             extra += 1
-    carrying = sum(1 for band in bands if extra_bands != "zero" or band.lower() in RGB)
-    return torch.stack(columns, dim=1) * (3 / max(carrying, 1))
+    return torch.stack(columns, dim=1) * (3 / carrying)
 
 
 def _load(

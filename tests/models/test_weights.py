@@ -74,6 +74,11 @@ def test_extra_bands_as_stated(extra, expected):
     assert weights.fit_first(filters, RGBN, extra).flatten().tolist() == pytest.approx(expected)
 
 
+def test_zero_for_extra_bands_needs_a_colour():
+    with pytest.raises(ModelError, match="none of the bands nir, swir is red, green or blue; set extra"):
+        weights.fit_first(torch.ones(1, 3, 1, 1), ("nir", "swir"), "zero")
+
+
 def test_one_band_gets_the_sum():
     filters = torch.tensor([2.0, 3.0, 4.0])[None, :, None, None]
     assert weights.fit_first(filters, ["pan"]).flatten().tolist() == [9.0]
