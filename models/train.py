@@ -70,7 +70,7 @@ def train(
     resume : bool
         Go on from ``last.pt`` where there is one.
     log_dir : path, optional
-        Folder of the TensorBoard log; ``<stem>.log`` beside the model by default.
+        Folder of the TensorBoard log; ``<stem>.tensorboard`` beside the model by default.
     threads : int, optional
         CPUs to use at most; torch's own choice by default.
     device : str, optional

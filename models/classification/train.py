@@ -84,7 +84,7 @@ def train(
         Names of the images' bands in the order of the files.
     resume : bool
     log_dir : path, optional
-        Folder of the TensorBoard log; ``<stem>.log`` beside the model by default.
+        Folder of the TensorBoard log; ``<stem>.tensorboard`` beside the model by default.
     threads : int, optional
     device : str, optional
         A device of torch; a GPU where there is one by default.
