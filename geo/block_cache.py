@@ -48,11 +48,14 @@ def touched_bytes(src: rasterio.DatasetReader, height: int, width: int) -> int |
         return None
     total = 0
     for (rows, columns), dtype in zip(src.block_shapes, src.dtypes, strict=True):
-        # a window that begins inside a block lies in one more than its side has room for
-        down = min(math.ceil(height / rows) + 1, math.ceil(src.height / rows))
-        across = min(math.ceil(width / columns) + 1, math.ceil(src.width / columns))
+        down, across = _most(height, rows, src.height), _most(width, columns, src.width)
         total += down * rows * across * columns * np.dtype(dtype).itemsize
     return total
+
+
+def _most(side: int, block: int, length: int) -> int:
+    """Blocks that a side of a window lies in, where it begins at the last pixel of one; no more than there are."""
+    return min((side + block - 2) // block + 1, math.ceil(length / block))
 
 
 def worth_caching(one: int | None, row: int | None) -> int | None:

@@ -7,14 +7,13 @@ import rasterio
 import torch
 from click.testing import CliRunner
 from test_predict import write
-from test_predict_blocks import network  # noqa: F401 - a fixture
 
 from models.predict import predict
 from models.predict.search import _loaded
 from pipeline.cli import geocrack
 
 
-def test_a_network_in_bfloat16_maps_nearly_the_same(network, tmp_path):  # noqa: F811
+def test_a_network_in_bfloat16_maps_nearly_the_same(network, tmp_path):
     image = write(tmp_path / "a.tif", np.random.default_rng(1).random((200, 130)).astype(np.float32))
     maps = []
     for backend in ("torch", "bfloat16"):
@@ -26,7 +25,7 @@ def test_a_network_in_bfloat16_maps_nearly_the_same(network, tmp_path):  # noqa:
     assert ((maps[0] >= 0.5) == (maps[1] >= 0.5)).mean() > 0.98
 
 
-def test_layers_are_computed_in_bfloat16_and_logits_are_float32(network):  # noqa: F811
+def test_layers_are_computed_in_bfloat16_and_logits_are_float32(network):
     seen = []
     loaded = _loaded(network, "bfloat16", None)
     for layer in loaded.module.modules():
@@ -39,7 +38,7 @@ def test_layers_are_computed_in_bfloat16_and_logits_are_float32(network):  # noq
     assert (loaded.reach, loaded.stride) == (_loaded(network, "torch", None).reach, loaded.module.network.stride)
 
 
-def test_the_command_takes_it_and_notes_it(network, tmp_path):  # noqa: F811
+def test_the_command_takes_it_and_notes_it(network, tmp_path):
     image = write(tmp_path / "a.tif", np.random.default_rng(1).random((100, 90)).astype(np.float32))
     asked = ["predict", image, "--model", network, "-o", tmp_path / "p.tif", "--backend", "bfloat16", "--overlap", 16]
     result = CliRunner().invoke(geocrack, list(map(str, asked)))

@@ -105,7 +105,7 @@ def test_contradictions_in_print():
         (
             {"precision": 50.1, "recall": 60.1, "f1": 54.6},
             [],
-        ),  # 54.649 of exact values, 54.6 where they were rounded up
+        ),  # 54.65 of these, 54.6 of smaller ones
         ({"precision": 81.2, "recall": 83.9, "f1": 82.5}, []),
         ({"precision": 50.1, "recall": 60.1, "f1": 54.8}, ["precision and recall give F1 0.5465, not 0.5480"]),
         ({"precision": 50, "recall": 60, "f1": 55}, []),

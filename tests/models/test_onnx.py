@@ -8,7 +8,6 @@ import pytest
 import rasterio
 from made_pictures import TINY, write_set
 from test_predict import write
-from test_predict_blocks import network  # noqa: F401 - a fixture
 
 import models
 from geo.errors import ModelError, OutputExistsError
@@ -22,7 +21,7 @@ onnxruntime = pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(scope="module")
-def loaded(network):  # noqa: F811
+def loaded(network):
     return model_file.load(network)
 
 
@@ -48,7 +47,7 @@ def test_the_exported_model_gives_the_same_mask(loaded, tmp_path):
 
 
 @pytest.mark.parametrize("other", ["onnx", "openvino"])
-def test_other_runtimes_map_what_torch_maps(network, tmp_path, other):  # noqa: F811
+def test_other_runtimes_map_what_torch_maps(network, tmp_path, other):
     if other == "openvino":
         pytest.importorskip("openvino")
     image = write(tmp_path / "a.tif", np.random.default_rng(1).random((200, 130)).astype(np.float32))
@@ -128,7 +127,7 @@ def test_the_command_exports_classifiers(tmp_path):
     assert record["results"] == {"bands": ["red", "green", "blue"], "classes": ["crack", "sound"]}
 
 
-def test_the_command_exports(network, tmp_path):  # noqa: F811
+def test_the_command_exports(network, tmp_path):
     from click.testing import CliRunner
 
     from pipeline.cli import geocrack

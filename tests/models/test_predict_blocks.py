@@ -1,4 +1,4 @@
-"""Blocks of rows: a run that was broken off, parts and a cluster end with the bits of one run; several answers."""
+"""Blocks of rows: a run that was broken off and parts end with the bits of one run."""
 
 import os
 import signal
@@ -15,12 +15,10 @@ import torch
 from test_predict import Fake, mean_filter, ramp, run, write
 
 import models
-from geo.errors import ClusterError, ModelError, OutputError, RasterError
+from geo.errors import ModelError, OutputError, RasterError
 from geo.geotiff import GeoTiffWriter
-from models import model_file, recipe
 from models.predict import Windows, predict
 from models.predict.kept import Kept
-from models.predict.members import Ensemble
 from models.predict.search import Search, runs
 from models.predict.strips import Strip, Tally
 from models.threads import limited_threads, shared_out
@@ -31,37 +29,6 @@ SETTINGS = {"overlap": 16, "batch": 3, "dtype": "float32", "block_rows": 100}
 def read(path):
     with rasterio.open(path) as src:
         return src.read(1)
-
-
-@pytest.fixture(scope="module")
-def network(tmp_path_factory):
-    """A small network that says something else of each pixel."""
-    torch.manual_seed(0)
-    module = models.build("linknet", bands=2, encoder="tu-test_efficientnet")
-    *_, last = (layer for layer in module.modules() if isinstance(layer, torch.nn.Conv2d))
-    torch.nn.init.normal_(last.weight)
-    path = tmp_path_factory.mktemp("model") / "net.pt"
-    made_by = recipe.parse(
-        {
-            "network": {"name": "linknet", "encoder": "tu-test_efficientnet"},
-            "weights": "none",
-            "size": 64,
-            "phases": [{"epochs": 1, "learning_rate": 1}],
-        }
-    )
-    model_file.save(
-        path, module, made_by, bands=["red", "nir"], mean=[0.5, 0.5], std=[0.3, 0.3], chip_size=64, threshold=0.4,
-        metrics={},
-    )  # fmt: skip
-    return path
-
-
-@pytest.fixture
-def image(tmp_path):
-    red = np.random.default_rng(0).random((330, 150)).astype(np.float32)
-    invalid = np.zeros(red.shape, bool)
-    invalid[40:60, 30:50] = True
-    return write(tmp_path / "image.tif", red, invalid=invalid)
 
 
 def broken_after(count):
@@ -186,109 +153,6 @@ def test_more_parts_than_blocks_leave_some_with_nothing_to_do(tmp_path, image, n
     assert sum(found) == len(Windows(64, 48, 0).blocks(330, 100))
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    ) as there:
-        yield there.scheduler_address
-
-
-def test_a_cluster_computes_the_bits_of_one_process(tmp_path, image, network, cluster):
-    predict = models.predict.predict
-    predict(image, network, tmp_path / "alone.tif", augment="d4", spread=tmp_path / "s.tif", **SETTINGS)
-    predict(
-        image, network, tmp_path / "p.tif", augment="d4", spread=tmp_path / "t.tif", threads=1, scheduler=cluster,
-        **SETTINGS,
-    )  # fmt: skip
-    np.testing.assert_array_equal(read(tmp_path / "p.tif"), read(tmp_path / "alone.tif"))
-    np.testing.assert_array_equal(read(tmp_path / "t.tif"), read(tmp_path / "s.tif"))
-
-
-def test_a_scheduler_that_is_not_there_is_told_and_keeps_what_is_finished(tmp_path, image, network, monkeypatch):
-    monkeypatch.setattr("geo.cluster.TIMEOUT_S", 0.5)
-    models.predict.predict(image, network, tmp_path / "p.tif", part=(1, 3), **SETTINGS)
-    with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127.0.0.1:9 .*expected one started by"):
-        models.predict.predict(image, network, tmp_path / "p.tif", scheduler="tcp://127.0.0.1:9", **SETTINGS)
-    assert list((tmp_path / "p.tif.rows").rglob("*.npz"))
-    assert not (tmp_path / "p.tif").exists()
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/cwd"), reason="needs a path that each process sees otherwise")
-def test_workers_that_cannot_read_the_image_are_told(tmp_path, image, network, cluster, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # the workers have another folder
-    mine = "/proc/self/cwd/image.tif"
-    with pytest.raises(ClusterError, match=rf"the worker tcp://\S+ cannot read {mine}; workers need the same files"):
-        models.predict.predict(mine, network, tmp_path / "p.tif", scheduler=cluster, **SETTINGS)
-    assert {file.name for file in tmp_path.iterdir()} == {"image.tif"}
-
-
-def test_a_worker_that_came_later_and_lacks_a_file_is_told(image, network):
-    """Also the quality raster, without which it would see through clouds."""
-    from models.predict.search import compute
-
-    search = Search(image=str(image), models=(str(network),), overlap=16, batch=3)
-    quality = image.with_name("image.quality.tif")
-    assert search.files == [str(image), str(network)]
-    quality.write_bytes(b"")
-    files = search.files
-    assert str(quality) in files
-    quality.unlink()
-    with pytest.raises(ClusterError, match=r"the worker on \S+ cannot read .*image\.quality\.tif"):
-        compute(search, files, 0)
-
-
-@pytest.mark.parametrize(
-    ("found", "told"),
-    [
-        ([7], "has another .*image.tif .7 bytes. than this machine"),
-        (ModuleNotFoundError("No module named 'geo'"), "lacks a part of geocrack .No module named 'geo'.; install"),
-    ],
-)
-def test_workers_with_other_files_or_without_the_package_are_told(image, found, told):
-    from geo.cluster import _check_workers
-
-    class Client:
-        def wait_for_workers(self, count, timeout):
-            assert count == 1
-
-        def run(self, function, files, on_error):
-            return {"tcp://10.0.0.7:1": found}
-
-    with pytest.raises(ClusterError, match=f"the worker tcp://10.0.0.7:1 {told}"):
-        _check_workers(Client(), "tcp://10.0.0.1:8786", [str(image)])
-
-
-def test_a_scheduler_without_workers_is_told(tmp_path, image, network, monkeypatch):
-    distributed = pytest.importorskip("distributed")
-    monkeypatch.setattr("geo.cluster.TIMEOUT_S", 1)
-    with (
-        distributed.LocalCluster(n_workers=0, dashboard_address=None, host="127.0.0.1") as empty,
-        pytest.raises(ClusterError, match="has no workers; start some: dask worker tcp://"),
-    ):
-        models.predict.predict(image, network, tmp_path / "p.tif", scheduler=empty.scheduler_address, **SETTINGS)
-    assert {file.name for file in tmp_path.iterdir()} == {"image.tif"}
-
-
-def test_a_scheduler_that_dies_is_told_and_leaves_no_output(tmp_path, image, network):
-    distributed = pytest.importorskip("distributed")
-    cluster = distributed.LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
-    )
-
-    def dies(items, _label, _total):
-        for item in items:
-            yield item
-            cluster.close()
-
-    with pytest.raises(ClusterError, match="were lost"):
-        models.predict.predict(
-            image, network, tmp_path / "p.tif", scheduler=cluster.scheduler_address, progress=dies, **SETTINGS
-        )
-    assert not (tmp_path / "p.tif").exists()
-
-
 def test_a_full_disk_keeps_what_is_finished(tmp_path, image, monkeypatch):
     real = Kept.put
 
@@ -378,99 +242,6 @@ def test_an_image_without_valid_ground_keeps_nothing(tmp_path):
 @pytest.mark.parametrize(("numbers", "grouped"), [([], []), ([0, 1, 4, 5, 7], [[0, 1], [4, 5], [7]])])
 def test_runs(numbers, grouped):
     assert runs(numbers) == grouped
-
-
-# ------------------------------------------------------------------------------------------ several answers
-def test_eight_looks_make_a_lopsided_model_upright(tmp_path):
-    """A model that looks to the left sees, turned and mirrored, as much of every side."""
-    red = np.random.default_rng(2).random((100, 130)).astype(np.float32)
-    lopsided = Fake(function=lambda x: np.roll(x[:, 0], 1, axis=-1), chip_size=64)
-    path = write(tmp_path / "a.tif", red)
-    found, told = run(path, lopsided, tmp_path / "p.tif", augment="d4", overlap=32, spread=tmp_path / "s.tif")
-    near = np.stack([np.roll(red, shift, axis) for axis in (0, 1) for shift in (-1, 1)])
-    inside = np.s_[20:-20, 20:-20]
-    np.testing.assert_allclose(found[inside], near.mean(axis=0)[inside], atol=2e-3)
-    np.testing.assert_allclose(read(tmp_path / "s.tif")[inside], near.std(axis=0)[inside], atol=2e-2)
-    assert told["answers"] == 8
-
-
-def test_models_answer_together_as_mean_and_spread(tmp_path):
-    path = write(tmp_path / "a.tif", ramp((90, 90)))
-    answers = [0.2, 0.5, 0.6]
-    fakes = [Fake(function=lambda x, v=v: np.full((len(x), *x.shape[2:]), v, np.float32)) for v in answers]
-    found, told = run(path, fakes, tmp_path / "p.tif", spread=tmp_path / "s.tif")
-    np.testing.assert_allclose(found, np.mean(answers), atol=1e-6)
-    np.testing.assert_allclose(read(tmp_path / "s.tif"), np.std(answers), atol=1e-6)
-    assert told["answers"] == 3
-
-
-def test_windows_suit_all_models_of_an_ensemble():
-    together = Ensemble((Fake(chip_size=64, reach=8, stride=16), Fake(chip_size=96, reach=40, stride=24)))
-    assert (together.chip_size, together.reach, together.stride, together.size) == (96, 40, 48, 2)
-
-
-def test_a_model_that_pools_keeps_its_windows_in_company():
-    class Pooling(Fake):
-        global_context = True
-
-    for together in [(Pooling(chip_size=64), Fake(chip_size=96)), (Fake(chip_size=96), Pooling(chip_size=64))]:
-        with pytest.raises(ModelError, match=r"pools over windows of 64 pixels, but .* together need those of 96"):
-            Ensemble(together)
-    assert Windows.of(Ensemble((Fake(chip_size=64), Pooling(chip_size=96)))).size == 96
-
-
-def test_models_of_other_bands_do_not_answer_together(tmp_path):
-    path = write(tmp_path / "a.tif", ramp((90, 90)))
-    with pytest.raises(
-        ModelError, match="trained on the bands red, the model on red, nir; models that answer together"
-    ):
-        run(path, [Fake(), Fake(bands=("red",))], tmp_path / "p.tif")
-
-
-def test_the_spread_of_one_answer_is_refused(tmp_path):
-    path = write(tmp_path / "a.tif", ramp((90, 90)))
-    with pytest.raises(ModelError, match="--augment d4"):
-        run(path, Fake(), tmp_path / "p.tif", spread=tmp_path / "s.tif")
-
-
-def test_models_that_pool_over_their_window_keep_its_size():
-    class Pooling(Fake):
-        global_context = True
-
-    assert Windows.of(Pooling(chip_size=64), overlap=48).size == 64
-    assert Windows.of(Fake(chip_size=64), overlap=48).size == 96
-    with pytest.raises(ModelError, match=r"pools over its whole window.*leave --window away"):
-        Windows.of(Pooling(chip_size=64), overlap=16, window=128)
-    assert models.architecture("pspnet").global_context
-    assert not models.architecture("linknet").global_context
-
-
-def test_an_executor_of_ones_own_gives_the_same(tmp_path, image, network):
-    """What a cluster computes block by block is what one run computes."""
-    from models.predict.search import compute
-
-    search = Search(image=str(image), models=(str(network),), overlap=16, batch=3, block_rows=100)
-    with search.opened() as opened, ThreadPoolExecutor(1) as pool:
-        count = len(search.windows(opened).blocks(opened.shape[0], 100))
-        single = list(pool.map(lambda k: compute(search, search.files, k), range(count)))
-    models.predict.predict(image, network, tmp_path / "p.tif", **{**SETTINGS, "dtype": "uint8"})
-    np.testing.assert_array_equal(
-        np.concatenate([strip.probability for block in single for strip in block]), read(tmp_path / "p.tif")
-    )
-
-
-def test_turning_a_window_is_spared_where_each_pixel_stands_alone(tmp_path):
-    path = write(tmp_path / "a.tif", ramp((90, 90)))
-    once, alone = Fake(reach=0), Fake(reach=0)
-    run(path, once, tmp_path / "once.tif")
-    found, told = run(path, alone, tmp_path / "p.tif", augment="d4")
-    np.testing.assert_allclose(found, ramp((90, 90)), atol=1e-6)
-    assert told["answers"] == 1
-    assert len(alone.calls) == len(once.calls)
-    both = [Fake(function=lambda x: np.full((len(x), *x.shape[2:]), 0.2, np.float32)), Fake(reach=0)]
-    found, told = run(path, both, tmp_path / "q.tif", augment="d4")
-    np.testing.assert_allclose(found, (ramp((90, 90)) + 0.2) / 2, atol=1e-6)
-    assert told["answers"] == 16
 
 
 def _strip(row, top, rows, value, spread=None):

@@ -17,11 +17,8 @@ class Together:
     """Counts what was begun, and lets one kind of work wait until so much of another was."""
 
     def __init__(self, windows):
-        self._windows, self._begun, self._news = (
-            windows,
-            dict.fromkeys(("read", "model", "blend"), 0),
-            threading.Condition(),
-        )
+        self._windows, self._news = windows, threading.Condition()
+        self._begun = dict.fromkeys(("read", "model", "blend"), 0)
 
     def begin(self, what):
         """Count a window; tell which it is."""
