@@ -30,11 +30,11 @@ from typing import Any
 import cv2
 import numpy as np
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
 from geo.errors import ConfigError
+from geo.geobox import GeoBox
 from geo.masks import Quality
 from geo.stream import cpus
 from geo.windows import blocks, clip, grow, slices

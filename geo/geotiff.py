@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import rasterio
 import rasterio.shutil
-from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 from rasterio.windows import Window
@@ -19,6 +18,7 @@ from geo.atomic import atomic
 from geo.encoding import Encoding
 from geo.errors import OutputError, RasterError
 from geo.gdal_errors import GDAL_ERRORS, first_line
+from geo.geobox import GeoBox
 from geo.raster import open_raster
 from geo.stream import cpus
 

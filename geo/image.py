@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
 from geo.alpha import data_numbers
 from geo.block_cache import block_cache, touched_bytes, worth_caching
 from geo.errors import GridError, RasterError
+from geo.geobox import GeoBox
 from geo.masks import quality_path, seen
 from geo.raster import Encoding, geobox_of, open_raster, read
 from geo.windows import clip, slices

@@ -15,10 +15,10 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import shapely
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import GridError, LabelError
+from geo.geobox import GeoBox
 from geo.image import Image
 from geo.inventory import reviewed
 from geo.inventory.truth import Drawn, Marked, is_raster, mended, open_marked, read_polygons

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import RasterioError, RasterioIOError
@@ -28,6 +27,7 @@ from rasterio.warp import transform_bounds
 from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
+from geo.geobox import GeoBox
 from geo.raster import geobox_of, open_raster, read
 from geo.windows import clip, slices
 

@@ -19,7 +19,6 @@ import pyproj
 import rasterio
 import rasterio.shutil
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.windows import Window
@@ -27,6 +26,7 @@ from rasterio.windows import Window
 from geo.encoding import PROBABILITY, PROBABILITY_FLOAT, REFLECTANCE, Encoding, physical
 from geo.errors import RasterError
 from geo.gdal_errors import first_line
+from geo.geobox import GeoBox
 from geo.windows import clip, slices
 
 __all__ = [

@@ -20,13 +20,13 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import rasterio
-from odc.geo.geobox import GeoBox
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
 from geo.alpha import data_numbers
 from geo.encoding import physical
 from geo.errors import GridError
+from geo.geobox import GeoBox
 from geo.masks import Quality, quality_path
 from geo.raster import Encoding, damage_told, geobox_of, open_dataset, read
 from geo.windows import clip, intersection, slices

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import GridError
+from geo.geobox import GeoBox
 
 SPLITS = ("train", "val", "test")
 _RANKS = 1009

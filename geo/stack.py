@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from rasterio.windows import Window
 from scipy.ndimage import maximum_filter1d, minimum_filter1d
@@ -22,6 +21,7 @@ from scipy.ndimage import maximum_filter1d, minimum_filter1d
 from geo.atomic import check_free
 from geo.encoding import Encoding
 from geo.errors import ConfigError, GridError, RasterError, unknown_name
+from geo.geobox import GeoBox
 from geo.image import band_names
 from geo.indices import DIFFERENCES, VISIBLE, brightness, normalised_difference
 from geo.masks import Quality, quality_path

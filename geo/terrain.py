@@ -16,10 +16,10 @@ import cv2
 import numpy as np
 import pyproj
 import shapely
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import GridError
+from geo.geobox import GeoBox
 from geo.raster import crs_name
 
 if TYPE_CHECKING:

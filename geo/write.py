@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.atomic import together
 from geo.encoding import Encoding
 from geo.errors import GeocrackError
+from geo.geobox import GeoBox
 from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
 from geo.stream import OncePerProcess, cpus, give_back_memory, keep_memory, stream

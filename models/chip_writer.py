@@ -14,11 +14,11 @@ import geopandas as gpd
 import numpy as np
 import pyogrio
 import shapely
-from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
 from rasterio.windows import Window
 
 from geo.atomic import unfinished
+from geo.geobox import GeoBox
 from geo.geotiff import GeoTiffWriter
 from geo.labels import LANDSLIDE, footprint
 from geo.raster import Encoding

@@ -13,12 +13,12 @@ from typing import Any
 
 import cv2
 import numpy as np
-from odc.geo.geobox import GeoBox
 from rasterio.transform import Affine
 from rasterio.windows import Window
 
 from geo.atomic import atomic
 from geo.errors import LabelError, RasterError
+from geo.geobox import GeoBox
 from geo.image import open_image
 from geo.labels import BACKGROUND
 from geo.raster import Encoding, open_raster

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.atomic import atomic
 from geo.errors import GridError, LabelError, RasterError
+from geo.geobox import GeoBox
 from geo.image import Image, open_image
 from geo.labels import UNKNOWN, Area, Judged, Labels, open_labels, read_area, read_reviews
 from geo.split import SPLITS, Blocks, Cell, blocks_of

@@ -49,6 +49,8 @@ RUNTIME = {
     "GOMP_SPINCOUNT": "15000",
     # Matrices are small here; a pool of threads for them takes longer to start, and to wait, than it saves.
     "OPENBLAS_NUM_THREADS": "1",
+    # Looking for plugins of pydantic reads what every installed package says of itself, and nobody here has one.
+    "PYDANTIC_DISABLE_PLUGINS": "__all__",
 }
 
 

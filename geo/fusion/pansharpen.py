@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.atomic import check_free
@@ -28,6 +27,7 @@ from geo.fusion.mtf import GAIN
 from geo.fusion.pair import Pair
 from geo.fusion.statistics import Statistics
 from geo.fusion.window import Around, sharpen
+from geo.geobox import GeoBox
 from geo.masks import Quality, quality_path
 from geo.ortho.dem import apply
 from geo.ortho.warp import filled, one_thread_each, reach, resample_flags

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import geopandas as gpd
 import numpy as np
 import shapely
-from odc.geo.geobox import GeoBox
 
+from geo.geobox import GeoBox
 from geo.inventory import plausibility, review, shape
 from geo.inventory.ground.burnt import border
 from geo.inventory.ground.unseen import REASONS

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import ConfigError
+from geo.geobox import GeoBox
 
 #: With fewer blocks an interval would pretend to know more than it does, so there is none.
 LEAST_BLOCKS = 10

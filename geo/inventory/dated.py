@@ -16,9 +16,9 @@ import pandas as pd
 import pyproj
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 
 from geo.errors import GridError, LabelError, RasterError, unknown_name
+from geo.geobox import GeoBox
 from geo.inventory import geopackage, truth
 from geo.inventory.bootstrap import Blocks
 from geo.inventory.geopackage import LANDSLIDES, SEARCHED

@@ -8,10 +8,10 @@ import numpy as np
 import rasterio
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.enums import MaskFlags
 from rasterio.warp import transform_geom
 
+from geo.geobox import GeoBox
 from geo.raster import open_raster
 from geo.vectorize import polygonize
 

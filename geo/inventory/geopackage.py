@@ -14,11 +14,11 @@ from typing import Any
 import geopandas as gpd
 import pyogrio
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from pyogrio.errors import DataSourceError
 
 from geo.atomic import atomic, unfinished
 from geo.errors import RasterError
+from geo.geobox import GeoBox
 from geo.inventory.schema import layers
 from geo.inventory.style import layer_styles
 

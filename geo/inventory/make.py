@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import windows
 from geo.errors import ConfigError, RasterError
+from geo.geobox import GeoBox
 from geo.inventory import attributes
 from geo.inventory.footprint import footprint
 from geo.inventory.geopackage import Inventory

@@ -23,11 +23,11 @@ import pandas as pd
 import pyogrio
 import rasterio.crs
 import shapely
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import windows
 from geo.errors import GridError, LabelError
+from geo.geobox import GeoBox
 from geo.inventory import geopackage, styled, truth
 from geo.inventory.attributes import pixel_ground
 from geo.mosaic import Placed, check_metres, place

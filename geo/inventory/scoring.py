@@ -20,11 +20,11 @@ import rasterio
 import rasterio.crs
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import windows
 from geo.errors import GridError
+from geo.geobox import GeoBox
 from geo.inventory import geopackage, truth
 from geo.inventory.attributes import pixel_area, pixel_ground
 from geo.inventory.baseline import Histogram, ThresholdBaseline

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyproj
 import shapely
-from odc.geo.geobox import GeoBox
+
+from geo.geobox import GeoBox
 
 #: Steps from the centroid, in units of the CRS, with which the projection's scale is measured.
 _STEP = 100.0

@@ -13,12 +13,12 @@ import geopandas as gpd
 import numpy as np
 import pyproj
 import shapely
-from odc.geo.geobox import GeoBox
 from pyproj.exceptions import ProjError
 from rasterio.features import rasterize
 from rasterio.windows import Window
 
 from geo.errors import LabelError, RasterError, unknown_name
+from geo.geobox import GeoBox
 from geo.inventory.geopackage import LANDSLIDES, polygon_layers, read_layer
 from geo.mosaic import Placed, place
 from geo.raster import geobox_of, open_raster

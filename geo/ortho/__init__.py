@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from pyproj import CRS
 
 from geo.atomic import check_free
 from geo.errors import GridError, RasterError, unknown_name
+from geo.geobox import GeoBox
 from geo.masks import quality_path
 from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import LON_LAT, Dem, open_dem

@@ -18,11 +18,11 @@ from typing import Protocol
 import cv2
 import numpy as np
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from rasterio.windows import Window
 
 from geo.errors import GridError
+from geo.geobox import GeoBox
 from geo.ortho.dem import LON_LAT, Dem, apply, around, degrees, horizontal, transform
 from geo.ortho.rpc import CameraModel, outline
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from pyproj.exceptions import CRSError
 
 from geo.errors import GridError
+from geo.geobox import GeoBox
 from geo.ortho.dem import LON_LAT, around, horizontal, transform
 
 

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 
 import cv2
 import numpy as np
-from odc.geo.geobox import GeoBox
 from pyproj import CRS
 from rasterio.windows import Window
 
 from geo import kernels
+from geo.geobox import GeoBox
 from geo.masks import Quality
 from geo.ortho.dem import LON_LAT, horizontal, transform
 from geo.ortho.geometry import Geometry, Positions, lattice

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from pyproj import Geod, Transformer
 from rasterio.rpc import RPC
 
+from geo.geobox import GeoBox
 from geo.sensors.metadata import Metadata
 
 #: Sizes of a scene (twice the RPC's scale) by which metadata and camera model may differ; delivered corners are off by

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import rasterio
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.rpc import RPC
 
 from geo.alpha import data_numbers
 from geo.errors import RasterError
+from geo.geobox import GeoBox
 from geo.raster import geobox_of
 from geo.sensors.sun import Sun
 

@@ -22,11 +22,11 @@ import pyogrio
 import rasterio.features
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.atomic import atomic, check_free, together
 from geo.errors import GridError, ModelError, RasterError
+from geo.geobox import GeoBox
 from geo.geotiff import GeoTiffWriter
 from geo.image import Image, open_image
 from geo.labels import SCREENING, footprint

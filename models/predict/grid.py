@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 
 from geo.errors import ModelError
+from geo.geobox import GeoBox
 
 #: Side of the windows of models that see each pixel on its own: a tile of the file.
 _PIXEL_WINDOW = 512

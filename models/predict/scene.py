@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from odc.geo.geobox import GeoBox
 from rasterio.crs import CRS
 from rasterio.windows import Window
 
 from geo.atomic import check_free, together
 from geo.cluster import connected
 from geo.errors import GridError, LabelError, ModelError, RasterError
+from geo.geobox import GeoBox
 from geo.geotiff import GeoTiffWriter
 from geo.image import Image
 from geo.inventory.attributes import pixel_ground

@@ -15,10 +15,10 @@ import numpy as np
 import rasterio.features
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import ModelError
+from geo.geobox import GeoBox
 from geo.inventory import truth as truth_of
 from geo.raster import open_raster, read
 from pipeline.paths import recipe_name

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 import rasterio
 import shapely
-from odc.geo.geobox import GeoBox
 from rasterio.enums import Resampling
 from rasterio.warp import reproject, transform_bounds
 from rasterio.windows import Window, from_bounds
 
 from geo.errors import GridError
+from geo.geobox import GeoBox
 from geo.raster import open_raster, overview
 from geo.windows import clip, grow
 

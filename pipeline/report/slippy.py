@@ -17,9 +17,9 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from markupsafe import Markup
-from odc.geo.geobox import GeoBox
 from rasterio.warp import transform_bounds
 
+from geo.geobox import GeoBox
 from geo.inventory import truth as truth_of
 from geo.raster import open_raster
 from pipeline.report import maps

@@ -13,8 +13,8 @@ import numpy as np
 import rasterio.features
 import shapely
 from markupsafe import Markup
-from odc.geo.geobox import GeoBox
 
+from geo.geobox import GeoBox
 from geo.inventory import geopackage
 from geo.inventory import truth as truth_of
 from geo.inventory.matching import judged

@@ -10,8 +10,8 @@ import geopandas as gpd
 import numpy as np
 import shapely
 from affine import Affine
-from odc.geo.geobox import GeoBox
 
+from geo.geobox import GeoBox
 from geo.inventory import geopackage
 from geo.inventory import truth as truth_of
 from geo.inventory.matching import judged

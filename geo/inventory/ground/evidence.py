@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo.errors import GridError, RasterError
+from geo.geobox import GeoBox
 from geo.image import band_names
 from geo.masks import Quality, quality_path
 from geo.mosaic import Placed, View, check_one_band, place

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 import shapely
-from odc.geo.geobox import GeoBox
 from rasterio.windows import Window
 
 from geo import windows
+from geo.geobox import GeoBox
 from geo.indices import normalised_difference
 from geo.inventory.ground.burnt import Burnt
 from geo.inventory.ground.evidence import Evidence

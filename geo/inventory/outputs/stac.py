@@ -19,11 +19,11 @@ import pyproj
 import pystac
 import rasterio
 import shapely
-from odc.geo.geobox import GeoBox
 from pystac.validation import JsonSchemaSTACValidator
 
 from geo.atomic import atomic
 from geo.errors import RasterError
+from geo.geobox import GeoBox
 from geo.inventory.geopackage import Inventory
 from geo.masks import quality_path
 from geo.mosaic import view_of
