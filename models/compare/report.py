@@ -69,6 +69,9 @@ def _write_panels(experiment: Experiment, found: Sequence[Result], name: str, pa
     for result in found:
         cell = result.cell
         if result.counts is not None and result.on == cell.data == name and cell.train_chips == most:
+            if not cell.model.exists():  # some keep the counts alone, models are large
+                log.warning("%s is left out of %s: %s is gone", cell.words, path.name, cell.model)
+                continue
             shown.setdefault(cell.row.name, result)
     if not shown:
         return

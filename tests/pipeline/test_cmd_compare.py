@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from geo.errors import ConfigError, LabelError, OutputExistsError
 from models.compare import cells as cells_module
 from models.evaluation import read_counts
-from models.outlines import tolerant_scores
+from models.outlines import COUNTED, tolerant_scores
 from pipeline.cli import geocrack
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "models"))
@@ -205,7 +205,7 @@ def test_a_failed_row_is_named_wherever_it_would_have_been_tested(experiment, ma
     assert "## Tested on a, trained on b" in (tmp_path / "results" / "table.md").read_text()
 
 
-def test_lines_have_columns_and_old_cells_none(experiment, made, tmp_path, monkeypatch):
+def test_lines_have_columns_and_old_cells_are_counted_anew(experiment, made, tmp_path, monkeypatch):
     rows = [{"name": name, "recipe": "svm", "changes": [*SVM, f"c={c}"]} for name, c in (("one", 1), ("two", 2))]
     path = experiment(rows=rows, columns=["f1", "boundary_f1", "centre_line_f1", "tolerant_f1"], metric="boundary_f1")
     output = tmp_path / "results"
@@ -218,14 +218,38 @@ def test_lines_have_columns_and_old_cells_none(experiment, made, tmp_path, monke
     assert float(one["boundary_f1_low"]) <= float(one["boundary_f1"]) <= float(one["boundary_f1_high"])
     assert float(two["difference"]) == pytest.approx(float(two["boundary_f1"]) - float(one["boundary_f1"]), abs=2e-6)
     assert "is within 2 pixels" in (output / "table.md").read_text()
-    for old in output.rglob("model.images.csv"):  # as they were before lines were counted
-        old.write_text("\n".join(",".join(line.split(",")[:7]) for line in old.read_text().splitlines()) + "\n")
+    before = (output / "table.csv").read_text()
+    of_model = {p: p.read_text() for p in output.rglob("model.images.csv")}
+    for old, text in of_model.items():  # as they were before lines were counted
+        old.write_text("\n".join(",".join(line.split(",")[:7]) for line in text.splitlines()) + "\n")
+        facts = json.loads((old.parent / "cell.json").read_text())
+        assert facts.pop("counted") == COUNTED
+        (old.parent / "cell.json").write_text(json.dumps(facts))
+        (old.parent / "on-0123456789ab.images.csv").write_text("counted the old way")
+    gone = next(
+        old.with_name("model.pt")
+        for old in of_model
+        if json.loads((old.parent / "cell.json").read_text())["row"] == "one"
+    )
+    gone.rename(tmp_path / "model.pt")
     done = trained(monkeypatch)
     result = run(path, "-o", output)
     assert result.exception is None, result.output
-    assert done == []
+    assert "one on made, seed 0 keeps its old counts: " in result.output
+    assert "one on made, seed 0 is left out of panels-made.png: " in result.output
+    assert "two on made, seed 0 is counted anew" in result.output
     line = next(line for line in (output / "table.md").read_text().splitlines() if line.startswith("| one |"))
     assert [cell.strip() for cell in line.split("|")][4:7] == ["-"] * 3
+
+    (tmp_path / "model.pt").rename(gone)
+    result = run(path, "-o", output)
+    assert result.exception is None, result.output
+    assert "one on made, seed 0 is counted anew" in result.output
+    assert "two on made" not in result.output
+    assert done == []
+    assert (output / "table.csv").read_text() == before
+    assert {p: p.read_text() for p in of_model} == of_model
+    assert not list(output.rglob("on-*.images.csv"))
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
