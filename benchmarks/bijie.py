@@ -86,12 +86,13 @@ def seconds_per_step(row: Row, *, size: int, batch: int, threads: int | None) ->
 
     from models import loop, recipe
     from models.losses import loss
+    from models.optimizer import make_optimizer
     from models.threads import limited_threads
 
     settings = recipe.load(row.recipe, row.changes)
     with limited_threads(threads):
         network = loop.start(settings, ("red", "green", "blue"), 0).train().to(memory_format=torch.channels_last)
-        optimizer = loop.make_optimizer(network, settings.optimizer, settings.phases[0])
+        optimizer = make_optimizer(network, settings.optimizer, settings.phases[0])
         images = torch.randn(batch, 3, size, size).contiguous(memory_format=torch.channels_last)
         labels = (torch.rand(batch, size, size) > 0.8).to(torch.uint8)
         times = []

@@ -75,7 +75,7 @@ def seconds_per_step(name: str, batch: int, threads: int | None) -> float:
 
     from models import classification
     from models.classification.recipe import load
-    from models.loop import make_optimizer
+    from models.optimizer import make_optimizer
     from models.threads import limited_threads
 
     recipe = load(f"classify-{name}")

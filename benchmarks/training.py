@@ -145,10 +145,11 @@ def _started(settings: Any, data: Any, how: dict[str, Any]) -> tuple[Any, Any, A
     import torch
 
     from models import loop
+    from models.optimizer import make_optimizer
 
     module = loop.start(settings, data.bands, 0).to(_device()).train()
     labels = (torch.rand(how["batch"], settings.size, settings.size, device=_device()) > 0.8).to(torch.uint8)
-    return module, loop.make_optimizer(module, settings.optimizer, settings.phases[0]), labels
+    return module, make_optimizer(module, settings.optimizer, settings.phases[0]), labels
 
 
 def _step(module: Any, optimizer: Any, images: Any, labels: Any, settings: Any) -> float:

@@ -32,7 +32,7 @@ def command(
     import json
 
     from geo.atomic import atomic, check_free
-    from geo.inventory import estimate, sampling
+    from geo.inventory import estimate, sample_file
     from pipeline import provenance
 
     check_free(output, overwrite=overwrite)
@@ -40,9 +40,9 @@ def command(
         raise click.UsageError("--image and --area are for drawing the sample anew; give --inventory too")
     inputs = [sample, inventory, image, area]
     with provenance.track("estimate", output, inputs=inputs, settings={}) as record:
-        labelled = sampling.read(sample)
+        labelled = sample_file.read(sample)
         if inventory is not None:
-            sampling.check_drawn_from(labelled, sample, inventory, image=image, area=area)
+            sample_file.check_drawn_from(labelled, sample, inventory, image=image, area=area)
         result = estimate.estimate(labelled, sample) | {"drawn_anew": inventory is not None}
         with atomic(output, overwrite=overwrite) as part:
             part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")

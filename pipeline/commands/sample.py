@@ -42,7 +42,7 @@ def command(
     Points must not be moved, added or deleted.
     """
     from geo.atomic import check_free
-    from geo.inventory import sampling
+    from geo.inventory import sample_file, sampling
     from pipeline import provenance
 
     check_free(output, overwrite=overwrite)
@@ -58,7 +58,7 @@ def command(
             area=area,
             progress=lambda windows, total: options.progress(windows, "Sampling", total),
         )
-        sampling.write(output, drawn, overwrite=overwrite)
+        sample_file.write(output, drawn, overwrite=overwrite)
         strata = [
             {"name": s.name, "km2": s.pixels * drawn.design.pixel_m2 / 1e6, "points": s.drawn}
             for s in drawn.design.strata

@@ -17,8 +17,9 @@ from odc.geo.geobox import GeoBox
 from shapely import box
 
 from geo.errors import GridError, LabelError
-from geo.inventory import sampling
-from geo.inventory.sampling import LABELS, allocate, draw, read, write
+from geo.inventory import sample_file, sampling
+from geo.inventory.sample_file import read, write
+from geo.inventory.sampling import LABELS, allocate, draw
 
 X, Y = 402_000.0, 3_456_000.0
 
@@ -152,7 +153,7 @@ def test_a_stratum_that_is_used_up_leaves_its_points_to_the_others(tmp_path):
     sample = draw(path, number=90, seed=0, near_m=10)
     assert sample.design.strata[0].drawn == 9
     assert sample.design.number == 90
-    sampling.check_drawn_from(sample, "s.gpkg", path)
+    sample_file.check_drawn_from(sample, "s.gpkg", path)
 
 
 def test_too_few_points(inventory):
@@ -231,15 +232,15 @@ def test_points_of_another_origin(tmp_path):
 
 def test_drawn_anew(tmp_path, inventory):
     sample = draw(inventory, number=30, seed=2)
-    sampling.check_drawn_from(sample, "s.gpkg", inventory)
+    sample_file.check_drawn_from(sample, "s.gpkg", inventory)
     other = make_inventory(tmp_path / "o.gpkg", [rectangle(1, 1, 9, 9)], rectangle(0, 0, 100, 100))
     with pytest.raises(LabelError, match="drawn from another inventory"):
-        sampling.check_drawn_from(sample, "s.gpkg", other)
+        sample_file.check_drawn_from(sample, "s.gpkg", other)
     chosen = sampling.Sample(draw(inventory, number=30, seed=3).points, sample.design)  # another seed's points
     with pytest.raises(LabelError, match=r"is not the sample that seed 2 draws"):
-        sampling.check_drawn_from(chosen, "s.gpkg", inventory)
+        sample_file.check_drawn_from(chosen, "s.gpkg", inventory)
     with pytest.raises(LabelError, match="was drawn with --image or --area"):
-        sampling.check_drawn_from(sample, "s.gpkg", inventory, area=other)
+        sample_file.check_drawn_from(sample, "s.gpkg", inventory, area=other)
 
 
 def test_image_and_area_confine(tmp_path, inventory):
@@ -257,7 +258,7 @@ def test_image_and_area_confine(tmp_path, inventory):
     area.to_file(tmp_path / "a.geojson")
     sample = draw(inventory, number=30, seed=0, image=tmp_path / "image.tif", area=tmp_path / "a.geojson")
     assert sample.points.within(rectangle(0, 50, 50, 50)).all()
-    sampling.check_drawn_from(sample, "s", inventory, image=tmp_path / "image.tif", area=tmp_path / "a.geojson")
+    sample_file.check_drawn_from(sample, "s", inventory, image=tmp_path / "image.tif", area=tmp_path / "a.geojson")
 
 
 def test_inventories_that_do_not_tell(tmp_path):

@@ -13,7 +13,7 @@ from torch import nn
 
 import models
 from geo.errors import ModelError, OutputExistsError
-from models import loop, model_file, recipe
+from models import loop, model_file, optimizer, recipe
 from models.labeller import Encoding
 from models.train import train as train_on
 
@@ -223,7 +223,7 @@ def test_pretrained_statistics_stay_while_weights_learn(tmp_path):
 
 
 def test_schedules():
-    rate = loop.learning_rate
+    rate = optimizer.learning_rate
     assert rate("constant", 0.1, 0.7) == 0.1
     assert rate("one-cycle", 0.1, 0.25) == pytest.approx(0.1)
     assert rate("one-cycle", 0.1, 0) == pytest.approx(0.004)
@@ -234,7 +234,7 @@ def test_schedules():
 def test_groups_of_the_optimizer():
     network = loop.start(tiny(), BANDS, 0)
     settings = recipe.Optimizer(name="adamw", weight_decay=0.1, encoder_factor=0.5)
-    made = loop.make_optimizer(network, settings, tiny().phases[0])
+    made = optimizer.make_optimizer(network, settings, tiny().phases[0])
     groups = {(g["factor"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in made.param_groups}
     assert set(groups) == {(0.5, 0.1), (0.5, 0.0), (1.0, 0.1), (1.0, 0.0)}
     assert sum(groups.values()) == sum(p.numel() for p in network.parameters())

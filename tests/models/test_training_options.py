@@ -13,6 +13,7 @@ from models import loop
 from models.augment import augment
 from models.dataset import FittedChips, gather
 from models.losses import loss
+from models.optimizer import fallen
 from models.recipe import Augmentation, Loss, Phase
 
 
@@ -48,15 +49,15 @@ def history(*scores):
 
 def test_the_learning_rate_falls_by_steps():
     settings = tiny(schedule="step", step_epochs=2, step_factor=0.5)
-    assert [loop.fallen(settings, epoch, []) for epoch in range(5)] == [1, 1, 0.5, 0.5, 0.25]
+    assert [fallen(settings, epoch, []) for epoch in range(5)] == [1, 1, 0.5, 0.5, 0.25]
 
 
 def test_the_learning_rate_falls_on_a_plateau():
     settings = tiny(schedule="plateau", plateau_epochs=2, step_factor=0.1)
-    found = [loop.fallen(settings, 0, history(*scores)) for scores in ([], [0.5], [0.5, 0.4], [0.5, 0.4, 0.5])]
+    found = [fallen(settings, 0, history(*scores)) for scores in ([], [0.5], [0.5, 0.4], [0.5, 0.4, 0.5])]
     assert found == [1, 1, 1, 0.1]
-    assert loop.fallen(settings, 0, history(0.5, 0.4, 0.3, 0.6, 0.5, 0.5)) == pytest.approx(0.01)
-    assert loop.fallen(tiny(), 0, history(0.5, 0.4, 0.3)) == 1
+    assert fallen(settings, 0, history(0.5, 0.4, 0.3, 0.6, 0.5, 0.5)) == pytest.approx(0.01)
+    assert fallen(tiny(), 0, history(0.5, 0.4, 0.3)) == 1
 
 
 def test_a_training_follows_its_steps(chips, tmp_path):

@@ -1,0 +1,70 @@
+"""Optimisers of a recipe, and the learning rate over the epochs of a phase."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.recipe import Optimizer, Phase, Segmenter
+
+
+def make_optimizer(module: nn.Module, settings: Optimizer, phase: Phase) -> torch.optim.Optimizer:
+    """Build an optimiser with groups that know the share of the learning rate they get (``factor``)."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name.startswith("encoder."), parameter.ndim > 1), []).append(parameter)
+    rows = [
+        {
+            "params": parameters,
+            "factor": settings.encoder_factor if inside else 1.0,
+            "weight_decay": settings.weight_decay if filters else 0.0,
+        }
+        for (inside, filters), parameters in groups.items()
+    ]
+    if settings.name == "sgd":
+        return torch.optim.SGD(rows, lr=phase.learning_rate, momentum=settings.momentum)
+    kind = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
+    return kind(rows, lr=phase.learning_rate, betas=(settings.momentum, 0.999))
+
+
+def fallen(recipe: Segmenter, epoch: int, history: Sequence[dict[str, Any]]) -> float:
+    """Share of the learning rate that ``step`` and ``plateau`` leave in an epoch.
+
+    Parameters
+    ----------
+    recipe : Segmenter
+    epoch : int
+        Of the phase, from 0.
+    history : sequence of dict
+        Rows of the phase's finished epochs; with their ``f1`` alone, so that a resumed training falls alike.
+    """
+    if recipe.schedule == "step":
+        return recipe.step_factor ** (epoch // recipe.step_epochs)
+    if recipe.schedule != "plateau":
+        return 1.0
+    best, stale, falls = -1.0, 0, 0
+    for row in history:
+        best, stale = (row["f1"], 0) if row["f1"] > best else (best, stale + 1)
+        if stale >= recipe.plateau_epochs:
+            falls, stale = falls + 1, 0
+    return recipe.step_factor**falls
+
+
+def learning_rate(schedule: str, peak: float, share: float) -> float:
+    """Learning rate at a share (0 to 1) of a phase.
+
+    ``one-cycle`` rises over the first quarter from a 25th of the peak and falls to a thousandth of it along
+    a cosine (after Smith and Topin 2019); ``cosine`` only falls.
+    """
+    rise = 0.25
+    if schedule in ("constant", "step", "plateau"):
+        return peak
+    if schedule == "one-cycle" and share < rise:
+        return peak * (1 / 25 + (1 - 1 / 25) * (0.5 - 0.5 * math.cos(math.pi * share / rise)))
+    past = (share - rise) / (1 - rise) if schedule == "one-cycle" else share
+    return peak * (1e-3 + (1 - 1e-3) * (0.5 + 0.5 * math.cos(math.pi * past)))
