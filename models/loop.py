@@ -27,7 +27,7 @@ from models.distributed import Team
 from models.evaluation import evaluate
 from models.labeller import Encoding
 from models.losses import loss
-from models.optimizer import fallen, learning_rate, make_optimizer
+from models.optimizer import fallen, learning_rate, make_optimizer, make_scaler
 from models.recipe import Phase, Segmenter
 
 log = logging.getLogger(__name__)
@@ -127,6 +127,7 @@ def train_segmenter(
     image = torch.zeros(1, len(data.bands), recipe.size, recipe.size)
     guards.check_batches(recipe, module, _set_mode, [image], processes=apart)
     module = team.prepare(module, device).to(device).to(memory_format=torch.channels_last)
+    scaler = make_scaler(recipe.precision, device)
     if state is None:
         if checkpoints.last.exists() and team.leads:
             log.warning("%s of an earlier training is replaced; --resume would have gone on from it", checkpoints.last)
@@ -135,6 +136,8 @@ def train_segmenter(
         state = {"made_of": made_of, "phase": 0, "epoch": 0, "total": 0, "best": None, "stale": 0, "history": []}
     else:
         module.load_state_dict(state["module"])
+        if state.get("scaler"):  # of a training on a GPU, which may go on elsewhere
+            scaler.load_state_dict(state["scaler"])
         log.info("going on after epoch %d", state["total"])
     tell = on_epoch or (lambda row: None)
     for row in state["history"]:
@@ -157,8 +160,9 @@ def train_segmenter(
                 own = [row for row in state["history"] if row["phase"] == number]
                 scale = fallen(recipe, epoch, own)
                 row = _epoch(
-                    recipe, phase, epoch, state["total"], module, optimizer, data, seed, device, ticks, scale, net, team
-                )
+                    recipe, phase, epoch, state["total"], module, optimizer, scaler, data, seed, device, ticks, scale,
+                    net, team,
+                )  # fmt: skip
                 validated = _validate(module, data, device, row) if team.leads else None
                 threshold, f1, found, pooled = team.agree(validated)
                 row |= {"phase": number, "threshold": threshold, "f1": f1}
@@ -178,6 +182,7 @@ def train_segmenter(
                     state["best"] = {"f1": f1, "epoch": row["epoch"], "module": kept}
                     checkpoints.write_best(module, threshold, {"validation": found}, state["history"])
                 state |= {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
+                state |= {"scaler": scaler.state_dict()}
                 state |= {"phase": number, "epoch": epoch + 1}
                 checkpoints.write_last(state)
                 log.info("epoch %d: loss %.4f, validation F1 %.3f", row["epoch"], row["loss"], f1)
@@ -300,6 +305,7 @@ def _epoch(
     total: int,
     module: Encoding,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     data: Data,
     seed: int,
     device: torch.device,
@@ -318,8 +324,6 @@ def _epoch(
         return data.train.batch(team.share(item[1]), recipe.augmentation, seed=(seed, total, 1 + item[0]))
 
     began, losses, rate = time.monotonic(), [], 0.0
-    half = recipe.precision == "mixed" and device.type == "cuda"
-    scaler = torch.amp.GradScaler(device.type, enabled=half)
     optimizer.zero_grad(set_to_none=True)
     for (step, numbers), (images, labels) in stream(read, enumerate(steps), workers=1):
         rate = scale * learning_rate(recipe.schedule, phase.learning_rate, (epoch + step / len(steps)) / phase.epochs)
@@ -327,7 +331,7 @@ def _epoch(
             group["lr"] = rate * group["factor"]
         last = (step + 1) % phase.accumulate == 0 or step + 1 == len(steps)
         together = 1 if recipe.loss.reduction == "sum" else followed_together(step, len(steps), phase.accumulate)
-        with team.hold(net, not last), torch.autocast(device.type, enabled=half):
+        with team.hold(net, not last), torch.autocast(device.type, enabled=scaler.is_enabled()):
             logits = net(torch.from_numpy(images).permute(0, 3, 1, 2).to(device))
         truth = torch.from_numpy(labels).to(device)
         value = loss(logits, truth, recipe.loss)

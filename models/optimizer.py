@@ -1,4 +1,4 @@
-"""Optimisers of a recipe, and the learning rate over the epochs of a phase."""
+"""Optimisers of a recipe, the learning rate over the epochs of a phase, and the scale of losses in mixed precision."""
 
 from __future__ import annotations
 
@@ -68,3 +68,11 @@ def learning_rate(schedule: str, peak: float, share: float) -> float:
         return peak * (1 / 25 + (1 - 1 / 25) * (0.5 - 0.5 * math.cos(math.pi * share / rise)))
     past = (share - rise) / (1 - rise) if schedule == "one-cycle" else share
     return peak * (1e-3 + (1 - 1e-3) * (0.5 + 0.5 * math.cos(math.pi * past)))
+
+
+def make_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Make what scales losses in mixed precision; it does nothing elsewhere.
+
+    One for a whole training: it finds its scale by steps that overflow, which are lost.
+    """
+    return torch.amp.GradScaler(device.type, enabled=precision == "mixed" and device.type == "cuda")

@@ -28,7 +28,8 @@ from models.classification import scores
 from models.classification.classifier import Classifier
 from models.classification.reading import FittedPictures
 from models.classification.recipe import ImageClassifier, ImagePhase
-from models.loop import Checkpoints, OnEpoch, dealt, followed_together, learning_rate, make_optimizer
+from models.loop import Checkpoints, OnEpoch, dealt, followed_together
+from models.optimizer import learning_rate, make_optimizer, make_scaler
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,7 @@ def fit(
     if any(phase.batch == 1 for phase in recipe.phases):
         image, _, tags = course.train.batch([0])
         guards.check_batches(recipe, module, _set_mode, _on(course.device, image, tags))
+    scaler = make_scaler(recipe.precision, course.device)
     if state is None:
         if checkpoints.last.exists():
             log.warning("%s of an earlier training is replaced; --resume would have gone on from it", checkpoints.last)
@@ -129,6 +131,8 @@ def fit(
         state = {"made_of": course.made_of, "phase": 0, "epoch": 0, "total": 0, "best": None, "stale": 0, "history": []}
     else:
         module.load_state_dict(state["module"])
+        if state.get("scaler"):  # of a training on a GPU, which may go on elsewhere
+            scaler.load_state_dict(state["scaler"])
         log.info("going on after epoch %d", state["total"])
     for row in state["history"] if on_epoch else ():
         on_epoch(row)  # type: ignore[misc]
@@ -148,7 +152,8 @@ def fit(
                     log.info("no better validation for %d epochs: the phase ends", recipe.patience)
                     break
                 own = [row for row in state["history"] if row["phase"] == number]
-                row = _epoch(recipe, phase, epoch, state["total"], course, optimizer, ticks, fallen(recipe, epoch, own))
+                scale = fallen(recipe, epoch, own)
+                row = _epoch(recipe, phase, epoch, state["total"], course, optimizer, scaler, ticks, scale)
                 when = guards.after(row["epoch"], row["learning_rate"])
                 logits = torch.from_numpy(answers(module, course.val, course.device, when=when))
                 row |= {"phase": number, **_validate(logits, course)}
@@ -171,6 +176,7 @@ def fit(
                         "module": kept,
                     }
                 state |= {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
+                state |= {"scaler": scaler.state_dict()}
                 state |= {"phase": number, "epoch": epoch + 1}
                 checkpoints.write_last(state)
                 log.info(
@@ -275,6 +281,7 @@ def _epoch(
     total: int,
     course: Course,
     optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
     ticks: Iterator,
     scale: float,
 ) -> dict[str, Any]:
@@ -292,15 +299,13 @@ def _epoch(
 
     weights = torch.tensor(course.weights, dtype=torch.float32, device=course.device)
     began, losses, right, rate = time.monotonic(), [], 0, 0.0
-    half = recipe.precision == "mixed" and course.device.type == "cuda"
-    scaler = torch.amp.GradScaler(course.device.type, enabled=half)
     optimizer.zero_grad(set_to_none=True)
     for (step, numbers), (images, truths, tags) in stream(read, enumerate(steps), workers=1):
         rate = scale * learning_rate(recipe.schedule, phase.learning_rate, (epoch + step / count) / phase.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate * group["factor"]
         truth = torch.from_numpy(truths).to(course.device)
-        with torch.autocast(course.device.type, enabled=half):
+        with torch.autocast(course.device.type, enabled=scaler.is_enabled()):
             logits = module(*_on(course.device, images, tags))
         value = functional.cross_entropy(logits.float(), truth, weight=weights)
         names = [course.train.pictures[number].id for number in numbers]

@@ -225,6 +225,21 @@ def test_summed_gradients_are_those_of_a_larger_batch(tmp_path, walls, monkeypat
         assert torch.allclose(value, parts[name], atol=1e-5), name
 
 
+def test_one_scale_of_losses_is_found_for_all_epochs(tmp_path, walls, monkeypatch):
+    made_of = []
+
+    def scaler(*_):
+        made_of.append(torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1))
+        return made_of[-1]
+
+    monkeypatch.setattr(loop, "make_scaler", scaler)
+    phases = [{"epochs": 1, "learning_rate": 0.01, "batch": 8}] * 2
+    train(made(phases=phases, steps_per_epoch=2), [walls], tmp_path / "model.pt", threads=1)
+    last = torch.load(tmp_path / "model.checkpoints" / "last.pt", weights_only=True)
+    assert [scaler.get_scale() for scaler in made_of] == [4.0 * 2**4]
+    assert last["scaler"]["scale"] == 4.0 * 2**4
+
+
 def test_mixed_precision_changes_nothing_on_a_cpu(tmp_path, walls):
     for precision in ("float32", "mixed"):
         train(made(precision=precision), [walls], tmp_path / f"{precision}.pt", threads=1)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from made_chips import write_chips
-from test_train import same, tiny, train, weights_of
+from test_train import Killed, dies_at, same, tiny, train, weights_of
 from torch.nn import functional
 
 import models
@@ -145,6 +145,24 @@ def test_mixed_precision_changes_nothing_on_a_cpu(chips, tmp_path):
     train(two, [chips], tmp_path / "b.pt")
     a, b = weights_of(tmp_path / "a.pt"), weights_of(tmp_path / "b.pt")
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_one_scale_of_losses_is_found_for_all_epochs(chips, tmp_path, monkeypatch):
+    """In mixed precision each loss of a scale costs steps that overflow; here it doubles after each step."""
+    made = []
+
+    def scaler(*_):
+        made.append(torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=1))
+        return made[-1]
+
+    monkeypatch.setattr(loop, "make_scaler", scaler)
+    phases = [{"epochs": epochs, "learning_rate": 0.01, "batch": 3} for epochs in (1, 2)]  # of two steps each
+    train(tiny(phases=phases), [chips], tmp_path / "whole.pt")
+    with pytest.raises(Killed):
+        train(tiny(phases=phases), [chips], tmp_path / "broken.pt", progress=dies_at(3))
+    train(tiny(phases=phases), [chips], tmp_path / "broken.pt", resume=True)
+    assert [scaler.get_scale() for scaler in (made[0], made[-1])] == [4.0 * 2**6] * 2
+    assert same(weights_of(tmp_path / "whole.pt"), weights_of(tmp_path / "broken.pt"))
 
 
 def test_stages_of_every_encoder_hold_all_its_weights():
