@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,29 +39,46 @@ SCORES = {
 #: Scores that are told of publications alone, with their heading.
 PRINTED = {"background_iou": "IoU background"}
 
+#: What is no score and told of publications alone, with its heading: machines differ, and so do ways to count layers.
+PRINTED_FACTS = {"depth": "layers", "minutes_per_epoch": "minutes an epoch"}
+
 #: What tables can show of a model besides its scores, with its heading.
 FACTS = {"parameters": "10^6 parameters", "size_mb": "file, MB", "train_accuracy": "train accuracy"}
 
+#: All that a publication may tell, with its heading.
+TOLD = SCORES | PRINTED | FACTS | PRINTED_FACTS
+#: What of it is no share of anything.
+NO_SHARES = {"parameters", "size_mb", *PRINTED_FACTS}
+
 
 class Published(Section):
-    """Figures of a publication, in per cent: printed beside ours, never mixed with them."""
+    """Figures of a publication, scores in per cent: printed beside ours, never mixed with them."""
 
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
     measured_on: str = Field(description="Data of the publication.")
     data: str | None = Field(None, description="Data set of this experiment beside which they stand; absent: all.")
-    scores: dict[str, float] = Field(min_length=1, description="Score to per cent, as printed.")
+    scores: dict[str, float] = Field(
+        min_length=1,
+        description="Score to per cent, as printed; also parameters (in millions), size_mb, depth, minutes_per_epoch.",
+    )
 
     @field_validator("scores")
     @classmethod
     def _known(cls, scores: dict[str, float]) -> dict[str, float]:
         for name, value in scores.items():
-            known = [*SCORES, *PRINTED, "train_accuracy"]
-            if name not in known:
-                raise ValueError(unknown_name("score", name, known))
-            if not 0 <= value <= 100:
+            if name not in TOLD:
+                raise ValueError(unknown_name("score", name, list(TOLD)))
+            if name in NO_SHARES and not 0 < value < math.inf:
+                raise ValueError(f"{name} is {value:g}; expected a positive number")
+            if name not in NO_SHARES and not 0 <= value <= 100:
                 raise ValueError(f"{name} is {value:g}; expected per cent, from 0 to 100")
         return scores
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Scores from 0 to 1, without what is no score."""
+        return {name: value / 100 for name, value in self.scores.items() if name not in NO_SHARES}
 
 
 class Row(Section):

@@ -13,7 +13,7 @@ from geo.atomic import atomic
 from models.compare.cells import Cell, Result, results
 from models.compare.experiment import Experiment, facts
 from models.compare.figures import draw_curves, draw_scores
-from models.compare.tables import Line, lines_of, markdown, table_csv
+from models.compare.tables import Line, lines_of, markdown, published_csv, table_csv
 from models.panels import draw
 from models.scoring import rows_of
 
@@ -24,7 +24,7 @@ MARK = "experiment.json"
 
 
 def write_tables(experiment: Experiment, cells: Sequence[Cell], folder: Path, *, command: str = "") -> list[Line]:
-    """Write ``table.md``, ``table.csv`` and ``experiment.json`` of what is finished by now."""
+    """Write ``table.md``, ``table.csv``, ``published.csv`` and ``experiment.json`` of what is finished by now."""
     lines = lines_of(experiment, results(experiment, cells, score=False))
     _write_tables(experiment, lines, folder, command)
     return lines
@@ -56,6 +56,7 @@ def _write_tables(experiment: Experiment, lines: Sequence[Line], folder: Path, c
     for name, text in (
         ("table.md", markdown(experiment, lines, command=command)),
         ("table.csv", table_csv(experiment, lines)),
+        ("published.csv", published_csv(lines)),
         (MARK, json.dumps(facts(experiment), indent=2) + "\n"),
     ):
         with atomic(folder / name, overwrite=True) as part:

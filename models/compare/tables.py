@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from models.compare.cells import Result
-from models.compare.experiment import FACTS, PRINTED, SCORES, Experiment, Published, Row
+from models.compare.experiment import FACTS, NO_SHARES, SCORES, TOLD, Experiment, Published, Row
 from models.evaluation import TOLERANCE_PX, ImageCounts, false_alarms, picture_keys
 from models.intervals import (
     Draws,
@@ -333,9 +333,7 @@ def _in_print(line: Line, notes: list[str]) -> str:
     shown = []
     for published in line.published:
         figures = ", ".join(
-            f"{head} {published.scores[name]:g}"
-            for name, head in (SCORES | PRINTED | FACTS).items()
-            if name in published.scores
+            f"{head} {published.scores[name]:g}" for name, head in TOLD.items() if name in published.scores
         )
         wrong = contradictions(published)
         shown.append(f"{figures} ({published.measured_on}){'*' if wrong else ''}")
@@ -347,8 +345,8 @@ def _in_print(line: Line, notes: list[str]) -> str:
 
 def contradictions(published: Published) -> list[str]:
     """Tell which printed figures cannot all be true, each to the last digit that it is written with."""
-    shares = {name: value / 100 for name, value in published.scores.items()}
-    decimals = {name: len(f"{value:g}".partition(".")[2]) for name, value in published.scores.items()}
+    shares = published.shares
+    decimals = {name: len(f"{published.scores[name]:g}".partition(".")[2]) for name in shares}
     return identities(shares, places={name: 10.0 ** -(2 + number) for name, number in decimals.items()})
 
 
@@ -363,11 +361,10 @@ def table_csv(experiment: Experiment, lines: Sequence[Line]) -> str:
     heads += [f"{name}_per_image" for name in columns]
     heads += ["difference", "difference_low", "difference_high", "p", "p_holm", "p_wilcoxon", "p_signs"]
     heads += ["without_landslide", "false_alarms", "false_alarms_low", "false_alarms_high", "false_alarm_pixels"]
-    heads += [f"published_{name}" for name in columns] + ["published_on", *FACTS, "minutes", "hardware", "not_run"]
+    heads += [*FACTS, "minutes", "hardware", "not_run"]
     rows.writerow(heads)
     for line in lines:
         apart, nothing = line.difference or {}, (None, None)
-        printed = line.published[0] if line.published else None
         row: list[Any] = [line.row.name, line.row.recipe, line.row.mark, line.data, line.on, line.train_chips]
         row += [" ".join(map(str, line.seeds)), line.images]
         row += [_number(line.scores.get(name)) for name in columns]
@@ -378,15 +375,30 @@ def table_csv(experiment: Experiment, lines: Sequence[Line]) -> str:
         alarms = line.alarms or {"images": 0 if line.seeds else ""}
         row += [alarms["images"], _number(alarms.get("rate"))]
         row += [_number(v) for v in (*(alarms.get("interval") or nothing), alarms.get("share"))]
-        row += [_number(printed.scores[n] / 100) if printed and n in printed.scores else "" for n in columns]
         row += [
-            printed.measured_on if printed else "",
             *(_number(line.facts.get(name)) for name in FACTS),
             f"{line.minutes:.2f}" if line.seeds else "",
             line.hardware,
             line.reason,
         ]
         rows.writerow(row)
+    return out.getvalue()
+
+
+def published_csv(lines: Sequence[Line]) -> str:
+    """Write one line a figure in print, as printed, with ours beside it where the row was run."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    heads = ["system", "recipe", "mark", "trained_on", "tested_on", "train_chips", "measured_on"]
+    rows.writerow([*heads, "score", "published", "ours", "contradiction"])
+    for line in lines:
+        for published in line.published:
+            wrong = "; ".join(contradictions(published))
+            for name, value in published.scores.items():
+                found = {**line.facts, **line.scores}.get(name)
+                ours = _number(found if found is None or name in NO_SHARES else 100 * found)
+                place = [line.row.name, line.row.recipe, line.row.mark, line.data, line.on, line.train_chips]
+                rows.writerow([*place, published.measured_on, name, f"{value:g}", ours, wrong])
     return out.getvalue()
 
 

@@ -102,7 +102,11 @@ def test_tables_figures_and_what_is_not_run_again(experiment, tmp_path, monkeypa
     assert float(svm["f1"]) > 0.9
     assert float(svm["f1_low"]) <= float(svm["f1"]) <= float(svm["f1_high"])
     assert float(svm["difference"]) == pytest.approx(float(svm["f1"]) - float(linknet["f1"]), abs=2e-6)
-    assert linknet["published_f1"] == "0.709700"
+    with open(output / "published.csv") as file:
+        f1, precision, recall = csv.DictReader(file)
+    assert [row["published"] for row in (precision, recall, f1)] == ["63.63", "75.91", "70.97"]
+    assert float(f1["ours"]) == pytest.approx(100 * float(linknet["f1"]), abs=1e-4)
+    assert f1["contradiction"] == "precision and recall give F1 0.6923, not 0.7097"
     assert (left["f1"], left["not_run"]) == ("", "not run: no GPU at hand")
     for name in ("figure.png", "panels-made.png"):
         assert cv2.imread(str(output / name)).std() > 10
@@ -359,6 +363,14 @@ def test_a_budget_of_any_size_is_run(experiment, tmp_path):
         (
             {"rows": [{"name": "A", "recipe": "svm", "published": [{"measured_on": "x", "scores": {"f1": 170}}]}]},
             "f1 is 170; expected per cent",
+        ),
+        (
+            {
+                "rows": [
+                    {"name": "A", "recipe": "svm", "published": [{"measured_on": "x", "scores": {"parameters": 0}}]}
+                ]
+            },
+            "parameters is 0; expected a positive number",
         ),
         (
             {"rows": [{"name": "A", "recipe": "svm", "published": [{"measured_on": "x", "scores": {"f": 17}}]}]},

@@ -30,7 +30,12 @@ def made(tmp_path):
     write_set(tmp_path / "rocks", 8, first=400)
     row = {"recipe": str(tmp_path / "tiny.yaml")}
     printed = [
-        {"measured_on": "walls in print", "scores": {"accuracy": 99.8}},
+        {"measured_on": "walls in print", "scores": {"accuracy": 99.8, "minutes_per_epoch": 1.33}},
+        {
+            "measured_on": "longer",
+            "data": "walls",
+            "scores": {"accuracy": 99.9, "parameters": 2.8, "train_accuracy": 98},
+        },
         {"measured_on": "rocks in print", "data": "rocks", "scores": {"accuracy": 63.4}},
     ]
     settings = {
@@ -105,11 +110,31 @@ def test_tables_of_classifiers(made, tmp_path):
         assert high - low > 0.1  # of 24 images nobody knows more
     assert float(slow["difference"]) == pytest.approx(float(slow["accuracy"]) - float(tiny["accuracy"]), abs=2e-6)
     assert 0 < float(slow["p_signs"]) <= 1
-    assert (tiny["published_accuracy"], found["Tiny", "rocks"]["published_accuracy"]) == ("0.998000", "0.634000")
+    with open(output / "published.csv") as file:
+        printed = list(csv.DictReader(file))
+    shown = [(row["tested_on"], row["measured_on"], row["score"], row["published"]) for row in printed]
+    assert sorted(shown) == sorted(
+        [
+            ("walls", "walls in print", "accuracy", "99.8"),
+            ("walls", "walls in print", "minutes_per_epoch", "1.33"),
+            ("walls", "longer", "accuracy", "99.9"),
+            ("walls", "longer", "parameters", "2.8"),
+            ("walls", "longer", "train_accuracy", "98"),
+            ("rocks", "rocks in print", "accuracy", "63.4"),
+        ]
+    )
+    for row in printed:
+        ours, on = row["ours"], found["Tiny", row["tested_on"]]
+        if row["score"] == "minutes_per_epoch":  # of another machine
+            assert ours == ""
+        else:
+            scale = 1 if row["score"] == "parameters" else 100
+            assert float(ours) == pytest.approx(scale * float(on[row["score"]]), abs=1e-4)
     assert "not run: " in found["Hub", "walls"]["not_run"]
     assert found["Two stages", "walls"]["not_run"] == "not run: run elsewhere"
     assert found["Two stages", "rocks"]["not_run"] == "not run: run elsewhere"
     text = (output / "table.md").read_text()
+    assert "accuracy 99.9, 10^6 parameters 2.8, train accuracy 98 (longer)" in text
     assert "## Tested on rocks, trained on walls" in text
     assert "| system |  | accuracy | F1 | P | R | specificity | difference | p | p signs | in print | minutes |" in text
     assert "Every network: 6 steps of 4 images" in text
