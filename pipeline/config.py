@@ -308,7 +308,7 @@ class Report(Section):
         ge=0,
         le=50,
         description="Pictures, of each kind, of where the first network looked (Grad-CAM): polygons to look at first, "
-        "the largest misses and false alarms; 0 makes none.",
+        "the largest misses and false alarms, and the share of attention in corners; 0 makes none.",
     )
 
 

@@ -22,9 +22,10 @@ import pyogrio
 import rasterio.features
 import shapely
 from affine import Affine
+from pyogrio.errors import DataSourceError
 from rasterio.windows import Window
 
-from geo.atomic import atomic, check_free, together
+from geo.atomic import atomic, check_free, together, unfinished
 from geo.errors import GridError, ModelError, RasterError
 from geo.geobox import GeoBox
 from geo.geotiff import GeoTiffWriter
@@ -381,6 +382,9 @@ def _write_polygons(
     }
     frame = gpd.GeoDataFrame({k: [v] * len(parts) for k, v in columns.items()}, geometry=parts, crs=image.geobox.crs)
     with atomic(path, overwrite=overwrite) as part:
-        pyogrio.write_dataframe(
-            frame, part, layer=_LAYER, driver="GPKG", geometry_type="Polygon", promote_to_multi=False
-        )
+        try:
+            pyogrio.write_dataframe(
+                frame, part, layer=_LAYER, driver="GPKG", geometry_type="Polygon", promote_to_multi=False
+            )
+        except (DataSourceError, RuntimeError) as error:
+            raise unfinished(path, error) from error

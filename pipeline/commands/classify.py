@@ -134,13 +134,17 @@ def train(
 @command.command("predict", short_help="Heat map and screening mask of a scene, or a table of images.")
 @click.argument("image", type=options.PATH)
 @_model
-@options.output("Heat map (.tif) of a scene; table (.csv) of an image or a folder of images.")
+@options.output(
+    "Heat map (.tif) of a scene; table (.csv) of an image or a folder of images.",
+    ".tif", ".tiff", ".csv", what="a heat map or a table",
+)  # fmt: skip
 @click.option("--window", type=click.IntRange(min=16), help="Side of the windows in pixels.  [default: the model's]")
 @click.option("--overlap", type=click.IntRange(min=0), help="Pixels that windows share.  [default: half a window]")
 @options.setting(config.Classification, "batch")
 @click.option(
     "--screen",
-    type=options.PATH,
+    type=options.FileName(path_type=Path),
+    callback=options.named(".gpkg", ".tif", ".tiff", what="the kept ground"),
     help="Write the ground that is worth a closer look: polygons (.gpkg), for `geocrack predict --area`, or a raster "
     "of 1 and 0 (.tif).",
 )
@@ -182,8 +186,6 @@ def predict(
     loaded = classifier_file.load(model)
     settings = {"window": window, "overlap": overlap, "batch": batch, "recall": recall, "bands": bands}
     table = output.suffix.lower() == ".csv"
-    if output.suffix.lower() not in (".csv", ".tif", ".tiff"):
-        raise ModelError(f"{output} is neither .tif nor .csv; give a heat map (.tif) or a table (.csv) as output")
     if image.is_dir() and not table:
         raise ModelError(f"{image} is a folder; give a table (.csv) as output, or one scene as input")
     if table and (screen or window or overlap):

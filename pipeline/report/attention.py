@@ -28,7 +28,7 @@ from pipeline.report.maps import Shapes
 from pipeline.report.numbers import area
 from pipeline.report.run import RunResults, SceneResults
 from pipeline.report.views import Album
-from pipeline.report.worst import Mistake, all_mistakes
+from pipeline.report.worst import Answer, Answers, all_answers
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,9 @@ def attention(run: RunResults, inventory: Inventory, album: Album, number: int) 
     Returns
     -------
     dict or None
-        ``caption, kinds`` (each ``title, pictures``, which have ``image, width, height, words``); None where there is
-        nothing to show: no model, or one that sees each pixel by itself.
+        ``caption, kinds`` (each ``title, pictures``, which have ``image, width, height, words``) and ``corners``, a
+        sentence where a truth tells right from wrong; None where there is nothing to show: no model, or one that sees
+        each pixel by itself.
     """
     file = _model(run) if number else None
     if file is None:
@@ -87,18 +88,20 @@ def attention(run: RunResults, inventory: Inventory, album: Album, number: int) 
     from models import model_file  # torch is loaded only where it is needed
     from models.threads import limited_threads
 
-    kinds = []
+    kinds, corners = [], None
     try:
         model = model_file.load(file)
         with limited_threads(_THREADS):
-            for title, places in _places(run, inventory, number):
+            answers = all_answers(run)
+            for title, places in _places(run, inventory, answers, number):
                 pictures = [_shown(model, place, album) for place in places]
                 if pictures:
                     kinds.append({"title": title, "pictures": pictures})
+            corners = _corners(model, answers) if kinds else None
     except ModelError as error:  # an SVM looks nowhere; a report is whole without
         log.warning("the report shows no attention: %s", error)
         return None
-    return {"caption": CAPTION, "kinds": kinds} if kinds else None
+    return {"caption": CAPTION, "kinds": kinds, "corners": corners} if kinds else None
 
 
 def _model(run: RunResults) -> Path | None:
@@ -114,23 +117,25 @@ def _model(run: RunResults) -> Path | None:
     return next((path for path in found if path.is_file()), None)
 
 
-def _places(run: RunResults, inventory: Inventory, number: int) -> list[tuple[str, list[Place]]]:
-    misses, alarms = all_mistakes(run)
+def _places(run: RunResults, inventory: Inventory, answers: Answers, number: int) -> list[tuple[str, list[Place]]]:
     return [
         ("Look here first", _first(run, inventory, number)),
-        ("The largest that were missed", [_mistake(m, "missed", "miss") for m in _largest(misses, number)]),
-        ("The largest false alarms", [_mistake(m, "false alarm", "false_alarm") for m in _largest(alarms, number)]),
+        ("The largest that were missed", [_answer(m, "missed", "miss") for m in _largest(answers.misses, number)]),
+        (
+            "The largest false alarms",
+            [_answer(m, "false alarm", "false_alarm") for m in _largest(answers.alarms, number)],
+        ),
     ]
 
 
-def _largest(mistakes: Sequence[Mistake], number: int) -> list[Mistake]:
+def _largest(mistakes: Sequence[Answer], number: int) -> list[Answer]:
     return sorted(mistakes, key=lambda m: -m.square_m)[:number]
 
 
-def _mistake(mistake: Mistake, words: str, kind: str) -> Place:
-    told = f"{words}, {area(mistake.square_m)}, {mistake.scene.day}"
-    layers = (("truth", mistake.true), ("hit", mistake.found))
-    return Place(mistake.scene, mistake.geometry, mistake.crs, told, kind, layers)
+def _answer(answer: Answer, words: str, kind: str) -> Place:
+    told = f"{words}, {area(answer.square_m)}, {answer.scene.day}"
+    layers = (("truth", answer.true), ("hit", answer.found))
+    return Place(answer.scene, answer.geometry, answer.crs, told, kind, layers)
 
 
 def _first(run: RunResults, inventory: Inventory, number: int) -> list[Place]:
@@ -165,9 +170,20 @@ def _shows(scene: SceneResults, point: gpd.GeoSeries) -> bool:
         return bool(read(src, Window(column, row, 1, 1))[1].all())
 
 
-def _shown(model: Any, place: Place, album: Album) -> dict[str, Any]:
-    """Draw a place, beside it the same with the network's attention."""
-    from models.explain import explain_landslides, overlay
+@dataclass(frozen=True)
+class _Seen:
+    """A place as the network sees it: its attention, the pixels' transform and CRS, and all outlines in that CRS."""
+
+    found: np.ndarray
+    transform: Affine
+    crs: str
+    target: np.ndarray
+    others: list[np.ndarray]
+
+
+def _look(model: Any, place: Place) -> _Seen:
+    """Explain a place's outline in a square window around it."""
+    from models.explain import explain_landslides
 
     assert place.scene.fused
     with open_raster(place.scene.fused) as src:
@@ -179,13 +195,23 @@ def _shown(model: Any, place: Place, album: Album) -> dict[str, Any]:
         values, _ = read(src, window, bands=[i + 1 for i in order])
         transform = src.transform @ Affine.translation(window.col_off, window.row_off)
     inside = rasterio.features.geometry_mask(target, values.shape[1:], transform, invert=True, all_touched=True)
-    found = cv2.resize(explain_landslides(model, values, pixels=inside), (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
-    canvas = GeoBox((SIDE, SIDE), transform @ Affine.scale(window.width / SIDE, window.height / SIDE), crs)
+    return _Seen(explain_landslides(model, values, pixels=inside), transform, crs, target, others)
+
+
+def _shown(model: Any, place: Place, album: Album) -> dict[str, Any]:
+    """Draw a place, beside it the same with the network's attention."""
+    from models.explain import overlay
+
+    assert place.scene.fused
+    seen = _look(model, place)
+    height, width = seen.found.shape
+    found = cv2.resize(seen.found, (SIDE, SIDE), interpolation=cv2.INTER_LINEAR)
+    canvas = GeoBox((SIDE, SIDE), seen.transform @ Affine.scale(width / SIDE, height / SIDE), seen.crs)
     picture = maps.true_colour([place.scene.fused], canvas)
     near = shapely.box(*canvas.boundingbox.bbox)
-    drawn = [shapes[shapely.intersects(shapes, near)] for shapes in others]
+    drawn = [shapes[shapely.intersects(shapes, near)] for shapes in seen.others]
     layers = [Shapes(kind, shapes) for (kind, _), shapes in zip(place.layers, drawn, strict=True)]
-    about = Shapes(place.kind, target)
+    about = Shapes(place.kind, seen.target)
     left = maps.drawn_over(picture, [*layers, about], canvas)
     over = picture.copy()
     over[:, :, :3] = overlay(picture[:, :, 2::-1].astype(np.float32) / 255, found)[:, :, ::-1]
@@ -195,6 +221,26 @@ def _shown(model: Any, place: Place, album: Album) -> dict[str, Any]:
     name = album.add(f"attention_{at}", np.concatenate([left, between, right], axis=1))
     words = place.words if found.any() else f"{place.words}: nothing there raised its answer"
     return {"image": name, "width": 2 * SIDE + GAP, "height": SIDE, "words": words}
+
+
+def _corners(model: Any, answers: Answers) -> str | None:
+    """Tell the share of attention in corners of windows around mapped outlines, right against wrong; None unknown."""
+    from models.explain import Corners, corner_share
+
+    about = [(answer, True) for answer in answers.hits] + [(answer, False) for answer in answers.alarms]
+    shares = [corner_share(_look(model, _answer(answer, "", "found")).found) for answer, _ in about]
+    found = Corners.of(np.array(shares), np.array([right for _, right in about], bool)).summary()
+    if found["difference"] is None:
+        return None
+    right, wrong = found["right"], found["wrong"]
+    spread = found["difference_interval"]
+    interval = "" if spread is None else f" (95 % interval {100 * spread[0]:+.0f} to {100 * spread[1]:+.0f})"
+    return (
+        f"Of the attention in these windows {100 * right['mean']:.0f} % lies in the four corners, a quarter of the "
+        f"window, around the {right['images']} largest mapped outlines that are right, and {100 * wrong['mean']:.0f} % "
+        f"around the {wrong['images']} largest false alarms: {100 * found['difference']:+.0f} points{interval}. A "
+        "network that looks aside where it errs goes by surroundings, not by the ground inside the outline."
+    )
 
 
 def _window(geometry: shapely.Geometry, src: Any, model: Any) -> Window:

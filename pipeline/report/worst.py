@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import geopandas as gpd
@@ -29,8 +29,8 @@ SIDE = 320
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """One mistake: how large, where, and how it looks."""
+class Answer:
+    """One outline that was mapped or missed: how large, where, and what else lies there."""
 
     square_m: float
     scene: SceneResults
@@ -38,6 +38,14 @@ class Mistake:
     found: np.ndarray
     true: np.ndarray
     crs: Any
+
+
+class Answers(NamedTuple):
+    """True outlines that were missed, mapped ones where nothing is, and mapped ones that are right."""
+
+    misses: list[Answer]
+    alarms: list[Answer]
+    hits: list[Answer]
 
 
 def worst(run: RunResults, images: dict[str, tuple[str, int, int]]) -> list[dict[str, Any]]:
@@ -54,10 +62,10 @@ def worst(run: RunResults, images: dict[str, tuple[str, int, int]]) -> list[dict
     list of dict
         ``title, why, pictures`` (each ``image, words``) of each kind that there is.
     """
-    misses, alarms = all_mistakes(run)
+    answers = all_answers(run)
     kinds = (
-        ("missed", "The largest that were missed", "true outline yellow, mapped blue", misses),
-        ("false", "The largest false alarms", "mapped outline pink, true white", alarms),
+        ("missed", "The largest that were missed", "true outline yellow, mapped blue", answers.misses),
+        ("false", "The largest false alarms", "mapped outline pink, true white", answers.alarms),
     )
     shown = []
     for key, title, why, mistakes in kinds:
@@ -74,26 +82,25 @@ def worst(run: RunResults, images: dict[str, tuple[str, int, int]]) -> list[dict
     return shown
 
 
-def all_mistakes(run: RunResults) -> tuple[list[Mistake], list[Mistake]]:
-    """Gather the first model's largest misses and false alarms of each scene with a truth of polygons."""
-    misses: list[Mistake] = []
-    alarms: list[Mistake] = []
+def all_answers(run: RunResults) -> Answers:
+    """Gather the first model's largest misses, false alarms and hits of each scene with a truth of polygons."""
+    answers = Answers([], [], [])
     for scene in run.searched:
         result = next((r for r in scene.results if r.polygons), None)
         if result is None or scene.truth is None or scene.fused is None or truth_of.is_raster(scene.truth):
             continue
-        for kind, found in zip((misses, alarms), _mistakes(scene, result), strict=True):
+        for kind, found in zip(answers, _answers(scene, result), strict=True):
             kind.extend(found)
-    return misses, alarms
+    return answers
 
 
-def _mistakes(scene: SceneResults, result: Result) -> tuple[list[Mistake], list[Mistake]]:
+def _answers(scene: SceneResults, result: Result) -> Answers:
     assert scene.truth
     assert result.polygons
     layers = geopackage.read(result.polygons)
     frame = known(layers.landslides)
     if frame.crs is None:
-        return [], []
+        return Answers([], [], [])
     found = np.asarray(frame.geometry, dtype=object)
     true = np.asarray(truth_of.read_polygons(scene.truth, str(frame.crs)).geometry, dtype=object)
     if layers.searched is not None and len(layers.searched):
@@ -101,14 +108,14 @@ def _mistakes(scene: SceneResults, result: Result) -> tuple[list[Mistake], list[
         true = true[shapely.area(true) > 0]
     hit, false_alarm = judged(found, true)
 
-    def made(geometry: np.ndarray) -> list[Mistake]:
+    def made(geometry: np.ndarray) -> list[Answer]:
         largest = geometry[np.argsort(-shapely.area(geometry))][:SHOWN]
-        return [Mistake(float(g.area), scene, g, found, true, frame.crs) for g in largest]
+        return [Answer(float(g.area), scene, g, found, true, frame.crs) for g in largest]
 
-    return made(true[~hit]), made(found[false_alarm])
+    return Answers(made(true[~hit]), made(found[false_alarm]), made(found[~false_alarm]))
 
 
-def _picture(mistake: Mistake, key: str) -> np.ndarray:
+def _picture(mistake: Answer, key: str) -> np.ndarray:
     """Draw true colours around a mistake with outlines of what is true and what was mapped, BGRA."""
     assert mistake.scene.fused
     left, bottom, right, top = mistake.geometry.bounds
@@ -130,6 +137,6 @@ def _picture(mistake: Mistake, key: str) -> np.ndarray:
     return drawn
 
 
-def _place(mistake: Mistake) -> str:
+def _place(mistake: Answer) -> str:
     at = gpd.GeoSeries([mistake.geometry.representative_point()], crs=mistake.crs).to_crs(4326).iloc[0]
     return f"{abs(at.y):.4f}° {'NS'[at.y < 0]}, {abs(at.x):.4f}° {'EW'[at.x < 0]}"

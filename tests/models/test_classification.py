@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import geopandas as gpd
 import numpy as np
+import pyogrio
 import pytest
 import rasterio
 import torch
@@ -21,7 +22,7 @@ from rasterio.windows import Window
 sys.path.insert(0, str(Path(__file__).parent))
 from made_pictures import TINY, picture, write_set
 
-from geo.errors import ConfigError, GeocrackError, GridError, LabelError, ModelError, RasterError
+from geo.errors import ConfigError, GeocrackError, GridError, LabelError, ModelError, OutputError, RasterError
 from geo.geotiff import GeoTiffWriter
 from geo.raster import Encoding
 from models import model_file, recipe
@@ -466,6 +467,16 @@ def test_a_scene_that_is_screened_out_as_a_whole_is_not_searched(tmp_path, train
     inventory = read(tmp_path / "i.gpkg")
     assert len(inventory.landslides) == 0
     assert list(inventory.not_searched_km2) == ["outside area"]
+
+
+def test_polygons_that_cannot_be_written_leave_nothing(tmp_path, trained, scene, monkeypatch):
+    def fails(*_, **__):
+        raise pyogrio.errors.DataSourceError("sqlite3_exec(...) failed: database or disk is full")
+
+    monkeypatch.setattr(pyogrio, "write_dataframe", fails)
+    with pytest.raises(OutputError, match=r"s\.gpkg could not be written whole: no space is left on its disk"):
+        heat_map(scene, classifier_file.load(trained[0]), tmp_path / "h.tif", screen=tmp_path / "s.gpkg")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scenes_that_do_not_fit_have_a_sentence(tmp_path, trained, scene):

@@ -119,7 +119,6 @@ def test_segmenters_are_explained_too(made, tmp_path):
             "did you mean 'size'",
         ),
         (["predict", "walls", "--model", "model.pt", "-o", "h.tif"], ModelError, r"is a folder; give a table"),
-        (["predict", "walls", "--model", "model.pt", "-o", "h.png"], ModelError, "neither .tif nor .csv"),
         (["predict", "walls", "--model", "model.pt", "-o", "h.csv", "--window", "64"], ModelError, "neither windows"),
     ],
 )
@@ -129,6 +128,24 @@ def test_mistakes_have_a_sentence(made, monkeypatch, arguments, error, message):
     assert isinstance(result.exception, error)
     assert message in str(result.exception)
     assert not Path("h.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["-o", "h.png"], "expected the name of a heat map or a table, *.tif or *.tiff or *.csv"),
+        (["-o", "h.tif/"], "is the name of a folder"),
+        (["-o", "h.tif", "--screen", "s.shp"], "expected the name of the kept ground, *.gpkg or *.tif"),
+        (["-o", "h.tif", "--screen", "walls"], "is the name of a folder"),
+    ],
+)
+def test_names_tell_what_is_written(made, monkeypatch, names, message):
+    monkeypatch.chdir(made)
+    before = sorted(Path().iterdir())
+    result = run("predict", "scene.tif", "--model", "model.pt", *names)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+    assert sorted(Path().iterdir()) == before
 
 
 def test_a_recipe_of_whole_images_is_not_one_of_pixels(tmp_path):

@@ -4,15 +4,17 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from made_run import RECIPES, make_run
 from test_report import Nesting, made  # noqa: F401 - a fixture
 
-from pipeline.report import quicklooks_path, write_report
+from pipeline.report import attention, quicklooks_path, worst, write_report
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +61,29 @@ def test_attention_is_shown_where_it_is_asked_for(explained):
         assert f'href="#{Path(name).stem}"' in page
     for words in ("It does not prove that the answer is right", "1. polygon 6", "missed, ", "false alarm, "):
         assert words in page
+    assert re.search(r"Of the attention in these windows \d+ % lies in the four corners", page)
     said = re.findall(r"<figcaption>(\d\. polygon \d+)", page)
     assert said == ["1. polygon 6", "2. polygon 5"]  # in the order of the review
+
+
+def test_attention_in_corners_tells_right_from_wrong(monkeypatch):
+    """What is right is looked at in the middle, what is wrong is looked at evenly."""
+    middle, even = np.zeros((64, 64), np.float32), np.ones((64, 64), np.float32)
+    middle[24:40, 24:40] = 1
+
+    def look(_, place):
+        return attention._Seen(middle if place.geometry.area > 1 else even, None, "", None, [])
+
+    def answers(size, number):
+        scene, square = SimpleNamespace(day="2015-08-05"), shapely.box(0, 0, size, size)
+        return [worst.Answer(square.area, scene, square, np.array([]), np.array([]), "EPSG:32648")] * number
+
+    monkeypatch.setattr(attention, "_look", look)
+    told = attention._corners(None, worst.Answers([], answers(1, 3), answers(9, 4)))
+    assert "0 % lies in the four corners" in told
+    assert "around the 4 largest mapped outlines that are right, and 25 % around the 3 largest false alarms" in told
+    assert "+25 points (95 % interval +25 to +25)" in told
+    assert attention._corners(None, worst.Answers([], [], answers(9, 4))) is None
 
 
 def test_no_attention_unless_asked_for(made):  # noqa: F811
