@@ -45,16 +45,19 @@ class Statistics:
         """
         count, mean, scatter = 0, np.zeros(0), np.zeros((0, 0))
         for pan_low, mss, valid in windows:
-            samples = np.vstack([mss[:, valid], pan_low[valid]]).astype(float)
+            everywhere = bool(valid.all())  # then there is nothing to pick, which takes longer than all the rest
+            samples = np.empty((len(mss) + 1, valid.size if everywhere else np.count_nonzero(valid)))
+            for row, layer in zip(samples, (*mss, pan_low), strict=True):
+                row[:] = layer.ravel() if everywhere else layer[valid]
             if not count:
                 mean, scatter = np.zeros(len(samples)), np.zeros((len(samples), len(samples)))
             new = samples.shape[1]
             if not new:
                 continue
             new_mean = samples.mean(axis=1)
-            centred = samples - new_mean[:, None]
+            samples -= new_mean[:, None]
             step = new_mean - mean
-            scatter += centred @ centred.T + np.outer(step, step) * (count * new / (count + new))
+            scatter += samples @ samples.T + np.outer(step, step) * (count * new / (count + new))
             mean = mean + step * (new / (count + new))
             count += new
         return cls(count, mean, scatter / max(count, 1))
