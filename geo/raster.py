@@ -150,11 +150,17 @@ def read(
         values, valid = _physical(src, bands, src.read(bands, window=inside), masks)
         if inside == window:
             return values, valid
-    wide = np.full((len(bands), window.height, window.width), np.nan, dtype=np.float32)
+    wide = np.empty((len(bands), window.height, window.width), dtype=np.float32)
     wide_valid = np.zeros((window.height, window.width), dtype=bool)
-    if inside.width and inside.height:
-        at = slices(inside, window)
-        wide[:, *at], wide_valid[at] = values, valid
+    if not (inside.width and inside.height):
+        wide[:] = np.nan
+        return wide, wide_valid
+    rows, cols = at = slices(inside, window)
+    for outside in (slice(0, rows.start), slice(rows.stop, None)):
+        wide[:, outside] = np.nan
+    for beside in (slice(0, cols.start), slice(cols.stop, None)):
+        wide[:, rows, beside] = np.nan
+    wide[:, *at], wide_valid[at] = values, valid
     return wide, wide_valid
 
 

@@ -301,9 +301,9 @@ class Fusion:
         pan, mss = around.inner(around.pan), around.mss
         mss, good = filled(mss, around.mss_valid, around.col, around.row)
         good &= around.inner(around.pan_valid)
-        if not good.all():
-            pan = np.where(good, pan, np.float32(np.nan))
         low = pan if self.method.low is None else self.method.low(around)
+        if not good.all():
+            np.copyto(pan, np.float32(np.nan), where=~good)  # nobody else looks at what was read
         col, row = around.col[0] - 0.5, around.row[:, 0] - 0.5
         return self.injection.stored(mss, col, row, pan, low, self.encoding), good
 

@@ -105,12 +105,21 @@ def filled(
     cols: np.ndarray = np.any(valid, axis=0, keepdims=True)
     if x.shape[0] == y.shape[1] == 1 and np.array_equal(valid, rows & cols):
         # as at a scene's edge a rectangle is good: the weight is that of columns by that of rows
-        weight = _weight(rows, np.zeros_like(y), y) * _weight(cols, x, np.zeros_like(x))
+        good = _enough(_weight(rows, np.zeros_like(y), y), _weight(cols, x, np.zeros_like(x)))
     else:
-        weight = _weight(valid, *whole(x, y))
+        good = _weight(valid, *whole(x, y)) >= 1 - TOLERANCE
     if not valid.all():
-        values = np.stack([spread(v, valid, halo + 1) for v in values])
-    return values, weight >= 1 - TOLERANCE
+        values = spread(values, valid, halo + 1)
+    return values, good
+
+
+def _enough(down: np.ndarray, across: np.ndarray) -> np.ndarray:
+    """Where the product of weights of rows (m, 1) and columns (1, n) is enough: shape (m, n)."""
+    least = 1 - TOLERANCE
+    good: np.ndarray = (down >= least) & (across >= least)
+    between = np.flatnonzero((down >= least) & (down < 1))  # few: elsewhere the columns decide alone
+    good[between] = down[between] * across >= least
+    return good
 
 
 def _weight(valid: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -131,8 +140,8 @@ def spread(values: np.ndarray, valid: np.ndarray, distance: int) -> np.ndarray:
 
     Parameters
     ----------
-    values : ndarray of float32, shape (height, width)
-    valid : ndarray of bool, same shape
+    values : ndarray of float32, shape (bands, height, width)
+    valid : ndarray of bool, shape (height, width)
     distance : int
         Pixels to grow by.
 
@@ -145,9 +154,10 @@ def spread(values: np.ndarray, valid: np.ndarray, distance: int) -> np.ndarray:
     filled = np.where(valid, values, np.float32(0))
     for _ in range(distance):
         count = cv2.boxFilter(known, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
-        total = cv2.boxFilter(filled, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
         new = (known == 0) & (count > 0.5)
-        filled[new] = total[new] / count[new]
+        for band in filled:
+            total = cv2.boxFilter(band, -1, (3, 3), normalize=False, borderType=cv2.BORDER_CONSTANT)
+            band[new] = total[new] / count[new]
         known[new] = 1
     return filled
 

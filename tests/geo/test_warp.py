@@ -108,9 +108,10 @@ def test_a_pixel_deep_in_good_ground_is_good():
 def test_spread_keeps_good_values_and_fills_their_neighbours():
     valid = np.zeros((7, 7), bool)
     valid[3, 3] = True
-    grown = spread(np.full((7, 7), 5, np.float32), valid, 2)
-    assert (grown[1:6, 1:6] == 5).all()
-    assert (grown[0] == 0).all()
+    bands = np.stack([np.full((7, 7), value, np.float32) for value in (5, 7)])
+    for grown, value in zip(spread(bands, valid, 2), (5, 7), strict=True):
+        assert (grown[1:6, 1:6] == value).all()
+        assert (grown[0] == 0).all()
 
 
 def test_flags_join_where_pixels_join_and_stay_where_they_lie():
