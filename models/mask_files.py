@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from rasterio.enums import ColorInterp
 
-from geo.errors import LabelError
+from geo.colour_table import seen_greys
+from geo.errors import LabelError, RasterError
 from geo.labels import UNKNOWN
 from geo.raster import open_raster
 from models.labelme import labelme_mask
@@ -27,8 +29,8 @@ def read_mask(path: Path) -> np.ndarray:
     Raises
     ------
     LabelError
-        Other values than 0 and 1, 0 and 255, or 0 and the highest of the type; colours; or a mask that is drawn in the
-        transparency only, of which nothing would be read.
+        Other values than 0 and 1, 0 and 255, or 0 and the highest of the type; colours, or a colour table that tells
+        neither; or a mask that is drawn in the transparency only, of which nothing would be read.
     """
     return labelme_mask(path) if path.suffix == LABELME else _pixels(path)
 
@@ -41,7 +43,7 @@ def _pixels(path: Path) -> np.ndarray:
         alpha = [b for b, c in zip(src.indexes, interp, strict=True) if c == ColorInterp.alpha]
         stored = src.read(bands)
         clear = src.read(alpha[0]) if alpha else None
-        nodata = src.nodata
+        nodata, greys = src.nodata, _greys(src)
     if clear is not None and (clear != clear.flat[0]).any() and (stored == stored.flat[0]).all():
         raise LabelError(
             f"{path} has one colour everywhere and differs only in its transparency (alpha); expected a mask of 0 and "
@@ -51,6 +53,8 @@ def _pixels(path: Path) -> np.ndarray:
         raise LabelError(f"{path} is a picture in colours; expected a mask of 0 and 1, or 0 and 255")
     values = stored[0]
     unknown = np.zeros(values.shape, dtype=bool) if nodata in (None, 0) else values == nodata
+    if greys is not None:
+        values = np.take(greys, values, mode="clip")
     found = np.unique(values[~unknown])
     # the highest value of the file's type says yes, as 255 does in bytes
     most = float(np.iinfo(values.dtype).max) if np.issubdtype(values.dtype, np.integer) else 1.0
@@ -62,3 +66,10 @@ def _pixels(path: Path) -> np.ndarray:
             hint = "a JPEG blurs masks: save them as PNG"
         raise LabelError(f"{path} holds the values {shown}; expected 0 and 1, or 0 and {max(255, most):g} ({hint})")
     return np.where(unknown, UNKNOWN, values > 0).astype(np.uint8)
+
+
+def _greys(src: rasterio.DatasetReader) -> np.ndarray | None:
+    try:
+        return seen_greys(src)
+    except RasterError as error:  # it can be read, but is no label
+        raise LabelError(str(error)) from None

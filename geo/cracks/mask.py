@@ -14,6 +14,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
+from geo.colour_table import seen_greys
 from geo.errors import RasterError
 from geo.raster import open_raster, read
 from geo.windows import blocks, clip, grow, slices
@@ -48,6 +49,7 @@ class CrackMask:
         self.shape: tuple[int, int] = src.shape
         bands = [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]
         self._band = bands[0]
+        self._greys = seen_greys(src)
         told = src.tags().get("GEOCRACK_THRESHOLD")
         try:
             wanted = threshold if threshold is not None else float(told) if told else THRESHOLD
@@ -70,12 +72,12 @@ class CrackMask:
     def _take_stored(self, bands: list[int], wanted: float) -> None:
         """Find out from its values what a raster of plain integers means."""
         src = self.dataset
-        dtype = np.dtype(src.dtypes[self._band - 1])
+        dtype = np.dtype(src.dtypes[self._band - 1] if self._greys is None else self._greys.dtype)
         found: set[int] = set()
         many = False
         self._check_alpha(bands)
         for window in blocks(src.shape, _BLOCK):
-            values, valid = read(src, window, bands=bands)
+            values, valid = self._values(window, bands)
             if (values[1:][:, valid] != values[:1][:, valid]).any():
                 raise RasterError(
                     f"{src.name} is a picture in colours; expected a mask of one band, or a probability: "
@@ -110,6 +112,14 @@ class CrackMask:
                 f"{src.name} holds the values {shown} as {dtype}; expected a mask of 0 and 1 or 255, or a probability "
                 "from 0 to 1: make one of it first"
             )
+
+    def _values(self, window: Window, bands: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Values of a window, of a colour table its greys, and where they are good."""
+        values, valid = read(self.dataset, window, bands=bands)
+        if self._greys is not None:
+            numbers = np.where(valid, values, 0).astype(np.int64)
+            values = np.where(valid, np.take(self._greys, numbers, mode="clip"), np.float32(np.nan))
+        return values, valid
 
     def _check_alpha(self, bands: list[int]) -> None:
         """Raise where the mask is drawn in the transparency: what is not opaque would be taken for not known."""
@@ -151,7 +161,7 @@ class CrackMask:
     def _marked(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """Crack and known as the raster has them."""
         with self._lock:
-            values, valid = read(self.dataset, window, bands=[self._band])
+            values, valid = self._values(window, [self._band])
             self._check_finite(window)
         known = valid
         if self._zero_is_known:

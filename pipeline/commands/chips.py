@@ -74,8 +74,9 @@ def import_command(
 ) -> None:
     """Import photographs in IMAGES and their masks in MASKS, which have the same names but for the suffix.
 
-    Images keep their sizes; masks are 0 and 1, or 0 and 255, or outlines of Labelme (.json). Images with the same
-    pixels go into the same split. IMAGES and MASKS are left away to import --negatives alone, to test on.
+    Images keep their sizes; masks are 0 and 1, or 0 and 255 (with a colour table: black and white, or classes over
+    black), or outlines of Labelme (.json). Images with the same pixels go into the same split. IMAGES and MASKS are
+    left away to import --negatives alone, to test on.
     """
     if images is None and negatives is None:
         raise click.UsageError("give IMAGES and MASKS, or --negatives")

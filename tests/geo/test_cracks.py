@@ -454,6 +454,29 @@ def test_a_mask_in_the_transparency_is_refused(tmp_path):
         pass
 
 
+@pytest.mark.parametrize(
+    "colours", [[(255, 255, 255), (0, 0, 0)], [(0, 0, 0), (255, 255, 255)], [(0, 0, 0), (255, 0, 0)]]
+)
+def test_a_mask_with_a_colour_table_is_read_as_people_see_it(tmp_path, colours):
+    numbers = np.zeros((60, 60), np.uint8)
+    numbers[20:24, 5:55] = 1
+    with rasterio.open(tmp_path / "mask.png", "w", driver="PNG", height=60, width=60, count=1, dtype="uint8") as dst:
+        dst.write_colormap(1, {number: (*colour, 255) for number, colour in enumerate(colours)})
+        dst.write(numbers if colours[0] == (0, 0, 0) else 1 - numbers, 1)
+    with open_mask(tmp_path / "mask.png") as mask:
+        crack, known = mask.read(Window(0, 0, 60, 60))
+    np.testing.assert_array_equal(crack, numbers > 0)
+    assert known.all()
+
+
+def test_a_colour_table_that_says_neither_is_refused(tmp_path):
+    with rasterio.open(tmp_path / "mask.png", "w", driver="PNG", height=9, width=9, count=1, dtype="uint8") as dst:
+        dst.write_colormap(1, {0: (255, 255, 255, 255), 1: (255, 0, 0, 255)})
+        dst.write(np.eye(9, dtype=np.uint8), 1)
+    with pytest.raises(RasterError, match="does not tell what is marked"), open_mask(tmp_path / "mask.png"):
+        pass
+
+
 def test_infinite_probability_is_refused(tmp_path):
     values = np.full((40, 40), 0.2, np.float32)
     values[10, 10:30] = np.inf

@@ -5,12 +5,15 @@ import json
 import cv2
 import numpy as np
 import pytest
+import rasterio
+from PIL import Image
 from rasterio.windows import Window
 
 from geo.errors import LabelError, RasterError
 from geo.image import open_image
 from models.chips import open_chips, read_chip
 from models.labelme import labelme_mask
+from models.mask_files import read_mask
 from models.photographs import import_photographs
 
 
@@ -110,3 +113,59 @@ def test_grey_of_other_bands_is_told(photographs):
             bands=("nir", "red", "green"),
             grey=True,
         )
+
+
+WHITE, BLACK, RED = (255, 255, 255), (0, 0, 0), (128, 0, 0)
+
+
+def with_table(path, numbers, *colours):
+    """Write a mask whose numbers stand for colours."""
+    profile = {
+        "driver": "PNG" if path.suffix == ".png" else "GTiff",
+        "height": numbers.shape[0],
+        "width": numbers.shape[1],
+        "count": 1,
+        "dtype": "uint8",
+    }
+    with rasterio.open(path, "w", **profile) as dst:
+        dst.write_colormap(1, {number: (*colour, 255) for number, colour in enumerate(colours)})
+        dst.write(numbers, 1)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("colours", "yes"),
+    [
+        ((BLACK, WHITE), 1),
+        ((WHITE, BLACK), 0),
+        ((WHITE, BLACK, RED), 0),  # no pixel has the red
+        ((BLACK, RED), 1),
+        ((BLACK, RED, BLACK, BLACK), 1),
+        ((BLACK, (64, 64, 64)), 1),
+    ],
+)
+def test_a_mask_with_a_colour_table_is_read_as_people_see_it(tmp_path, colours, yes):
+    numbers = np.eye(20, dtype=np.uint8)
+    mask = read_mask(with_table(tmp_path / "mask.png", numbers, *colours))
+    np.testing.assert_array_equal(mask, numbers == yes)
+
+
+def test_numbers_without_a_colour_stand(tmp_path):
+    numbers = np.eye(20, dtype=np.uint8)
+    drawn = Image.new("P", (20, 20))
+    drawn.putdata(numbers.ravel().tolist())
+    drawn.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), numbers)
+
+
+@pytest.mark.parametrize("colours", [(RED, BLACK), (WHITE, RED), (BLACK, BLACK)])
+def test_a_colour_table_that_says_neither_is_refused(tmp_path, colours):
+    with pytest.raises(LabelError, match="does not tell what is marked"):
+        read_mask(with_table(tmp_path / "mask.png", np.eye(20, dtype=np.uint8), *colours))
+
+
+def test_nodata_of_a_colour_table_is_not_known(tmp_path):
+    path = with_table(tmp_path / "mask.tif", np.arange(9, dtype=np.uint8).reshape(3, 3) % 3, WHITE, BLACK, RED)
+    with rasterio.open(path, "r+") as dst:
+        dst.nodata = 2
+    np.testing.assert_array_equal(read_mask(path), [[1, 0, 255]] * 3)
