@@ -17,6 +17,7 @@ from geo.block_cache import block_cache, touched_bytes, worth_caching
 from geo.errors import GridError, RasterError
 from geo.geobox import GeoBox
 from geo.masks import quality_path, seen
+from geo.orientation import orientation
 from geo.raster import Encoding, geobox_of, open_raster, read
 from geo.windows import clip, slices
 
@@ -83,6 +84,8 @@ class Image:
     rpcs : rasterio RPC or None
     marks_nodata : bool
         Whether the file says which pixels show no ground, by a nodata value, a mask or an alpha band.
+    orientation : int
+        How a photograph lies in its file, see ``geo.orientation``; ``read`` gives pixels as they lie there.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Image:
         self.path = Path(src.name)
         self.bands = names
         self.geobox: GeoBox = geobox_of(src)
+        self.orientation = orientation(src)
         self.rpcs = src.rpcs
         self.tags = {key: value for key, value in src.tags().items() if key.startswith("GEOCRACK_")}
         self._numbers = [b for b, c in zip(src.indexes, src.colorinterp, strict=True) if c != ColorInterp.alpha]

@@ -11,6 +11,7 @@ from rasterio.enums import ColorInterp
 from geo.colour_table import seen_greys
 from geo.errors import LabelError, RasterError
 from geo.labels import UNKNOWN
+from geo.orientation import orientation, upright
 from geo.raster import open_raster
 from models.labelme import labelme_mask
 
@@ -43,7 +44,7 @@ def _pixels(path: Path) -> np.ndarray:
         alpha = [b for b, c in zip(src.indexes, interp, strict=True) if c == ColorInterp.alpha]
         stored = src.read(bands)
         clear = src.read(alpha[0]) if alpha else None
-        nodata, greys = src.nodata, _greys(src)
+        nodata, greys, how = src.nodata, _greys(src), orientation(src)
     if clear is not None and (clear != clear.flat[0]).any() and (stored == stored.flat[0]).all():
         raise LabelError(
             f"{path} has one colour everywhere and differs only in its transparency (alpha); expected a mask of 0 and "
@@ -65,7 +66,7 @@ def _pixels(path: Path) -> np.ndarray:
         else:
             hint = "a JPEG blurs masks: save them as PNG"
         raise LabelError(f"{path} holds the values {shown}; expected 0 and 1, or 0 and {max(255, most):g} ({hint})")
-    return np.where(unknown, UNKNOWN, values > 0).astype(np.uint8)
+    return upright(np.where(unknown, UNKNOWN, values > 0).astype(np.uint8), how)
 
 
 def _greys(src: rasterio.DatasetReader) -> np.ndarray | None:

@@ -21,6 +21,7 @@ from geo.errors import LabelError, RasterError
 from geo.geobox import GeoBox
 from geo.image import open_image
 from geo.labels import BACKGROUND
+from geo.orientation import SAME_SIZE, orientation, upright
 from geo.raster import Encoding, open_raster
 from geo.stream import stream
 from models.chip_writer import ChipsWriter, NewChip
@@ -110,7 +111,18 @@ def import_photographs(
     listed = _listed(Path(test_list), photographs) if test_list else set()
     with atomic(output, overwrite=overwrite, folder=True, known_by="chips.json") as part:
         looked_at = progress(stream(_content, photographs, workers=threads), "Comparing images", len(photographs))
-        contents = {photograph.id: digest for photograph, digest in looked_at}
+        contents, doubtful = {}, []
+        for photograph, (digest, sized_alike) in looked_at:
+            contents[photograph.id] = digest
+            doubtful += [photograph.image.name] if sized_alike and photograph.mask else []
+        if doubtful:
+            log.warning(
+                "%d images are turned or mirrored by their EXIF orientation, as viewers and Labelme show them, and no "
+                "size tells whether their masks were drawn on what is seen; remove the tag where one was drawn on the "
+                "pixels as stored: %s",
+                len(doubtful),
+                _some(doubtful),
+            )
         splits, moved, copies = deal(
             photographs,
             contents,
@@ -234,10 +246,11 @@ def _listed(file: Path, photographs: Sequence[Photograph]) -> set[str]:
     return {known[name] for name in names}
 
 
-def _content(photograph: Photograph) -> str:
-    """Hash of the picture: copies have the same, also turned or mirrored."""
+def _content(photograph: Photograph) -> tuple[str, bool]:
+    """Hash of the picture: copies have the same, also turned or mirrored; and whether only a tag tells how it lies."""
     with open_raster(photograph.image) as src:
-        return content(src.read())
+        how = orientation(src)
+        return content(src.read()), how in SAME_SIZE or (how > 1 and src.height == src.width)
 
 
 def deal(
@@ -318,7 +331,7 @@ def _chip(photograph: Photograph, split: str, bands: Sequence[str], grey: bool, 
         whole = Window(0, 0, width, height)
         values, valid = image.read(whole)
         valid &= ~wedges(values, black_px)
-        encoding = image.encoding
+        encoding, how = image.encoding, image.orientation
         if grey and "grey" not in image.available:
             raise RasterError(
                 f"{photograph.image} has the bands {', '.join(image.bands)}; grey is worked out of red, green and "
@@ -326,15 +339,10 @@ def _chip(photograph: Photograph, split: str, bands: Sequence[str], grey: bool, 
             )
         if grey:
             values, encoding = image.read(whole, ["grey"])[0], Encoding("float32", nodata=float("nan"))
-    if photograph.mask is None:
-        label = np.full((height, width), BACKGROUND, dtype=np.uint8)
-    else:
-        label = read_mask(photograph.mask)
-        if label.shape != (height, width):
-            raise LabelError(
-                f"{photograph.mask} has {label.shape[0]} x {label.shape[1]} pixels, its image {photograph.image} "
-                f"{height} x {width}; give masks of the size of their images"
-            )
+    values, valid = upright(values, how), upright(valid, how)
+    label = np.full(valid.shape, BACKGROUND, dtype=np.uint8)
+    if photograph.mask is not None:
+        label = _label(photograph, photograph.mask, valid.shape, how)
     return NewChip(
         id=photograph.id,
         split=split,
@@ -342,9 +350,22 @@ def _chip(photograph: Photograph, split: str, bands: Sequence[str], grey: bool, 
         values=np.where(valid, values, np.float32(np.nan)),
         label=label,
         good=valid,
-        geobox=GeoBox((height, width), Affine.identity(), None),
+        geobox=GeoBox(valid.shape, Affine.identity(), None),
         encoding=encoding,
     )
+
+
+def _label(photograph: Photograph, mask: Path, shape: tuple[int, int], how: int) -> np.ndarray:
+    """Label of an upright photograph; a mask that fits only the pixels as stored is turned with them."""
+    label = read_mask(mask)
+    if label.shape != shape and label.shape == shape[::-1] and how >= 5:
+        label = upright(label, how)
+    if label.shape != shape:
+        raise LabelError(
+            f"{mask} has {label.shape[0]} x {label.shape[1]} pixels, its image {photograph.image} {shape[0]} x "
+            f"{shape[1]}; give masks of the size of their images"
+        )
+    return label
 
 
 def wedges(values: np.ndarray, least_px: int) -> np.ndarray:

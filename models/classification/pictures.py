@@ -23,6 +23,7 @@ import rasterio
 
 from geo.errors import LabelError, RasterError
 from geo.image import band_names
+from geo.orientation import orientation, upright
 from geo.raster import open_raster
 from geo.split import SPLITS
 from geo.stream import stream
@@ -60,7 +61,7 @@ class Picture:
     group : str
         Images of one group are dealt, and drawn for intervals, together.
     shape : (int, int)
-        Height and width in pixels.
+        Height and width in pixels, as people see it.
     bands : tuple of str
         In the order of the file.
     """
@@ -250,7 +251,7 @@ def names_of(src: rasterio.DatasetReader, given: Sequence[str] | None) -> tuple[
 
 def _looked_at(picture: Picture, given: Sequence[str] | None) -> Picture:
     with open_raster(picture.path) as src:
-        names, pixels = names_of(src, given), src.read()
+        names, pixels = names_of(src, given), upright(src.read(), orientation(src))
     file = hashlib.sha256(picture.path.read_bytes()).hexdigest()[:16]
     return replace(picture, content=content(pixels), file=file, shape=pixels.shape[1:], bands=names)
 

@@ -13,6 +13,7 @@ from rasterio.windows import Window
 
 from geo.errors import ModelError
 from geo.image import open_image
+from geo.orientation import upright
 from geo.raster import open_raster
 from models.augment import augment
 from models.chips import BandStatistics
@@ -99,7 +100,7 @@ class Scale:
 
 
 def read_picture(path: Path, bands: Sequence[str], given: Sequence[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Physical values (bands, h, w) of an image, NaN where not valid, and where it is.
+    """Physical values (bands, h, w) of an image, NaN where not valid, and where it is; photographs are upright.
 
     Raises
     ------
@@ -119,7 +120,7 @@ def read_picture(path: Path, bands: Sequence[str], given: Sequence[str] | None =
             )
         whole = Window(0, 0, image.shape[1], image.shape[0])
         values, valid = image.read(whole, wanted)
-        return values, valid & image.seen(whole)
+        return upright(values, image.orientation), upright(valid & image.seen(whole), image.orientation)
 
 
 def measure(pictures: Sequence[Picture], bands: Sequence[str], given: Sequence[str] | None) -> tuple[list, list]:

@@ -76,7 +76,8 @@ def import_command(
 
     Images keep their sizes; masks are 0 and 1, or 0 and 255 (with a colour table: black and white, or classes over
     black), or outlines of Labelme (.json). Images with the same pixels go into the same split. IMAGES and MASKS are
-    left away to import --negatives alone, to test on.
+    left away to import --negatives alone, to test on. JPEG photographs are turned by their EXIF orientation, as viewers
+    and Labelme show them.
     """
     if images is None and negatives is None:
         raise click.UsageError("give IMAGES and MASKS, or --negatives")

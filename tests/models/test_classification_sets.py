@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent))
 from made_chips import write_chips
@@ -174,6 +175,18 @@ def test_images_of_any_size_are_fitted_from_their_middle(tmp_path):
     assert good.mean() == 0.5
     with pytest.raises(ModelError, match=r"looks at the bands nir, .* has red, green, blue"):
         read_picture(tmp_path / "wide.png", ["nir"])
+
+
+def test_photographs_are_seen_upright(tmp_path):
+    stored = Image.fromarray(np.dstack([np.repeat(np.uint8([[0], [200]]), 24, axis=1).repeat(8, axis=0)] * 3))
+    exif = stored.getexif()
+    exif[0x0112] = 6  # what lies on top is to be seen at the right
+    stored.save(tmp_path / "a.jpg", exif=exif, quality=95)
+    values, valid = read_picture(tmp_path / "a.jpg", ["red"])
+    assert values.shape == (1, 24, 16)
+    assert valid.shape == (24, 16)
+    assert (values[0, :, :7] > 190).all()
+    assert (values[0, :, 9:] < 10).all()
 
 
 def test_bands_without_any_difference_are_refused(tmp_path):

@@ -11,6 +11,7 @@ from rasterio.windows import Window
 
 from geo.errors import LabelError, RasterError
 from geo.image import open_image
+from geo.orientation import upright
 from models.chips import open_chips, read_chip
 from models.labelme import labelme_mask
 from models.mask_files import read_mask
@@ -169,3 +170,51 @@ def test_nodata_of_a_colour_table_is_not_known(tmp_path):
     with rasterio.open(path, "r+") as dst:
         dst.nodata = 2
     np.testing.assert_array_equal(read_mask(path), [[1, 0, 255]] * 3)
+
+
+def turned_photographs(tmp_path, how, size=(40, 60)):
+    """Images with bright squares that people see at rows 5 to 15, columns 8 to 20; their files hold them turned."""
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    inverse = {6: 8, 8: 6}.get(how, how)
+    for number in range(2):
+        seen = np.full((*size, 3), 60, np.uint8)
+        seen[5:15, 8:20] = 220
+        seen[30 + number, 3] = 200
+        stored = Image.fromarray(upright(seen.transpose(2, 0, 1), inverse).transpose(1, 2, 0))
+        exif = stored.getexif()
+        exif[0x0112] = how
+        stored.save(tmp_path / f"images/p{number}.jpg", exif=exif, quality=95)
+    return tmp_path
+
+
+def imported(folder):
+    import_photographs(folder / "images", folder / "masks", folder / "chips", val_fraction=0)
+    return [read_chip(record)[:2] for record in open_chips([folder / "chips"]).records]
+
+
+@pytest.mark.parametrize("how", [3, 5, 6, 8])
+def test_photographs_are_turned_as_they_were_seen_when_outlined(tmp_path, how, caplog):
+    folder = turned_photographs(tmp_path, how)
+    for number in range(2):
+        outlines(folder / f"masks/p{number}.json", shape([[8, 5], [20, 15]], kind="rectangle"))
+    with caplog.at_level("WARNING"):
+        chips = imported(folder)
+    assert sum("EXIF orientation" in record.message for record in caplog.records) == (how == 3)
+    for image, label in chips:
+        assert image.shape[1:] == label.shape == (40, 60)
+        inner = np.zeros(label.shape, bool)
+        inner[6:14, 9:19] = True
+        assert label[inner].all()
+        assert image[:, inner].min() > 200
+        assert label.sum() <= 13 * 11
+
+
+def test_a_mask_that_fits_only_the_stored_pixels_is_turned_with_them(tmp_path):
+    folder = turned_photographs(tmp_path, 6)
+    seen = np.zeros((40, 60), np.uint8)
+    seen[5:15, 8:20] = 255
+    for number in range(2):
+        cv2.imwrite(str(folder / f"masks/p{number}.png"), upright(seen, 8))
+    for _, label in imported(folder):
+        np.testing.assert_array_equal(label, seen > 0)
