@@ -29,6 +29,9 @@ from geo.settings import Section, explain, read_yaml
 if TYPE_CHECKING:
     from models.classification.recipe import ImageClassifier
 
+#: Settings that are names: ``--set`` takes their text, which YAML might read as a number, a date or yes and no.
+NAMES = ("positive",)
+
 
 class Network(Section):
     """Which architecture; its other keys are that architecture's own settings."""
@@ -402,6 +405,8 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise ConfigError(f"--set {change}: the value is not valid YAML; quote it") from None
+    if key in NAMES and value is not None and not isinstance(value, str):
+        value = text.strip()  # a class may be called 1, 007 or yes
     place: Any = settings
     *parents, last = key.split(".")
     for parent in parents:

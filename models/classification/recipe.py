@@ -113,6 +113,13 @@ class ImageClassifier(Section):
     def _different(cls, bands: list[str] | None) -> list[str] | None:
         return recipe.different_bands(bands)
 
+    @field_validator("positive", mode="before")
+    @classmethod
+    def _name(cls, given: Any) -> Any:
+        if isinstance(given, bool):  # YAML reads yes, no, on and off so
+            raise ValueError("expected the name of a class; quote it where one is called yes, no, on or off")
+        return str(given) if isinstance(given, int | float) else given
+
     @field_validator("weights", mode="before")
     @classmethod
     def _known_weights(cls, given: Any) -> Any:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -279,7 +280,7 @@ def _sought(recipe: ImageClassifier, classes: Sequence[str], first: LoadedClassi
     if len(known) != 1:
         raise ModelError(
             f"the images show {', '.join(classes)}, and which of them is sought is not clear; say it: --set "
-            f"positive={classes[-1]}"
+            + shlex.quote(f"positive={classes[-1]}")
         )
     return known[0]
 

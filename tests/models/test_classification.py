@@ -175,6 +175,29 @@ def test_which_class_is_sought_must_be_clear(tmp_path):
         train(made(positive="ugly"), [folder], tmp_path / "m.pt", threads=1, val_fraction=0.3)
 
 
+def test_the_class_that_the_hint_names_can_be_given(tmp_path):
+    folder = write_set(tmp_path / "x", 6, classes=("0", "1"))
+    with pytest.raises(ModelError, match=r"say it: --set positive=1$"):
+        train(made(), [folder], tmp_path / "m.pt", threads=1, val_fraction=0.3)
+    train(made(positive="1"), [folder], tmp_path / "m.pt", threads=1, val_fraction=0.3)
+    assert classifier_file.load(tmp_path / "m.pt").positive == "1"
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("1", "1"), ("007", "007"), ("yes", "yes"), ("off", "off"), ("'no'", "no"), ("2024-01-31",) * 2],
+)
+def test_a_class_is_called_as_it_was_typed(typed, meant):
+    assert recipe.load("classify-lenet5", [f"positive={typed}"]).positive == meant
+
+
+def test_yes_and_no_in_a_file_are_no_names_of_classes():
+    assert made(positive=1).positive == "1"
+    assert recipe.load("classify-lenet5", ["positive=null"]).positive is None
+    with pytest.raises(ConfigError, match="quote it where one is called yes, no"):
+        made(positive=True)
+
+
 def test_frozen_weights_stay_and_rates_fall(tmp_path, walls):
     phases = [{"epochs": 1, "learning_rate": 0.1, "batch": 8, "freeze": "encoder"}]
     frozen = made(phases=phases, class_weights="balanced")
