@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from geo.errors import LabelError
 
 #: Parts of a pixel that OpenCV keeps when it fills an outline.
 _BITS = 4
+#: Pixels from the corner of an image beyond which a point is damage: nobody clicks there, and OpenCV counts in 32 bits.
+_FAR = 1 << 20
 
 
-def labelme_mask(path: Path) -> np.ndarray:
+def labelme_mask(path: Path, check: Callable[[tuple[int, int]], None] = lambda shape: None) -> np.ndarray:
     """Fill the outlines of a Labelme file: polygons, rectangles, circles, and lines as wide as drawn (one pixel).
 
     Every shape counts, whatever its label says, but those labelled ``background``, which are cut out again in the order
@@ -25,6 +28,8 @@ def labelme_mask(path: Path) -> np.ndarray:
     ----------
     path : Path
         As Labelme saves it, with ``shapes``, ``imageHeight`` and ``imageWidth``.
+    check : callable
+        Raises where height and width are not those of the image; asked before a mask of this size is made.
 
     Returns
     -------
@@ -34,18 +39,21 @@ def labelme_mask(path: Path) -> np.ndarray:
     Raises
     ------
     LabelError
-        The file is damaged, lacks an element, or holds a kind of shape that has no area.
+        The file is damaged, lacks an element, holds a kind of shape that has no area, or a point far from the image.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))  # some editors mark UTF-8
         shape = int(content["imageHeight"]), int(content["imageWidth"])
+        if min(shape) < 1:
+            raise ValueError(f"an image of {shape[0]} x {shape[1]} pixels")
         outlines = [(str(s["label"]), str(s.get("shape_type") or "polygon"), _points(s)) for s in content["shapes"]]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise LabelError(
             f"{path} cannot be read as outlines of Labelme ({reason}); expected shapes, imageHeight and imageWidth: "
             "save it again in Labelme"
         ) from None
+    check(shape)
     mask = np.zeros(shape, np.uint8)
     for label, kind, points in outlines:
         _draw(mask, kind, points, 0 if label.lower() == "background" else 1, path)
@@ -56,6 +64,8 @@ def _points(shape: dict[str, Any]) -> np.ndarray:
     points = np.asarray(shape["points"], dtype=float).reshape(-1, 2)
     if not np.isfinite(points).all():
         raise ValueError("a point is no number")
+    if (np.abs(points) > _FAR).any():
+        raise ValueError(f"a point at {np.abs(points).max():g}, far outside of any image")
     return points
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +20,14 @@ from models.labelme import labelme_mask
 LABELME = ".json"
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_mask(path: Path, check: Callable[[tuple[int, int]], None] = lambda shape: None) -> np.ndarray:
     """Read the label that a mask or outlines give.
+
+    Parameters
+    ----------
+    path : Path
+    check : callable
+        Raises where height and width are not those of the image; asked before the mask is read.
 
     Returns
     -------
@@ -33,18 +40,20 @@ def read_mask(path: Path) -> np.ndarray:
         Other values than 0 and 1, 0 and 255, or 0 and the highest of the type; colours, or a colour table that tells
         neither; or a mask that is drawn in the transparency only, of which nothing would be read.
     """
-    return labelme_mask(path) if path.suffix == LABELME else _pixels(path)
+    return labelme_mask(path, check) if path.suffix.lower() == LABELME else _pixels(path, check)
 
 
-def _pixels(path: Path) -> np.ndarray:
+def _pixels(path: Path, check: Callable[[tuple[int, int]], None]) -> np.ndarray:
     """Label of a mask file: 0, 1, or 255 where it is nodata."""
     with open_raster(path) as src:
+        how = orientation(src)
+        check(src.shape if how < 5 else src.shape[::-1])
         interp = src.colorinterp
         bands = [b for b, c in zip(src.indexes, interp, strict=True) if c != ColorInterp.alpha]
         alpha = [b for b, c in zip(src.indexes, interp, strict=True) if c == ColorInterp.alpha]
         stored = src.read(bands)
         clear = src.read(alpha[0]) if alpha else None
-        nodata, greys, how = src.nodata, _greys(src), orientation(src)
+        nodata, greys = src.nodata, _greys(src)
     if clear is not None and (clear != clear.flat[0]).any() and (stored == stored.flat[0]).all():
         raise LabelError(
             f"{path} has one colour everywhere and differs only in its transparency (alpha); expected a mask of 0 and "

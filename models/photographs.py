@@ -357,15 +357,17 @@ def _chip(photograph: Photograph, split: str, bands: Sequence[str], grey: bool, 
 
 def _label(photograph: Photograph, mask: Path, shape: tuple[int, int], how: int) -> np.ndarray:
     """Label of an upright photograph; a mask that fits only the pixels as stored is turned with them."""
-    label = read_mask(mask)
-    if label.shape != shape and label.shape == shape[::-1] and how >= 5:
-        label = upright(label, how)
-    if label.shape != shape:
-        raise LabelError(
-            f"{mask} has {label.shape[0]} x {label.shape[1]} pixels, its image {photograph.image} {shape[0]} x "
-            f"{shape[1]}; give masks of the size of their images"
-        )
-    return label
+    stored = shape[::-1] if how >= 5 else shape
+
+    def check(found: tuple[int, int]) -> None:
+        if found not in (shape, stored):
+            raise LabelError(
+                f"{mask} has {found[0]} x {found[1]} pixels, its image {photograph.image} {shape[0]} x {shape[1]}; "
+                "give masks of the size of their images"
+            )
+
+    label = read_mask(mask, check)
+    return label if label.shape == shape else upright(label, how)
 
 
 def wedges(values: np.ndarray, least_px: int) -> np.ndarray:

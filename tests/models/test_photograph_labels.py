@@ -61,12 +61,29 @@ SIZED = '{"imageHeight": 4, "imageWidth": 4, "shapes": [%s]}'
         ('{"shapes": []}', "no 'imageHeight'"),
         (SIZED % '{"label": "a", "points": [["x", 1]]}', "could not convert"),
         (SIZED % '{"label": "a", "points": [[1, 1]], "shape_type": "point"}', "'point'"),
+        (SIZED % '{"label": "a", "points": [[1e10, 1], [5, 30], [30, 30]]}', "a point at 1e.10, far outside"),
+        ('{"imageHeight": -1, "imageWidth": 4, "shapes": []}', "an image of -1 x 4 pixels"),
+        ('{"imageHeight": 1e999, "imageWidth": 4, "shapes": []}', "cannot convert float infinity"),
     ],
 )
 def test_damaged_outlines_are_told(tmp_path, content, message):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(LabelError, match=message):
         labelme_mask(tmp_path / "a.json")
+
+
+def test_points_beside_the_image_are_cut_at_its_border(tmp_path):
+    far = outlines(tmp_path / "a.json", shape([[-1e6, 10], [1e6, 10], [1e6, 20], [-1e6, 20]]))
+    mask = labelme_mask(far)
+    assert mask[10:20].all()
+    assert not mask[:10].any()
+    assert not mask[21:].any()
+
+
+def test_outlines_that_an_editor_marked_or_renamed_are_read(tmp_path):
+    path = outlines(tmp_path / "a.JSON", shape([[10, 5], [30, 25]], kind="rectangle"))
+    path.write_text(path.read_text(), encoding="utf-8-sig")
+    assert read_mask(path)[5:25, 10:30].all()
 
 
 @pytest.fixture
@@ -93,6 +110,12 @@ def test_outlines_and_grey_become_chips(photographs):
     assert valid.all()
     assert label[10, 15] == 1
     assert label[30, 50] == 0
+
+
+def test_outlines_of_another_size_are_told_before_a_mask_is_made(photographs):
+    outlines(photographs / "masks/p1.json", height=10**7, width=10**7)
+    with pytest.raises(LabelError, match=r"p1\.json has 10000000 x 10000000 pixels, its image .*p1\.png 40 x 60"):
+        import_photographs(photographs / "images", photographs / "masks", photographs / "chips")
 
 
 def test_grey_is_known_of_any_image_with_the_three_colours(photographs):
