@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 Progress = Callable[[Iterable, str, int], Iterable]
 
 SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+#: Labels of another kind, which people take for masks.
+VECTORS = (".geojson", ".gpkg", ".shp")
 
 
 @dataclass(frozen=True)
@@ -179,18 +181,26 @@ def import_photographs(
 
 
 def _files(folder: Path, what: str, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
-    """Images of a folder by their names without suffix."""
+    """Images of a folder by their names without suffix; hidden files, as macOS leaves them, are none."""
     if not folder.is_dir():
-        raise RasterError(f"{folder} is no folder; expected one of {what}")
+        raise RasterError(f"{folder} is no folder; expected one of {what}{_polygons(what, [folder])}")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in there:
         if path.suffix.lower() in suffixes and path.is_file():
             if path.stem in files:
                 raise LabelError(f"{folder} holds both {files[path.stem].name} and {path.name}; keep one of them")
             files[path.stem] = path
     if not files:
-        raise RasterError(f"{folder} holds no {what}; expected files such as .png, .jpg, .webp or .tif")
+        hint = _polygons(what, there)
+        raise RasterError(f"{folder} holds no {what}; expected files such as .png, .jpg, .webp or .tif{hint}")
     return files
+
+
+def _polygons(what: str, there: Sequence[Path]) -> str:
+    """Tell what to do where polygons were given for masks."""
+    found = [path.name for path in there if path.suffix.lower() in VECTORS] if what == "masks" else []
+    return f": polygons such as {found[0]} go through `geocrack tile IMAGE --labels POLYGONS`" if found else ""
 
 
 def _paired(pair: tuple[Path, Path] | None, negatives: Path | None) -> list[Photograph]:

@@ -209,7 +209,7 @@ def _list(folder: Path, name: str, positive_share: float) -> tuple[tuple[str, ..
     pictures = []
     for split, root in roots.items():
         for label, kind in enumerate(first):
-            files = _images(root / kind)
+            files = images_below(root / kind)
             if not files:
                 raise LabelError(
                     f"{root / kind} holds no images; expected files such as .jpg, .png or .tif: add some, or remove "
@@ -225,8 +225,10 @@ def _classes(root: Path) -> list[str]:
     return sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
 
 
-def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+def images_below(folder: Path) -> list[Path]:
+    """Images of a folder and those below it; hidden ones, as macOS leaves beside each file, are none."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 def _chips(folder: Path, name: str, positive_share: float) -> list[Picture]:

@@ -13,7 +13,7 @@ from geo.atomic import atomic, check_apart
 from geo.errors import ModelError, RasterError
 from models.classification.classifier_file import LoadedClassifier
 from models.classification.loop import SCORED
-from models.classification.pictures import SUFFIXES
+from models.classification.pictures import images_below
 from models.classification.reading import read_picture
 
 
@@ -45,7 +45,7 @@ def write_table(
     if model.tags is not None:
         raise ModelError(f"{model.path} looks at tags beside the image; score it with `geocrack classify evaluate`")
     check_apart(output, [root])
-    files = [root] if not root.is_dir() else sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES)
+    files = [root] if not root.is_dir() else images_below(root)
     if not files:
         raise RasterError(f"{root} holds no images; expected files such as .jpg, .png or .tif")
     batches = [files[i : i + SCORED] for i in range(0, len(files), SCORED)]

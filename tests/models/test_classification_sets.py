@@ -16,7 +16,7 @@ from made_chips import write_chips
 from made_pictures import picture, write_set
 
 from geo.errors import LabelError, ModelError, RasterError
-from models.classification.pictures import check_learnable, open_sets
+from models.classification.pictures import check_learnable, images_below, open_sets
 from models.classification.reading import Scale, change, measure, read_picture
 from models.classification.recipe import ImageAugmentation
 from models.classification.tags import TagTable, fit_tags, read_tags
@@ -34,6 +34,14 @@ def test_folders_of_classes_are_dealt_class_by_class(tmp_path):
         assert counts == {"train": 6, "val": 2, "test": 2}
     assert opened(tmp_path / "walls").fingerprint == sets.fingerprint
     assert opened(tmp_path / "walls", seed=1).fingerprint != sets.fingerprint
+
+
+def test_hidden_files_and_folders_are_no_images(tmp_path):
+    folder = write_set(tmp_path / "walls", 5)
+    (folder / "crack/.thumbs").mkdir()
+    for name in ("._000.png", ".DS_Store", ".thumbs/000.png", "Thumbs.db"):
+        (folder / "crack" / name).write_bytes(b"\x00\x05\x16\x07")
+    assert len(opened(folder).pictures) == len(images_below(folder)) == 10
 
 
 def test_copies_and_parts_of_a_photograph_stay_together(tmp_path):

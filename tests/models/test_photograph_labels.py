@@ -118,6 +118,22 @@ def test_outlines_of_another_size_are_told_before_a_mask_is_made(photographs):
         import_photographs(photographs / "images", photographs / "masks", photographs / "chips")
 
 
+def test_hidden_files_are_passed_over(photographs):
+    for folder in ("images", "masks"):
+        (photographs / folder / "._p0.png").write_bytes(b"\x00\x05\x16\x07")
+    import_photographs(photographs / "images", photographs / "masks", photographs / "chips")
+    assert len(open_chips([photographs / "chips"]).records) == 3
+
+
+@pytest.mark.parametrize("name", ["slides.geojson", "slides.gpkg", "slides.SHP"])
+def test_polygons_in_place_of_masks_are_shown_their_way(photographs, name):
+    (photographs / "polygons").mkdir()
+    (photographs / "polygons" / name).write_text("{}")
+    for given in (photographs / "polygons", photographs / "polygons" / name):
+        with pytest.raises(RasterError, match=f"{name} go through `geocrack tile IMAGE --labels POLYGONS`"):
+            import_photographs(photographs / "images", given, photographs / "chips")
+
+
 def test_grey_is_known_of_any_image_with_the_three_colours(photographs):
     with open_image(photographs / "images/p0.png") as image:
         assert image.available == ("red", "green", "blue", "grey")
