@@ -79,10 +79,22 @@ class Checkpoints:
         other = [name for name, value in made_of.items() if state.get("made_of", {}).get(name) != value]
         if other:
             raise ModelError(
-                f"{self.last} was written with another {' and '.join(other)}; give the same as then to go on, "
-                "or leave out --resume to begin anew"
+                f"{self.last} was written with {_others(other)}; give the same as then to go on, or leave out --resume "
+                "to begin anew"
             )
         return state
+
+
+def _others(names: Sequence[str]) -> str:
+    """Tell what a checkpoint was written with: one of some things, and several of others by what decides them."""
+    several = {
+        "chips": "other chips (--chips and --train-chips decide them)",
+        "images": "other images (--data and the fractions decide them)",
+        "tags": "other tags",
+    }
+    named = {"start": "first stage (--from)"}
+    one = [named.get(name, name) for name in names if name not in several]
+    return " and ".join(["another " + " and ".join(one)] * bool(one) + [several[n] for n in names if n in several])
 
 
 def train_segmenter(

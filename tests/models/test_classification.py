@@ -138,7 +138,7 @@ def test_another_table_of_tags_is_another_training(tmp_path):
     (folder / "tags.csv").write_text("\n".join(["image,km", *(f"{name},{i}" for i, name in enumerate(names))]))
     train(recipe, [folder], tmp_path / "model.pt", threads=1)
     (folder / "tags.csv").write_text("\n".join(["image,km", *(f"{name},{i % 3}" for i, name in enumerate(names))]))
-    with pytest.raises(ModelError, match="was written with another tags"):
+    with pytest.raises(ModelError, match="was written with other tags; give"):
         train(recipe, [folder], tmp_path / "model.pt", threads=1, resume=True, overwrite=True)
 
 

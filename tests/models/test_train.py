@@ -113,6 +113,10 @@ def test_resume_of_another_training_is_refused(chips, tmp_path):
         train(tiny(), [chips], tmp_path / "a.pt", seed=4, resume=True)
     with pytest.raises(ModelError, match="was written with another recipe and seed"):
         train(tiny(schedule="constant"), [chips], tmp_path / "a.pt", seed=4, resume=True)
+    with pytest.raises(
+        ModelError, match=r"was written with other chips \(--chips and --train-chips decide them\); give"
+    ):
+        train(tiny(), [chips], tmp_path / "a.pt", train_chips=2, resume=True)
 
 
 def test_a_foreign_checkpoint_is_refused(chips, tmp_path):
