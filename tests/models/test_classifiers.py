@@ -9,7 +9,7 @@ from torch import nn
 from geo.errors import ConfigError, ModelError
 from models import classification, recipe, weights
 from models.classification.loop import frozen
-from models.classification.recipe import ImagePhase, load
+from models.classification.recipe import ImageAugmentation, ImagePhase, load
 from models.threads import limited_threads
 
 RECIPES = [name for name in recipe.known() if name.startswith("classify-")]
@@ -115,16 +115,33 @@ def test_work_d_is_as_printed():
         made_by = load(f"classify-{name}")
         assert (made_by.optimizer.name, made_by.phases[0].epochs, made_by.weights) == ("sgd", 10, "none")
         a = made_by.augmentation
-        assert all([a.flips, a.rotation_deg, a.zoom, a.crop < 1, a.centre_crop, a.brightness, a.contrast, a.hue_deg])
+        assert a.flips == ["horizontal", "vertical"]
+        assert (a.crop, a.centre_crop) == (0.9, 0.5)  # as often a random part as the centre
+        assert all([a.rotation_deg, a.zoom, a.brightness, a.contrast, a.hue_deg])
     assert load("classify-lenet5").size == 32
 
 
-def test_work_e_is_as_printed():
-    made_by = load("classify-efficientnet-b3-finetuned")
-    assert (made_by.size, made_by.optimizer.name, made_by.schedule, made_by.weights) == (
-        300, "adam", "plateau", "imagenet",
-    )  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "encoder", "size", "freeze", "statistics"),
+    [
+        ("baseline", None, 224, "nothing", "batch"),
+        ("efficientnet-b3", "efficientnet_b3", 300, "encoder", "batch"),
+        ("resnet50", "resnet50", 224, "encoder", "batch"),
+        ("mobilenet", "mobilenetv1_100", 224, "encoder", "batch"),
+        ("densenet121", "densenet121", 224, "encoder", "batch"),
+        ("nasnetlarge", "nasnetalarge", 331, "encoder", "batch"),
+        ("efficientnet-b3-finetuned", "efficientnet_b3", 300, "nothing", "pretrained"),
+    ],
+)
+def test_work_e_is_as_printed(name, encoder, size, freeze, statistics):
+    made_by = load(f"classify-{name}")
+    network = (made_by.network.name, made_by.network.settings, made_by.weights)
+    assert network == (("timm", {"encoder": encoder}, "imagenet") if encoder else ("baseline", {}, "none"))
+    assert made_by.size == size
+    assert (made_by.optimizer.name, made_by.schedule, made_by.statistics) == ("adam", "plateau", statistics)
     assert [(p.learning_rate, p.epochs, p.batch) for p in made_by.phases] == [(1e-3, 15, 32)]
+    assert [(p.freeze, p.freeze_layers) for p in made_by.phases] == [(freeze, None)]
+    assert made_by.augmentation == ImageAugmentation()  # none is printed
 
 
 @pytest.mark.parametrize(
