@@ -36,7 +36,10 @@ def seen_greys(src: rasterio.DatasetReader) -> np.ndarray | None:
     """
     if src.colorinterp[0] != ColorInterp.palette:
         return None
-    table = src.colormap(1)
+    try:
+        table = src.colormap(1)
+    except ValueError:  # marked as one that has a table, which it lacks
+        return None
     used = _used(src)
     entries = {number: table.get(number) for number in used}
     black = table.get(0, ())[:3] == _BLACK

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.windows import Window
 
 from geo.errors import LabelError, RasterError
@@ -202,6 +203,16 @@ def test_numbers_without_a_colour_stand(tmp_path):
 def test_a_colour_table_that_says_neither_is_refused(tmp_path, colours):
     with pytest.raises(LabelError, match="does not tell what is marked"):
         read_mask(with_table(tmp_path / "mask.png", np.eye(20, dtype=np.uint8), *colours))
+
+
+def test_a_mask_that_lacks_its_colour_table_is_read_by_its_numbers(tmp_path):
+    numbers = np.eye(9, dtype=np.uint8)
+    with rasterio.open(tmp_path / "mask.tif", "w", driver="GTiff", height=9, width=9, count=1, dtype="uint8") as dst:
+        dst.write(numbers, 1)
+        dst.colorinterp = [ColorInterp.palette]
+    with rasterio.open(tmp_path / "mask.tif") as src:
+        assert src.colorinterp == (ColorInterp.palette,)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.tif"), numbers)
 
 
 def test_nodata_of_a_colour_table_is_not_known(tmp_path):
