@@ -51,7 +51,8 @@ def command(
     from geo.atomic import atomic, check_apart, check_free, together
     from geo.coregister import align, picture_path, register, write_residual_map
     from geo.masks import quality_path
-    from pipeline.provenance import provenance_path, track
+    from pipeline.provenance import track
+    from pipeline.side_files import side_files
 
     report = output.with_name(f"{output.stem}.coregistration.json")
     points = report.with_suffix(".gpkg")
@@ -61,8 +62,9 @@ def command(
         check_apart(path, [reference, moving, quality_path(reference), quality_path(moving)])
     settings = {"max_shift_m": max_shift_m, "resampling": resampling}
     with (
-        together(*outputs, provenance_path(output)),
+        together() as also,
         track("coregister", output, inputs=[reference, moving], settings=settings) as record,
+        side_files(output, outputs, record, also, overwrite=overwrite),
     ):
         found = register(reference, moving, max_shift_m=max_shift_m, way_on=_WAY_ON, threads=threads)
         summary = found.summary()

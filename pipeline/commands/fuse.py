@@ -75,13 +75,18 @@ def command(
     from contextlib import ExitStack
 
     from geo.atomic import atomic, check_free, together
-    from pipeline.provenance import provenance_path, track
+    from pipeline.provenance import track
+    from pipeline.side_files import side_files
 
     if scheduler:  # workers stand in other folders
         mss, pan = Path(os.path.abspath(mss)), Path(os.path.abspath(pan))
     settings = {"method": method, "coregister": coregister, "mtf_gain": mtf_gain, "evaluate": evaluate}
     settings |= {"check": look, "cog": cog, "compress": compress}
-    with together() as also, track("fuse", output, inputs=[mss, pan], settings=settings) as record:
+    with (
+        together() as also,
+        track("fuse", output, inputs=[mss, pan], settings=settings) as record,
+        ExitStack() as beside,
+    ):
         # what is loaded from here on takes as long as the inputs' hashes, which are made beside it
         from geo.cluster import connected
         from geo.fusion import method as known_method
@@ -102,7 +107,7 @@ def command(
         written = [output, quality_path(output), report, *residuals, *([checked] if look else []), *table]
         for path in written:
             check_free(path, overwrite=overwrite)
-        also(*written, provenance_path(output))
+        beside.enter_context(side_files(output, written, record, also, overwrite=overwrite))
         with FileSource(mss) as bands, FileSource(pan) as details:
             check_one_level(bands, details)
         registration = register(pan, mss, gain=mtf_gain, threads=threads) if coregister else None

@@ -77,7 +77,8 @@ def command(
     from geo.masks import quality_path
     from geo.ortho import centre_of, orthorectify
     from geo.ortho.control_points import read_control_points
-    from pipeline.provenance import provenance_path, track
+    from pipeline.provenance import track
+    from pipeline.side_files import side_files
 
     if scheduler:  # workers stand in other folders
         image, dem = Path(os.path.abspath(image)), dem and Path(os.path.abspath(dem))
@@ -99,8 +100,9 @@ def command(
         "gcp_model": gcp_model if gcps or reference else None,
     }
     with (
-        together(*written, provenance_path(output)),
+        together() as also,
         track("ortho", output, inputs=[image, dem, gcps, reference], settings=settings) as record,
+        side_files(output, written, record, also, overwrite=overwrite),
         ExitStack() as made,
     ):
         control = read_control_points(gcps, crs=gcp_crs) if gcps else None

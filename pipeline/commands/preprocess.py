@@ -88,7 +88,8 @@ def command(
     from geo.preprocess import kept_files, odd_resolutions, preprocess, scattered
     from geo.sensors import open_product
     from pipeline.fusion_evaluation import check_path
-    from pipeline.provenance import provenance_path, track
+    from pipeline.provenance import track
+    from pipeline.side_files import side_files
 
     known_method(given["method"])
     ground_control.check(gcps, reference, gcp_model)
@@ -122,8 +123,9 @@ def command(
         told = {**given, "gain": gain, "bias": bias, "keep": keep, "check": look, "cog": cog, "compress": compress}
         told["gcp_model"] = gcp_model if control else None
         inputs = [*sources, given["dem"], gcps, reference]
-        opened.enter_context(together(*written, provenance_path(output)))  # what is kept of the steps stays
+        also = opened.enter_context(together())  # what is kept of the steps stays
         record = opened.enter_context(track("preprocess", output, inputs=inputs, settings=told))
+        opened.enter_context(side_files(output, written, record, also, overwrite=overwrite))
         part = opened.enter_context(atomic(report, overwrite=overwrite))
         control_parts = [opened.enter_context(atomic(path, overwrite=overwrite)) for path in control]
         made = preprocess(

@@ -57,7 +57,8 @@ def command(
     from geo.reflectance import write_reflectance
     from geo.sensors import open_product
     from geo.surface import Surface, mean_height
-    from pipeline.provenance import provenance_path, track
+    from pipeline.provenance import track
+    from pipeline.side_files import side_files
 
     clouds = given.pop("clouds")
     described = product_of(product, generic)
@@ -75,8 +76,9 @@ def command(
         generic_settings = {"generic": described if isinstance(described, Mapping) else None}
         settings = {"threads": threads, **generic_settings, **given, "clouds": clouds, "gain": gain, "bias": bias}
         with (
-            together(*written, provenance_path(facts)),
+            together() as also,
             track("reflectance", facts, inputs=inputs, settings=settings) as record,
+            side_files(facts, written, record, also, overwrite=overwrite, inputs=scene.files),
         ):
             findings, assumed = write_reflectance(
                 scene,

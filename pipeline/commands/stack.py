@@ -62,7 +62,8 @@ def command(
     from geo.atomic import check_apart, check_free, together
     from geo.masks import quality_path
     from geo.stack import stack
-    from pipeline.provenance import provenance_path, track
+    from pipeline.provenance import track
+    from pipeline.side_files import side_files
 
     beside = [quality_path(path) for path in (image, before) if path is not None]
     inputs = [image, dem, before, *(path for path in beside if path.exists())]
@@ -72,8 +73,9 @@ def command(
         check_apart(path, [*inputs, *beside])
     settings = {"add": add, "bands": bands, "relief_m": relief_m, "dem_zero": dem_zero, "resampling": resampling}
     with (
-        together(*outputs, provenance_path(output)),
+        together() as also,
         track("stack", output, inputs=inputs, settings=settings) as record,
+        side_files(output, outputs, record, also, overwrite=overwrite),
     ):
         made = stack(
             image,

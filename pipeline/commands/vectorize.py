@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -106,6 +104,7 @@ def command(
     from geo.inventory.ground.evidence import Sources
     from geo.inventory.make import Outline
     from pipeline import __version__, provenance
+    from pipeline.side_files import side_files
 
     beside = _Beside(output, also, project, stac, thumbnails if image else 0, overwrite)
     settings: dict[str, Any] = {
@@ -125,7 +124,7 @@ def command(
     }
     inputs = [*probability, *image, *spread, dem]
     with (
-        together(provenance.provenance_path(output)) as also_undone,
+        together() as also_undone,
         provenance.track("vectorize", output, inputs=inputs, settings=settings) as record,
     ):
         beside.check_times(probability)
@@ -144,8 +143,9 @@ def command(
             workers=threads,
             progress=lambda windows, total: options.progress(windows, "Vectorizing", total),
         )
-        beside.write(inventory, probability, image, also_undone)
-        record["results"] = findings(inventory) | beside.record()
+        record["results"] = findings(inventory)
+        with side_files(output, beside.written, record, also_undone, overwrite=overwrite):
+            beside.write(inventory, probability, image)
     log.info("%s: %s", output, summary(inventory))
 
 
@@ -188,21 +188,18 @@ class _Beside:
 
             check_dated(probability)
 
-    def write(
-        self,
-        inventory: Inventory,
-        probability: Sequence[Path],
-        image: Sequence[Path],
-        also_undone: Callable[..., None],
-    ) -> None:
-        """Write everything that was asked for; ``also_undone``, of ``geo.atomic.together``, is told of all of it."""
+    @property
+    def written(self) -> list[Path]:
+        """All that is asked for beside the GeoPackage."""
+        return [*self._files, *self._folders]
+
+    def write(self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]) -> None:
+        """Write everything that was asked for."""
         from geo.inventory import write
         from pipeline.paths import keep_review
 
         inventory, pictures = self._pictured(inventory, probability, image)
         keep_review(self._output, self._output.parent)
-        stale = self._stale()
-        also_undone(self._output, *self._files, *self._folders, *stale)
         write(self._output, inventory, overwrite=self._overwrite)
         if self._formats:
             from geo.inventory.outputs.formats import write_also
@@ -220,51 +217,6 @@ class _Beside:
             from geo.inventory import thumbnails
 
             thumbnails.write(self._output, pictures, overwrite=self._overwrite)
-        for path in stale:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-        self._warn_of_others()
-
-    def record(self) -> dict[str, dict[str, str]]:
-        """Names and hashes of what was written beside the GeoPackage, by which the next one tells it from others."""
-        from pipeline.provenance import sha256
-
-        told = {path.name: sha256(path) for path in (*self._files, *self._folders)}
-        return {"beside": told} if told else {}
-
-    def _others(self) -> list[Path]:
-        """Find what lies beside the GeoPackage under a name of ours and is not written now."""
-        from geo.inventory.outputs.formats import path_of
-        from geo.inventory.outputs.project import project_path
-        from geo.inventory.outputs.stac import catalog_path
-        from geo.inventory.thumbnails import folder_of
-
-        known = [*(path_of(self._output, name) for name in FORMATS)]
-        known += [place(self._output) for place in (project_path, catalog_path, folder_of)]
-        return [path for path in known if path.exists() and path not in (*self._files, *self._folders)]
-
-    def _stale(self) -> list[Path]:
-        """Find what was written beside the inventory that is replaced: it shows other landslides from now on.
-
-        Only what its record names, and nobody has changed since, is ours to remove: a QGIS project that somebody has
-        worked on, or a file of the same name from elsewhere, has another hash or no entry.
-        """
-        from pipeline.provenance import provenance_path, sha256
-
-        try:
-            told = json.loads(provenance_path(self._output).read_text(encoding="utf-8"))["results"]["beside"]
-            return [path for path in self._others() if not path.is_symlink() and told.get(path.name) == sha256(path)]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no record, or none of ours
-            return []
-
-    def _warn_of_others(self) -> None:
-        names = ", ".join(path.name for path in self._others())
-        if names:
-            log.warning(
-                "%s lie beside %s and are not of this inventory; nor are they as geocrack wrote them, so they "
-                "stay: move them away, or ask for them anew",
-                names,
-                self._output,
-            )
 
     def _pictured(
         self, inventory: Inventory, probability: Sequence[Path], image: Sequence[Path]

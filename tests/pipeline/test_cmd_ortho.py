@@ -57,6 +57,14 @@ def gcps(scene):
     return scene / "gcps.csv"
 
 
+def test_residuals_of_a_replaced_ortho_go_with_it(scene, gcps, tmp_path):
+    given = ("ortho", scene / "pan.tif", "--dem", scene / "dem.tif", "--geoid", "none", "-o", tmp_path / "o.tif")
+    succeeded(*given, "--gcps", gcps)
+    assert (tmp_path / "o.gcps.json").exists()
+    succeeded(*given, "--overwrite")
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["o.quality.tif", "o.tif", "o.tif.provenance.json"]
+
+
 def test_ground_control_is_applied_and_reported(scene, gcps, tmp_path):
     given = ("ortho", scene / "pan.tif", "--dem", scene / "dem.tif", "--geoid", "none")
     done = succeeded(*given, "--gcps", gcps, "-o", tmp_path / "with.tif")

@@ -184,6 +184,10 @@ def test_ground_control_corrects_pan_and_is_told(described, tmp_path):
     assert record["results"]["gcps"] == told
     assert told["rmse_before_px"] < 0.2  # it lay right
     assert str(known[1]) in [entry["path"] for entry in record["inputs"]]
+    plain = ("--no-coregister", "--no-check", "--method", "brovey", "--overwrite")
+    assert call(*described, "-o", tmp_path / "fused.tif", *plain).exception is None
+    left = {f"fused.{end}" for end in ("tif", "quality.tif", "coregistration.json", "tif.provenance.json")}
+    assert {file.name for file in tmp_path.glob("fused.*")} == left  # nothing of the image that was replaced
     error = call(*described, "-o", tmp_path / "no.tif", *known, "--no-coregister").exception
     assert isinstance(error, ConfigError)
     assert "MSS is registered" in str(error)

@@ -80,6 +80,22 @@ def test_a_product_becomes_reflectance(product, tmp_path):
         assert src.shape == (19, 28)
 
 
+def test_pan_of_a_replaced_scene_goes_with_it(product, tmp_path):
+    """PAN at the top of the atmosphere would lie beside MSS at the surface, and be fused with it."""
+    out = tmp_path / "out"
+    assert call("reflectance", product, "-o", out).exit_code == 0
+    for file in product.glob("*-PAN1*"):
+        file.unlink()
+    result = call("reflectance", product, "-o", out, "--level", "dos1", "--overwrite")
+    assert result.exit_code == 0, result.output
+    left = {"mss.quality.tif", "mss.tif", "scene.json", "scene.json.provenance.json"}
+    assert {file.name for file in out.iterdir()} == left
+    (out / "pan.tif").write_text("from elsewhere")
+    said = call("reflectance", product, "-o", out, "--overwrite").stderr
+    assert f"pan.tif lie beside {out / 'scene.json'}" in said
+    assert (out / "pan.tif").read_text() == "from elsewhere"
+
+
 @pytest.mark.parametrize("level", ["dos1", "cost"])
 def test_the_surface_by_dark_objects_with_every_coefficient(product, tmp_path, level):
     out = tmp_path / "out"
