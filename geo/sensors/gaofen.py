@@ -1,5 +1,7 @@
 """Reader of Gaofen PMS products: ``<id>-MSS1.tiff/.xml/.rpb`` and ``<id>-PAN1...`` in a folder.
 
+Copies of them may have the camera model as ``_rpc.txt`` or ``.rpc``, or in the image's tags.
+
 What delivered products taught (each point has a test): the folder's name need not be the product's; elements
 may be empty or absent; PAN is not exactly four times MSS; the corners in the XML lie by a kilometre, so only
 the RPC is a georeference; images may be damaged where the metadata is not, so nothing here needs their pixels.
@@ -15,8 +17,8 @@ from pathlib import Path
 
 from rasterio.rpc import RPC
 
-from geo.errors import ProductError
-from geo.sensors import calibration, folder, metadata, place, rpb, sun, tables
+from geo.errors import ProductError, RasterError
+from geo.sensors import calibration, folder, metadata, place, rpc_text, sun, tables
 from geo.sensors.calibration import Calibrated, Given
 from geo.sensors.metadata import Metadata
 from geo.sensors.rpc_doubts import rpc_doubts
@@ -30,6 +32,9 @@ _NAME = re.compile(
     r"(?P<day>\d{8})"
 )
 _CORNERS = ("TopLeft", "TopRight", "BottomRight", "BottomLeft")
+#: Ends of a product's files, and their kinds: all others are those of a camera model.
+_END = r"\.tiff?|\.xml|\.rpb|_rpc\.txt|\.rpc"
+_KINDS = {".tif": "tiff", ".tiff": "tiff", ".xml": "xml"}
 #: Side-swing reaches about 35 degrees, so a larger view "zenith" is an elevation.
 _LARGEST_VIEW_ZENITH = 55.0
 #: PAN and MSS are taken within seconds, and a name's day is that of China or of UTC.
@@ -38,7 +43,7 @@ _SAME_PASS, _SAME_DAY = timedelta(minutes=15), timedelta(days=1)
 
 @dataclass(frozen=True)
 class _Files:
-    """Files of one product by the suffix of their image and kind: ``by["MSS1"]["xml"]``."""
+    """Files of one product by the suffix of their image and kind: ``by["MSS1"]["xml"]``, ``"tiff"`` and ``"rpc"``."""
 
     folder: Path
     id: str
@@ -75,7 +80,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     known = _complete(files, known, warnings)
     main = texts[known.images["mss"].suffix.upper()]
     known = _with_bits(known, main)
-    cameras = {key: rpb.read(files.by[table.suffix.upper()]["rpb"]) for key, table in known.images.items()}
+    cameras = {key: _camera(files.by[table.suffix.upper()]["tiff"]) for key, table in known.images.items()}
 
     centre = _centre(main, cameras["mss"], files.id, warnings)
     time = _time(main, warnings)
@@ -129,7 +134,7 @@ def _parts() -> re.Pattern[str]:
     known = (tables.sensor(name) for name in tables.names())
     listed = {image.suffix for sensor in known if sensor.format == "gaofen" for image in sensor.images.values()}
     suffixes = "|".join([*map(re.escape, sorted(listed)), _SUFFIXES])
-    return re.compile(rf"(?P<id>.+)-(?P<suffix>{suffixes})\.(?P<kind>tiff?|xml|rpb)", re.IGNORECASE)
+    return re.compile(rf"(?P<id>.+)-(?P<suffix>{suffixes})(?P<end>{_END})", re.IGNORECASE)
 
 
 def recognises(product: Path) -> bool:
@@ -147,7 +152,7 @@ def _find(product: Path, only: Path | None) -> _Files:
         if match is None:
             others.append(file.name)
             continue
-        kind = "tiff" if match["kind"].lower().startswith("tif") else match["kind"].lower()
+        kind = _KINDS.get(match["end"].lower(), "rpc")
         found.setdefault((file.parent, match["id"]), {}).setdefault(match["suffix"].upper(), {})[kind] = file
     if only is not None:
         match = part.fullmatch(only.name)
@@ -221,18 +226,33 @@ def _complete(files: _Files, known: Sensor, warnings: list[str]) -> Sensor:
     if pan is not None and pan.upper() not in files.by and suffixes["mss"].upper() in files.by:
         warnings.append(f"there is no {pan} image; nothing can be fused")
         suffixes.pop("pan")
-    missing = [
-        f"{files.id}-{suffix}.{kind}"
-        for suffix in suffixes.values()
-        for kind in ("tiff", "xml", "rpb")
-        if kind not in files.by.get(suffix.upper(), {})
-    ]
+    missing = []
+    for suffix in suffixes.values():
+        there = files.by.get(suffix.upper(), {})
+        missing += [f"{files.id}-{suffix}.{kind}" for kind in ("tiff", "xml") if kind not in there]
+        if "rpc" not in there and not ("tiff" in there and _holds_camera(there["tiff"])):
+            missing.append(f"{files.id}-{suffix}.rpb")
     if missing:
         raise ProductError(
             f"{files.folder} lacks {', '.join(missing)}; a product of {known.name} has .tiff, .xml and .rpb for each "
             f"of {' and '.join(suffixes.values())}: copy or download it again"
         )
     return replace(known, images={key: known.images[key] for key in suffixes})
+
+
+def _holds_camera(image: Path) -> bool:
+    """Whether an image has a camera model in its tags."""
+    try:
+        return rpc_text.of(image)[0] is not None
+    except RasterError:  # damaged
+        return False
+
+
+def _camera(image: Path) -> RPC:
+    """Camera model of an image that has one."""
+    camera, _ = rpc_text.of(image)
+    assert camera is not None  # else it was told what the product lacks
+    return camera
 
 
 def _with_bits(known: Sensor, text: Metadata) -> Sensor:
@@ -249,6 +269,7 @@ def _image(
     calibrated: Calibrated,
     warnings: list[str],
 ) -> Image:
+    described = (files["xml"], rpc_text.beside(files["tiff"]))
     return Image(
         path=files["tiff"],
         bands=table.bands,
@@ -261,7 +282,7 @@ def _image(
         calibration_source=calibrated.source,
         calibration_detail=calibrated.detail,
         wavelengths_um=table.wavelengths_um,
-        beside=(files["xml"], files["rpb"]),
+        beside=tuple(file for file in described if file is not None),
     )
 
 

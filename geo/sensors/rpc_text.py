@@ -33,7 +33,8 @@ def read(path: str | os.PathLike) -> RPC:
     file = Path(path)
     content = folder.text(file, "the camera model (RPC) of the image")
     text = content.decode("utf-8-sig", errors="replace")
-    if re.search(r"lineOffset\s*=", text, re.IGNORECASE):
+    named = file.suffix.lower() == ".rpb" and not re.search("line_off", text, re.IGNORECASE)
+    if named or re.search(r"lineOffset\s*=", text, re.IGNORECASE):
         return rpb.parse(text, source=str(file))
     return parse(text, source=str(file))
 

@@ -14,7 +14,7 @@ import rasterio
 from geo.errors import ProductError
 from geo.masks import Quality
 from geo.reflectance import write_reflectance
-from geo.sensors import GenericProduct, open_product
+from geo.sensors import GenericProduct, open_product, rpb
 from tests.handmade import ID, RPB, XML, change, write_product, write_raster
 
 REALDATA = Path(os.environ.get("GEOCRACK_REALDATA", "../shared/data"))
@@ -35,6 +35,52 @@ def test_cloud_percent_101_is_none(tmp_path, percent, told):
 def test_the_satellite_in_the_rpb_does_not_matter(tmp_path, satellite):
     text = RPB.replace('satId = "XXX"', f"satId = {satellite}")
     assert scene_of(write_product(tmp_path / ID, rpb=text)).satellite == "GF1"
+
+
+def as_text(camera):
+    """An RPC in the syntax of ``_rpc.txt``."""
+    lines = []
+    for name, value in camera.to_dict().items():
+        values = {f"_{i}": v for i, v in enumerate(value, 1)} if isinstance(value, list) else {"": value}
+        lines += [f"{name.upper()}{number}: {v!r}" for number, v in values.items() if v is not None]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize("place", ["_rpc.txt", "_RPC.TXT", ".rpc", "in the tags", "both"])
+def test_the_camera_of_a_gaofen_product_may_be_in_another_file_than_rpb(tmp_path, place):
+    folder = write_product(tmp_path / ID)
+    expected = {key: image.rpcs.to_dict() for key, image in scene_of(folder).images.items()}
+    for file in folder.glob("*.rpb"):
+        image = file.with_suffix(".tiff")
+        camera = rpb.read(file)
+        if place == "in the tags":
+            with rasterio.open(image) as src:
+                numbers = src.read()
+            # written in its place, GDAL would take what lies beside it away
+            write_raster(tmp_path / image.name, numbers, rpcs=camera).rename(image)
+        elif place == "both":  # .rpb goes first
+            (folder / f"{image.stem}_rpc.txt").write_text(as_text(camera).replace("LAT_OFF: 31", "LAT_OFF: 61"))
+        else:
+            (folder / f"{image.stem}{place}").write_text(as_text(camera))
+        if place != "both":
+            file.unlink()
+    scene = scene_of(folder)
+    for key, image in scene.images.items():
+        for name, value in image.rpcs.to_dict().items():
+            if name != "err_rand":  # rasterio writes an error of 0 as not known
+                assert value == pytest.approx(expected[key][name], rel=1e-12), name
+    assert scene.warnings == ()
+    assert len(scene.files) == (4 if place == "in the tags" else 6)
+
+
+def test_a_gaofen_product_without_any_camera_is_told_what_it_lacks(tmp_path):
+    folder = write_product(tmp_path / ID)
+    (folder / f"{ID}-MSS1.rpb").unlink()
+    with pytest.raises(ProductError, match=rf"lacks {ID}-MSS1.rpb; a product of GF1_PMS1 has .tiff, .xml and .rpb"):
+        scene_of(folder)
+    (folder / f"{ID}-MSS1.tiff").write_bytes(b"damaged")
+    with pytest.raises(ProductError, match=rf"lacks {ID}-MSS1.rpb; "):
+        scene_of(folder)
 
 
 def test_an_overflowed_product_number_is_a_name_like_any_other(tmp_path):
