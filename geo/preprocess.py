@@ -213,12 +213,7 @@ def preprocess(
     GridError, RasterError, RegistrationError, ConfigError, OutputExistsError, OutputError
         As the steps do.
     """
-    missing = [key for key in ("pan", "mss") if key not in scene.images]
-    if missing:
-        raise ProductError(
-            f"{scene.id} has no {missing[0].upper()} image, so nothing can be fused; "
-            "calibrate and orthorectify what there is by `geocrack reflectance` and `geocrack ortho`"
-        )
+    check(scene, settings)
     opened.enter_context(one_thread_each())
     if keep is not None:
         made = _kept(scene, settings, keep, opened, threads, overwrite, progress)
@@ -248,6 +243,25 @@ def preprocess(
             image.forget()
     give_back_memory()
     return Preprocessed(fused, registration, made)
+
+
+def check(scene: Scene, settings: Settings) -> None:
+    """See that a scene has two images that can be fused, before work is begun.
+
+    Raises
+    ------
+    ProductError
+        One of them is not there.
+    GridError
+        As ``resolutions`` does.
+    """
+    missing = [key for key in ("pan", "mss") if key not in scene.images]
+    if missing:
+        raise ProductError(
+            f"{scene.id} has no {missing[0].upper()} image, so nothing can be fused; "
+            "calibrate and orthorectify what there is by `geocrack reflectance` and `geocrack ortho`"
+        )
+    resolutions(scene, settings)
 
 
 def _registered(pan: Source, mss: Source, settings: Settings, threads: int | None) -> Registration:
@@ -336,7 +350,7 @@ def resolutions(scene: Scene, settings: Settings) -> dict[str, float]:
     Raises
     ------
     GridError
-        Nothing tells the size of an image's pixels.
+        Nothing tells the size of an image's pixels, or those of PAN are not the finer ones.
     """
     asked = {"pan": settings.pan_resolution_m, "mss": settings.mss_resolution_m}
     own = pixels_m({key: scene.images[key].gsd_m for key in asked})
@@ -349,6 +363,14 @@ def resolutions(scene: Scene, settings: Settings) -> dict[str, float]:
                 f"--{key}-resolution-m"
             )
         found[key] = resolution_m
+    if found["pan"] >= found["mss"]:
+        way_on = "are the two exchanged, or has one the RPC of the other?"
+        if any(asked.values()):
+            way_on = "change --pan-resolution-m or --mss-resolution-m"
+        raise GridError(
+            f"PAN of {scene.id} is laid out with pixels of {found['pan']:g} m and MSS with {found['mss']:g} m; "
+            f"expected finer ones of PAN, whose detail sharpens MSS: {way_on}"
+        )
     return found
 
 

@@ -340,6 +340,11 @@ class Run(Section):
         if self.training.model is not None and any(s.reviews for s in self.scenes):
             wrong.append("scenes: `reviews` are trained on, but `training.model` is given; leave out one of them")
         wrong += self._wrong_ensemble()
+        pan_m, mss_m = self.ortho.pan_resolution_m, self.ortho.mss_resolution_m
+        if pan_m and mss_m and pan_m >= mss_m:
+            wrong.append(
+                f"ortho: `pan_resolution_m` is {pan_m:g} and `mss_resolution_m` {mss_m:g}; expected finer pixels of PAN"
+            )
         for scene in self.scenes:
             if isinstance(scene.product, Generic) and scene.product.pan is None:
                 wrong.append(f"scenes: '{scene.name}' has no `pan`; the flow maps fused images, so give one")

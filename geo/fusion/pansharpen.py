@@ -47,6 +47,8 @@ BANDS = ("blue", "green", "red", "nir")
 WINDOW = 512
 #: The same for methods that look around the window, which costs more for small ones.
 WIDE_WINDOW = 1024
+#: Share by which sizes of pixels differ that are one.
+_SAME_SIZE = 1e-6
 #: Statistics are gathered on windows of this side in MSS pixels, this many along one axis at most.
 _SAMPLE, _SAMPLES = 128, 8
 
@@ -125,7 +127,7 @@ def pansharpen(
     ConfigError
         There is no method of this name.
     GridError
-        The images have different CRSs or no good ground in common.
+        The images have different CRSs or no good ground in common, or PAN's pixels are not the finer ones.
     RasterError
         PAN has several bands, the images are at different levels of reflectance, or one cannot be read.
     """
@@ -175,6 +177,7 @@ def fusion_of(
             f"{pair.reference.name} has {len(pair.reference.bands)} bands; expected one, PAN: "
             "give the images in the order MSS PAN"
         )
+    check_finer(pair.moving, pair.reference)
     check_one_level(pair.moving, pair.reference)
     if told := other_scenes(pair.moving, pair.reference):
         log.warning("%s", told)
@@ -185,6 +188,16 @@ def fusion_of(
     if not statistics.count:
         raise _apart(pair.names, pair.saturated())
     return Fusion(pair.reference, pair.moving, chosen, statistics, pair.sigma, pair.displacement)
+
+
+def check_finer(mss: Source, pan: Source) -> None:
+    """Raise ``GridError`` where PAN's pixels are not finer than MSS's, so that it has no detail to give them."""
+    ratio = abs(pan.grid.affine.a / mss.grid.affine.a)
+    if mss.grid.crs == pan.grid.crs and ratio >= 1 - _SAME_SIZE:
+        raise GridError(
+            f"{pan.name} has pixels {ratio:.4g} times as large as {mss.name}; expected finer ones of PAN, whose detail "
+            "sharpens MSS: give the images in the order MSS PAN, each as `geocrack ortho` lays it out by itself"
+        )
 
 
 def check_one_level(mss: Source, pan: Source) -> None:

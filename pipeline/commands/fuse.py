@@ -90,7 +90,7 @@ def command(
         # what is loaded from here on takes as long as the inputs' hashes, which are made beside it
         from geo.cluster import connected
         from geo.fusion import method as known_method
-        from geo.fusion.pansharpen import check_one_level, pansharpen
+        from geo.fusion.pansharpen import check_finer, check_one_level, pansharpen
         from geo.masks import quality_path
         from geo.source import FileSource
         from pipeline.fusion_evaluation import check_path, evaluation_path
@@ -109,6 +109,8 @@ def command(
             check_free(path, overwrite=overwrite)
         beside.enter_context(side_files(output, written, record, also, overwrite=overwrite))
         with FileSource(mss) as bands, FileSource(pan) as details:
+            if len(details.bands) == 1:  # else it is told that it is no PAN
+                check_finer(bands, details)
             check_one_level(bands, details)
         registration = register(pan, mss, gain=mtf_gain, threads=threads) if coregister else None
         summary = registration.summary() if registration else NOT_ASKED

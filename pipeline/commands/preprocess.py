@@ -85,6 +85,7 @@ def command(
     from geo.fusion.check import check
     from geo.masks import quality_path
     from geo.ortho.control_points import read_control_points
+    from geo.preprocess import check as can_be_fused
     from geo.preprocess import kept_files, odd_resolutions, preprocess, scattered
     from geo.sensors import open_product
     from pipeline.fusion_evaluation import check_path
@@ -115,6 +116,7 @@ def command(
             check_apart(path, [*sources, *scene.files, given["dem"], gcps, reference])
         known = {"control": read_control_points(gcps, crs=gcp_crs) if gcps else None, "reference": reference}
         settings = _settings(scene, {**given, **known, "control_model": gcp_model})
+        can_be_fused(scene, settings)
         odd = odd_resolutions(scene, settings)
         for warning in odd:  # at once: what follows may fail because of it
             log.warning("%s: %s", scene.id, warning)

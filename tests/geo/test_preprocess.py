@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from geo.fusion.pansharpen import fusion_of, pansharpen
 from geo.masks import Quality, quality_path
 from geo.ortho import orthorectify
 from geo.ortho.dem import open_dem
-from geo.preprocess import Calibrated, Settings, _sampled, odd_resolutions, preprocess
+from geo.preprocess import Calibrated, Settings, _sampled, check, odd_resolutions, preprocess
 from geo.raster import open_raster, read
 from geo.reflectance import prepare, write_reflectance
 from geo.sensors import open_product
@@ -254,6 +255,19 @@ def test_ground_below_zero_is_told_without_files_between(tmp_path):
     told = too_dark({"mss": {**found, "surface": {"level": "toa"}}})
     assert told
     assert set(told) <= set(warnings)
+
+
+def test_pan_must_be_finer_than_mss(tmp_path):
+    with open_product(write_product(tmp_path / ID)) as scene:
+        for pan, mss in ((8, 2), (8, None), (None, 2), (4, 4)):
+            with pytest.raises(
+                GridError, match=r"expected finer ones of PAN, .*: change --pan-resolution-m or --mss-r"
+            ):
+                check(scene, Settings(pan_resolution_m=pan, mss_resolution_m=mss))
+        swapped = {"pan": replace(scene.images["pan"], gsd_m=8.0), "mss": replace(scene.images["mss"], gsd_m=2.0)}
+        with pytest.raises(GridError, match=rf"PAN of {ID} is laid out with pixels of 8 m .*: are the two exchanged,"):
+            check(replace(scene, images=swapped), Settings())
+        check(scene, Settings())
 
 
 def test_pixels_far_from_the_images_own_are_told(tmp_path):

@@ -13,7 +13,7 @@ from geo.masks import quality_path
 from geo.ortho.dem import open_dem
 from geo.raster import open_raster, read
 from pipeline.cli import geocrack
-from tests.geo.pair_scene import MSS_M, write_pair
+from tests.geo.pair_scene import MSS_M, PAN_M, write_pair
 from tests.geo.terrain import camera_rpcs, landscape, look, map_grid, write_dem, write_image
 
 
@@ -175,6 +175,23 @@ def test_images_of_two_levels_are_not_fused(tmp_path):
     with pytest.raises(RasterError, match="with the same --level"):
         pansharpen(mss, pan, tmp_path / "b.tif")
     assert not list(tmp_path.glob("b*"))
+
+
+@pytest.mark.parametrize("pixel_m", [PAN_M, PAN_M / 2])
+def test_pan_must_be_finer_than_mss(tmp_path, pixel_m):
+    pan, mss, _ = write_pair(tmp_path, size=64)
+    with open_raster(mss) as src, open_raster(pan) as fine:
+        values = np.repeat(np.repeat(read(src)[0], int(MSS_M / pixel_m), axis=1), int(MSS_M / pixel_m), axis=2)
+        grid = map_grid(values.shape[1:], pixel_m, fine.transform.c, fine.transform.f)
+    write_image(tmp_path / "wide.tif", values, grid=grid)
+    for options in ([], ["--no-coregister"]):
+        result = call("fuse", tmp_path / "wide.tif", pan, "-o", tmp_path / "out" / "f.tif", *options)
+        assert isinstance(result.exception, GridError)
+        told = f"pan.tif has pixels {PAN_M / pixel_m:g} times as large as {tmp_path / 'wide.tif'}; expected finer ones"
+        assert told in str(result.exception)
+        assert not (tmp_path / "out").exists()
+    with pytest.raises(GridError, match="expected finer ones of PAN"):
+        pansharpen(tmp_path / "wide.tif", pan, tmp_path / "out.tif")
 
 
 def test_images_of_two_dates_are_told_and_the_fused_one_has_no_date(tmp_path):

@@ -17,7 +17,7 @@ from geo.ortho.dem import open_dem
 from geo.raster import open_raster
 from pipeline.cli import geocrack
 from tests.geo.terrain import camera_rpcs, landscape, look, write_dem, write_image
-from tests.handmade import ID, RPB, write_product, write_raster
+from tests.handmade import ID, RPB, of_pan, write_product, write_raster
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +100,15 @@ def test_mistakes_are_told_and_leave_nothing(described, tmp_path):
     assert isinstance(error, OutputExistsError)
 
 
+def test_pan_coarser_than_mss_is_one_error_before_any_work(described, tmp_path):
+    sizes = ("--pan-resolution-m", 8, "--mss-resolution-m", 2)
+    result = call(*described, "-o", tmp_path / "out" / "fused.tif", *sizes)
+    assert isinstance(result.exception, GridError)
+    assert "is laid out with pixels of 8 m and MSS with 2 m; expected finer ones of PAN" in str(result.exception)
+    assert result.stderr == ""
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("given", ["folder", "xml"])
 @pytest.mark.parametrize("name", ["PAN1.tiff", "MSS1.tiff"])
 def test_a_file_of_the_product_is_never_replaced(tmp_path, given, name):
@@ -156,7 +165,7 @@ def test_kept_files_that_are_there_are_told_before_the_work(tmp_path):
 def test_what_the_numbers_say_is_told_before_what_may_fail_because_of_it(tmp_path):
     for name, bands, size in (("mss", 4, 20), ("pan", 1, 80)):
         write_raster(tmp_path / f"{name}.tif", np.full((bands, size, size), 300, "uint16"))
-        (tmp_path / f"{name}.rpb").write_text(RPB)
+        (tmp_path / f"{name}.rpb").write_text(RPB if name == "mss" else of_pan(RPB))
     pair = {"mss": str(tmp_path / "mss.tif"), "pan": str(tmp_path / "pan.tif"), "scale": 1}
     result = call("--generic", json.dumps(pair), "-o", tmp_path / "fused.tif")
     assert isinstance(result.exception, GridError)  # there is no DEM

@@ -146,6 +146,7 @@ def test_all_contradictions_are_told_at_once():
         "run": "a",
         "scenes": [{"name": "s", "product": "p", "map": False}] * 2,
         "tiling": {"fractions": [0.5, 0.2, 0.2]},
+        "ortho": {"pan_resolution_m": 8, "mss_resolution_m": 2},
     }
     with pytest.raises(ConfigError) as error:
         config.parse(settings)
@@ -155,6 +156,7 @@ def test_all_contradictions_are_told_at_once():
         "scenes: none has `labels`, and `training.model` is not given; a model needs one of them",
         "scenes: 's' has no `dem` and `ortho.dem` is not given; give one of them",
         "tiling.fractions: they sum to 0.9; expected 1",
+        "ortho: `pan_resolution_m` is 8 and `mss_resolution_m` 2; expected finer pixels of PAN",
     ):
         assert part in str(error.value)
 
