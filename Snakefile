@@ -164,14 +164,7 @@ rule reflectance:
     params:
         product=described_product,
         folder=lambda wildcards, output: Path(output.facts).parent,
-        options=" ".join(
-            [
-                f"--level {RUN.reflectance.level} --dark-percent {RUN.reflectance.dark_percent}",
-                f"--aot {RUN.reflectance.aot} {flag('aerosol', RUN.reflectance.aerosol)}",
-                flag("altitude-m", RUN.reflectance.altitude_m),
-                "--clouds" if RUN.reflectance.clouds else "--no-clouds",
-            ]
-        ),
+        options=run_paths.reflectance_options(RUN),
         dem=lambda wildcards, input: flag("dem", next(iter(input.dem), None)),
     message:
         "Calibrating {wildcards.scene} to reflectance"

@@ -127,6 +127,16 @@ def _sees_pixels(recipe: str) -> bool:
         return False
 
 
+def reflectance_options(run: Run) -> str:
+    """Options of ``geocrack reflectance`` that a run's configuration sets; of the air those that its level uses."""
+    section = run.reflectance
+    names = {"6s": ("aot", "aerosol", "altitude_m"), "dos1": ("dark_percent",), "cost": ("dark_percent",)}
+    given = {name: getattr(section, name) for name in names.get(section.level, ())}
+    options = [f"--level {section.level}"]
+    options += [f"--{name.replace('_', '-')} {shlex.quote(str(v))}" for name, v in given.items() if v is not None]
+    return " ".join([*options, "--clouds" if section.clouds else "--no-clouds"])
+
+
 def tiling_options(run: Run) -> str:
     """Options of ``geocrack tile`` that decide which ground falls into which split; the same for all chips of a run."""
     section = run.tiling

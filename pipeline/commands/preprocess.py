@@ -11,7 +11,7 @@ import click
 
 from pipeline import config, gains, ground_control, options
 from pipeline.commands.fuse import NOT_ASKED, tell
-from pipeline.commands.reflectance import inputs_of, product_of
+from pipeline.commands.reflectance import check_level, inputs_of, product_of
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +93,7 @@ def command(
     from pipeline.side_files import side_files
 
     known_method(given["method"])
+    check_level(given["level"], elsewhere=["dem"])
     ground_control.check(gcps, reference, gcp_model)
     if (gcps or reference) and not given["coregister"]:
         raise ConfigError(

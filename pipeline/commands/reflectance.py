@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from geo.sensors import Scene
 
 log = logging.getLogger(__name__)
+
+#: Options that only some levels ask for.
+_OF_LEVELS = {"dark_percent": ("dos1", "cost"), **dict.fromkeys(("aot", "aerosol", "altitude_m", "dem"), ("6s",))}
 
 
 @click.command("reflectance")
@@ -60,6 +63,7 @@ def command(
     from pipeline.provenance import track
     from pipeline.side_files import side_files
 
+    check_level(given["level"])
     clouds = given.pop("clouds")
     described = product_of(product, generic)
     with open_product(described, given=gains.given(gain, bias)) as scene:
@@ -104,6 +108,27 @@ def command(
             ", ".join(f"{100 * found[f'{name}_share']:.{digits}f} % {name}" for name, digits in told),
             found["calibration_source"],
         )
+
+
+def check_level(level: str, *, elsewhere: Collection[str] = ()) -> None:
+    """Raise ``ConfigError`` where the command line gives an option that the level does not ask for.
+
+    Parameters
+    ----------
+    level : str
+    elsewhere : collection of str
+        Options that the command needs for something else too.
+    """
+    from geo.errors import ConfigError
+
+    context = click.get_current_context()
+    for name, levels in _OF_LEVELS.items():
+        given = context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+        if given and level not in levels and name not in elsewhere:
+            flag, wanted = "--" + name.replace("_", "-"), " or ".join(levels)
+            raise ConfigError(
+                f"{flag} is given with --level {level}, which does not use it; leave it out, or give --level {wanted}"
+            )
 
 
 def inputs_of(product: Path | None, generic: str | None, scene: Scene) -> list[Path]:

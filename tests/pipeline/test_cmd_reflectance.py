@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,8 @@ from click.testing import CliRunner
 
 from geo.errors import ConfigError, OutputExistsError, ProductError, RasterError
 from pipeline.cli import geocrack
+from pipeline.config import parse
+from pipeline.paths import reflectance_options
 from tests.handmade import ID, RPB, XML, change, write_product, write_raster
 from tests.handmade_bundle import write_bundle
 
@@ -125,6 +128,50 @@ def test_ground_that_is_negative_before_any_correction_is_told_so(tmp_path, leve
     said = call("reflectance", folder, "-o", tmp_path / "out", "--level", level).stderr
     assert "100 % of pan is below 0 at the top of the atmosphere already, by its gain and bias (table 2013)" in said
     assert "lower --dark-percent" not in said
+
+
+OF_LEVELS = [
+    ("--aot", 0.3, "toa", "6s"),
+    ("--aerosol", "urban", "dos1", "6s"),
+    ("--altitude-m", 1200, "cost", "6s"),
+    ("--dem", "dem.tif", "toa", "6s"),
+    ("--dark-percent", 1, "6s", "dos1 or cost"),
+    ("--dark-percent", 0.01, "toa", "dos1 or cost"),  # also where it is the default's value
+]
+
+
+@pytest.mark.parametrize(("option", "value", "level", "wanted"), OF_LEVELS)
+@pytest.mark.parametrize("command", ["reflectance", "preprocess"])
+def test_an_option_that_the_level_does_not_use_is_told(product, tmp_path, command, option, value, level, wanted):
+    out = tmp_path / "out" / "f.tif"
+    error = call(command, product, "-o", out, "--level", level, option, value).exception
+    if (command, option) == ("preprocess", "--dem"):  # which lays the images on the ground at every level
+        assert "--level" not in str(error)
+        return
+    assert isinstance(error, ConfigError)
+    assert str(error) == (
+        f"{option} is given with --level {level}, which does not use it; leave it out, or give --level {wanted}"
+    )
+    assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("level", ["toa", "dos1", "cost", "6s"])
+def test_a_configuration_with_settings_of_all_levels_runs(product, tmp_path, monkeypatch, level):
+    """They stay in the file where the level is changed."""
+    scene = {"name": "s", "product": "p", "dem": "d.tif", "labels": "l.gpkg"}
+    air = {"dark_percent": 1, "aot": 0.3, "aerosol": "biomass burning", "altitude_m": 1200}
+    run = parse({"run": "a", "scenes": [scene], "reflectance": {"level": level, **air}})
+    used = {}
+
+    def surface(**given):
+        used.update(given)
+        raise ConfigError("far enough")
+
+    monkeypatch.setattr("geo.surface.Surface", surface)
+    with pytest.raises(ConfigError, match="far enough"):
+        failed("reflectance", product, "-o", tmp_path / "out", *shlex.split(reflectance_options(run)))
+    of_level = {"toa": (), "6s": ("aot", "aerosol", "altitude_m")}.get(level, ("dark_percent",))
+    assert {name: used[name] for name in of_level} == {name: air[name] for name in of_level}
 
 
 def test_reflectance_below_what_can_be_stored_is_told(tmp_path):
