@@ -43,7 +43,10 @@ class Generic(Section):
 
     mss: FilePath = Field(description="Multispectral raster with RPC or a geotransform.")
     pan: FilePath | None = Field(None, description="Panchromatic raster; without one nothing is fused.")
-    bands: list[str] = Field(["blue", "green", "red", "nir"], description="Names of the MSS bands, in file order.")
+    bands: list[str] | None = Field(
+        None,
+        description="Names of the MSS bands, in file order; the image's own, else blue, green, red, nir if absent.",
+    )
     acquired: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         None, description="Time of the image, ISO 8601 with zone."
     )

@@ -18,20 +18,25 @@ from geo.raster import geobox_of, open_raster
 from geo.sensors import rpc_text
 from geo.sensors.place import own_pixel_m
 from geo.sensors.rpc_doubts import rpc_doubts
-from geo.sensors.scene import AS_GIVEN, Image, Scene, data_bands
+from geo.sensors.scene import AS_GIVEN, BAND_NAMES, Image, Scene, data_bands, own_names
+
+#: Names of the bands, in file order, where neither the user nor the image names them.
+BANDS = ("blue", "green", "red", "nir")
 
 
 @dataclass(frozen=True)
 class GenericProduct:
     """What the user says of a pair of images; the fields are those of the configuration's section of this name.
 
-    ``gain``, ``bias``, ``esun`` and ``wavelengths_um`` hold a value for each MSS band and then one for PAN. Without a
-    gain the images are taken as reflectance, ``DN * scale``, or by the scale and offset tags where they have any.
+    ``bands`` are those of the MSS in the order of the file; without them the image's own names are taken, else
+    ``BANDS``. ``gain``, ``bias``, ``esun`` and ``wavelengths_um`` hold a value for each MSS band and then one for PAN.
+    Without a gain the images are taken as reflectance, ``DN * scale``, or by the scale and offset tags where they have
+    any.
     """
 
     mss: str | os.PathLike
     pan: str | os.PathLike | None = None
-    bands: Sequence[str] = ("blue", "green", "red", "nir")
+    bands: Sequence[str] | None = None
     acquired: str | None = None
     sensor: str = "generic"
     bit_depth: int | None = None
@@ -65,7 +70,7 @@ def read(product: GenericProduct) -> Scene:
         Another number of coefficients than bands, coefficients that do not suffice for reflectance, or a time
         without zone.
     """
-    bands = tuple(product.bands)
+    bands, warnings = _bands(product)
     _check(product, bands)
     acquired = _time(product.acquired)
     images = {"mss": _image(product, Path(product.mss), bands, slice(0, len(bands)))}
@@ -77,7 +82,8 @@ def read(product: GenericProduct) -> Scene:
     if acquired is not None:
         computed, azimuth = sun_position(acquired, *centre)
         zenith = computed if zenith is None else zenith
-    warnings = [] if acquired else ["the time of the image is not given; polygons will have no date"]
+    if acquired is None:
+        warnings.append("the time of the image is not given; polygons will have no date")
     warnings += rpc_doubts({key: image for key, image in images.items() if not _on_a_map(image.path)})
     return Scene(
         id=Path(product.mss).stem,
@@ -93,6 +99,30 @@ def read(product: GenericProduct) -> Scene:
         images=images,
         warnings=tuple(warnings),
     )
+
+
+def _bands(product: GenericProduct) -> tuple[tuple[str, ...], list[str]]:
+    """Names of the MSS bands in file order, by the user, the image or the default, and what the image says against."""
+    with open_raster(product.mss) as src:
+        own = own_names(src)
+    if product.bands is None:
+        if own in (None, BANDS):
+            return BANDS, []
+        assert own is not None
+        by_band = "; all that is given for each band is taken in this order too" if product.gain is not None else ""
+        return own, [
+            f"{Path(product.mss).name} names its bands {', '.join(own)}, and they are taken so, not as "
+            f"{', '.join(BANDS)}{by_band}: give `bands` where its names are wrong"
+        ]
+    bands = tuple(product.bands)
+    given = [band.strip().lower() for band in bands]
+    # other words than the image's, such as b1, are no contradiction
+    if own and len(own) == len(given) and any(g != o and g in BAND_NAMES for g, o in zip(given, own, strict=True)):
+        return bands, [
+            f"{Path(product.mss).name} names its bands {', '.join(own)}, `bands` {', '.join(bands)}; `bands` is "
+            "believed: leave it out where the image is right"
+        ]
+    return bands, []
 
 
 def _check(product: GenericProduct, bands: tuple[str, ...]) -> None:

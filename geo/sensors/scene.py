@@ -22,6 +22,10 @@ from geo.sensors.sun import Sun
 #: What the values of an image are before the air is corrected: calibrated to the top of the atmosphere; reflectance by
 #: a scale, at the level of whoever made it; or no reflectance, because nothing is known that calibrates them.
 TOA, AS_GIVEN, DIGITAL_NUMBERS = "toa", "as given", "digital numbers"
+#: What bands of optical images are called, where an image names its own.
+BAND_NAMES = frozenset(
+    ("coastal", "blue", "green", "yellow", "red", "rededge", "nir", "nir1", "nir2", "swir", "swir1", "swir2", "pan")
+)
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,15 @@ class Scene:
 
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:.4f}"
+
+
+def own_names(src: rasterio.DatasetReader) -> tuple[str, ...] | None:
+    """Names that an image gives its bands, lower case, in file order without alpha.
+
+    None where a band has none that is a band's (of ``BAND_NAMES``), or two have the same.
+    """
+    names = tuple((src.descriptions[number - 1] or "").strip().lower() for number in data_numbers(src))
+    return names if names and BAND_NAMES.issuperset(names) and len(set(names)) == len(names) else None
 
 
 def data_bands(src: rasterio.DatasetReader, expected: Sequence[str]) -> list[int]:

@@ -115,6 +115,57 @@ def test_other_bands_than_named(mss):
         scene_of(GenericProduct(mss, bands=["red", "green", "blue"]))
 
 
+def described(path, *names):
+    with rasterio.open(path, "r+") as dst:
+        dst.descriptions = names
+    return path
+
+
+def test_names_of_the_image_are_taken_where_the_user_names_none(mss):
+    scene = scene_of(GenericProduct(described(mss, "Red", "green", "blue", "nir")))
+    assert scene.images["mss"].bands == ("red", "green", "blue", "nir")
+    assert scene.warnings[0] == (
+        "mss.tif names its bands red, green, blue, nir, and they are taken so, not as blue, green, red, nir: give "
+        "`bands` where its names are wrong"
+    )
+    coefficients = {"gain": [0.1] * 4, "esun": [1900] * 4, "acquired": "2015-08-05T03:50:02Z"}
+    (told,) = scene_of(GenericProduct(mss, **coefficients)).warnings
+    assert "all that is given for each band is taken in this order too" in told
+
+
+def test_as_many_bands_as_the_image_names(tmp_path):
+    path = write_raster(tmp_path / "rgb.tif", np.full((3, 10, 12), 1000, "uint16"), **UTM)
+    assert scene_of(GenericProduct(described(path, "red", "green", "blue"))).images["mss"].bands[0] == "red"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("blue", "green", "red", "nir"),
+        ("red", "green", "blue", None),
+        ("red", "red", "blue", "nir"),
+        ("red", "green", "blue", "height"),
+        (),
+    ],
+)
+def test_names_that_tell_nothing_else(mss, names):
+    scene = scene_of(GenericProduct(described(mss, *names) if names else mss))
+    assert scene.images["mss"].bands == ("blue", "green", "red", "nir")
+    assert len(scene.warnings) == 1  # of the time
+
+
+def test_names_of_the_user_are_believed_and_a_contradiction_told(mss):
+    described(mss, "red", "green", "blue", "nir")
+    scene = scene_of(GenericProduct(mss, bands=["blue", "green", "red", "nir"]))
+    assert scene.images["mss"].bands == ("blue", "green", "red", "nir")
+    assert scene.warnings[0] == (
+        "mss.tif names its bands red, green, blue, nir, `bands` blue, green, red, nir; `bands` is believed: leave it "
+        "out where the image is right"
+    )
+    for same in (["RED", "green", "blue", "nir"], ["b1", "b2", "b3", "b4"]):
+        assert len(scene_of(GenericProduct(mss, bands=same)).warnings) == 1
+
+
 def test_a_pan_of_many_bands(mss):
     with pytest.raises(RasterError, match=r"mss.tif has 4 bands; expected 1: pan"):
         scene_of(GenericProduct(mss, mss))
