@@ -43,7 +43,7 @@ from geo.sensors.scene import Scene, data_bands
 from geo.sensors.tables import LIKE
 from geo.source import Cached, FileSource, Source
 from geo.stream import give_back_memory
-from geo.surface import Surface, too_dark
+from geo.surface import Surface, too_bright, too_dark
 from geo.windows import clip, slices, spread_windows
 
 Progress = Callable[[Iterable, str, int], Iterable]
@@ -316,8 +316,9 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
         size, megabytes = (WINDOW, _PAN_MB) if key == "pan" else (_MSS_BLOCK, _MSS_MB)
         orthos[key] = Cached(warp, size=size, megabytes=megabytes)
     levels = {key: calibration.report for key, calibration in calibrations.items()}
-    dark = tell(scene, too_dark({key: {**found, "surface": levels[key]} for key, found in findings.items()}))
-    return Orthos(orthos, levels, shares, (*warnings, *dark), dem.reference if dem else None, refinement)
+    findings = {key: {**found, "surface": levels[key]} for key, found in findings.items()}
+    odd = tell(scene, too_dark(findings) + too_bright(findings))
+    return Orthos(orthos, levels, shares, (*warnings, *odd), dem.reference if dem else None, refinement)
 
 
 def _corrected(
@@ -333,14 +334,18 @@ def _corrected(
 def _sampled(image: Calibrated) -> dict[str, Any]:
     """Shares of negative and clipped ground on windows spread over an image: all of it is only made later, in parts."""
     height, width = image.grid.shape
-    lowest = REFLECTANCE.limits[0] * REFLECTANCE.scale + REFLECTANCE.offset + REFLECTANCE.scale / 2
-    good = negative = clipped = 0
+    low, high = (number * REFLECTANCE.scale + REFLECTANCE.offset for number in REFLECTANCE.limits)
+    low, high = low + REFLECTANCE.scale / 2, high - REFLECTANCE.scale / 2
+    good = negative = below = above = 0
     for window in spread_windows(Window(0, 0, width, height), *_SAMPLES):
         values, valid, flags = image.read(window)
         good += int(np.count_nonzero(valid))
         negative += int(np.count_nonzero(flags & np.uint8(Quality.NEGATIVE)))
-        clipped += int(np.count_nonzero((values < lowest).any(axis=0) & valid))
-    shares = {"negative_share": negative / max(1, good), "clipped_share": clipped / max(1, good)}
+        below += int(np.count_nonzero((values < low).any(axis=0) & valid))
+        unsaturated = valid & ((flags & np.uint8(Quality.SATURATED)) == 0)
+        above += int(np.count_nonzero((values > high).any(axis=0) & unsaturated))
+    counts = {"negative_share": negative, "clipped_share": below, "clipped_above_share": above}
+    shares = {name: count / max(1, good) for name, count in counts.items()}
     return {**shares, "calibration_source": image.calibration.image.calibration_source}
 
 

@@ -89,7 +89,8 @@ def write_reflectance(
     Returns
     -------
     findings : dict
-        For each image: shares of valid, saturated, negative and clipped pixels, highest DN, distance and angle used,
+        For each image: shares of valid, saturated and negative pixels, and of those clipped at the bottom and, though
+        not saturated, at the top of the encoding (``clipped_above_share``); highest DN, distance and angle used,
         every coefficient of the level, and shares of cloud and shadow where they were looked for.
     warnings : tuple of str
         What had to be assumed, and is odd; all of it was logged, before what may fail because of it.
@@ -117,7 +118,7 @@ def write_reflectance(
                 findings[key] = _stream_image(
                     src, calibration, tags, folder / f"{key}.tif", outputs, overwrite, workers, progress, found.get(key)
                 )
-    late = surface_level.too_dark(findings)
+    late = surface_level.too_dark(findings) + surface_level.too_bright(findings)
     for key, calibration in calibrations.items():
         if not beyond_bits(key, calibration.highest, scene.bit_depth):  # else it was told already
             late += beyond_bits(key, findings[key]["highest_dn"], scene.bit_depth)
@@ -306,19 +307,18 @@ def _stream_image(
     values = outputs.enter_context(GeoTiffWriter(target, grid, image.bands, REFLECTANCE, **common))
     quality = outputs.enter_context(GeoTiffWriter(quality_path(target), grid, ["quality"], QUALITY, **common))
 
-    def calibrate(block: tuple[Window, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int, int]:
+    def calibrate(block: tuple[Window, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray, int, tuple[int, int]]:
         window, dn, valid = block
         stored, flags = calibrated(calibration, clouds, window, dn, valid)
-        lowest = (stored == REFLECTANCE.limits[0]).any(axis=0) if (flags & Quality.NEGATIVE).any() else np.zeros(1)
-        return stored, flags, int(dn.max(where=valid, initial=0)), int(np.count_nonzero(lowest))
+        return stored, flags, int(dn.max(where=valid, initial=0)), _clipped(stored, flags)
 
     told = (Quality.SATURATED, Quality.NEGATIVE, *((Quality.CLOUD, Quality.SHADOW) if clouds is not None else ()))
     flagged = dict.fromkeys(told, 0)
-    good = highest = clipped = 0
+    good = highest = below = above = 0
     windows = list(blocks(src.shape, BLOCK))
     # one reader feeds the threads: a dataset must not be read by two of them at once
     items = read_numbers(src, image, progress(windows, f"calibrating {image.path.name}", len(windows)))
-    for (window, _, valid), (stored, flags, top, bottom) in stream(calibrate, items, workers=workers):
+    for (window, _, valid), (stored, flags, top, clipped) in stream(calibrate, items, workers=workers):
         values.write_stored(stored, window)
         quality.write_stored(flags, window)
         good += int(np.count_nonzero(valid))
@@ -326,13 +326,14 @@ def _stream_image(
             for flag in flagged:
                 flagged[flag] += int(np.count_nonzero(flags & int(flag)))
         highest = max(highest, top)
-        clipped += bottom
+        below, above = below + clipped[0], above + clipped[1]
     if good == 0:
         raise _nothing_in(image)
     return {
         "valid_share": round(good / (src.width * src.height), 6),
         **{f"{str(flag.name).lower()}_share": round(count / good, 6) for flag, count in flagged.items()},
-        "clipped_share": round(clipped / good, 6),
+        "clipped_share": round(below / good, 6),
+        "clipped_above_share": round(above / good, 6),
         "highest_dn": highest,
         "calibration_source": image.calibration_source,
         "sun_zenith": calibration.sun_zenith,
@@ -340,6 +341,17 @@ def _stream_image(
         **(clouds.report if clouds is not None else {}),
         "surface": calibration.report,
     }
+
+
+def _clipped(stored: np.ndarray, flags: np.ndarray) -> tuple[int, int]:
+    """Count pixels at the lowest number of the encoding, and unsaturated ones at the highest, in any band."""
+    low, high = REFLECTANCE.limits
+    below = above = 0
+    if (flags & Quality.NEGATIVE).any():
+        below = int(np.count_nonzero((stored == low).any(axis=0)))
+    if stored.max() == high:
+        above = int(np.count_nonzero((stored == high).any(axis=0) & ((flags & Quality.SATURATED) == 0)))
+    return below, above
 
 
 def _nothing_in(image: Image) -> RasterError:

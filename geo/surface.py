@@ -28,7 +28,7 @@ from geo.raster import REFLECTANCE, open_raster
 from geo.sensors.scene import AS_GIVEN, DIGITAL_NUMBERS, Image, Scene
 
 LEVELS = ("toa", *atmosphere.METHODS, "6s")
-#: Shares of ground below 0, and below what can be stored, that are told.
+#: Shares of ground below 0, and beyond what can be stored, that are told.
 _MUCH, _CLIPPED = 0.05, 0.001
 
 
@@ -180,6 +180,25 @@ def too_dark(findings: dict[str, dict[str, Any]]) -> list[str]:
                 f"{REFLECTANCE.limits[0] * REFLECTANCE.scale + REFLECTANCE.offset:.4f}, and is clipped there"
             )
     return told
+
+
+def too_bright(findings: dict[str, dict[str, Any]]) -> list[str]:
+    """Tell where ground came out above what can be stored, without being saturated.
+
+    Parameters
+    ----------
+    findings : dict
+        Of ``geo.reflectance.write_reflectance``: of each image the share of pixels that are clipped at the highest
+        number of the encoding, and the source of its calibration.
+    """
+    highest = REFLECTANCE.limits[1] * REFLECTANCE.scale + REFLECTANCE.offset
+    return [
+        f"{100 * found['clipped_above_share']:.1f} % of {key} is above the highest reflectance that is stored, "
+        f"{highest:.4f}, and is clipped there, which no ground reflects: look at its gain or scale "
+        f"({found['calibration_source']})"
+        for key, found in findings.items()
+        if found["clipped_above_share"] > _CLIPPED
+    ]
 
 
 def by_6s(scene: Scene, surface: Surface) -> tuple[dict[str, Correction], tuple[str, ...]]:

@@ -11,12 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from geo.errors import ProductError
+from geo.sensors.scene import Image
 from geo.sensors.tables import ImageTable, Sensor
 
 #: Reflectance at the highest digital number, sun overhead, that a sensor can be built for.
 _FULL_SCALE = (0.02, 5.0)
 #: The most where bits are not known and the highest of 16 is taken: real ones have 10 to 12.
 _MOST_OF_16_BITS = 20.0
+#: Source of gains that the user gives.
+GIVEN = "given"
 #: What digital numbers are multiplied with where nothing calibrates them, so that 16 bits of them can be stored.
 UNCALIBRATED_SCALE = 1e-4
 
@@ -68,14 +71,50 @@ def by_product(
     """
     rule = "L = DN / gain + bias" if known.gain_rule == "divide" else "L = gain * DN + bias"
     factors = tuple(1 / g for g in gain) if known.gain_rule == "divide" else tuple(gain)
-    for factor, offset, esun in zip(factors, bias, table.esun, strict=True):
-        top = math.pi * (factor * (2 ** (bits or 16) - 1) + offset) / esun
-        if not _FULL_SCALE[0] <= top <= (_FULL_SCALE[1] if bits else _MOST_OF_16_BITS):
+    for top in _full_scales(factors, bias, table.esun, bits):
+        if not _built_for(top, bits):
             raise ProductError(
                 f"{detail}: {known.gain_element} {', '.join(f'{g:g}' for g in gain)} by {rule} makes the highest "
                 f"digital number a reflectance of {top:.3g}, which no sensor is built for"
             )
     return Calibrated(factors, tuple(bias), f"XML {known.gain_element}", f"{detail}, {rule}")
+
+
+def _full_scales(gain: Sequence[float], bias: Sequence[float], esun: Sequence[float], bits: int | None) -> list[float]:
+    """Reflectance of each band at the highest digital number, sun overhead."""
+    highest = 2 ** (bits or 16) - 1
+    return [math.pi * (g * highest + b) / e for g, b, e in zip(gain, bias, esun, strict=True)]
+
+
+def _built_for(full_scale: float, bits: int | None) -> bool:
+    return _FULL_SCALE[0] <= full_scale <= (_FULL_SCALE[1] if bits else _MOST_OF_16_BITS)
+
+
+def gain_doubts(images: Mapping[str, Image], bits: int | None) -> list[str]:
+    """Tell of gains by the user that make the highest digital number a reflectance that no sensor is built for.
+
+    They are used all the same: the user may know of numbers that were rescaled.
+
+    Parameters
+    ----------
+    images : mapping
+        Of a scene, by key.
+    bits : int or None
+        Of a digital number.
+    """
+    told = []
+    for key, image in images.items():
+        if image.calibration_source != GIVEN or image.gain is None or image.bias is None or image.esun is None:
+            continue
+        tops = zip(image.bands, _full_scales(image.gain, image.bias, image.esun, bits), strict=True)
+        odd = [f"{top:.3g} in {band}" for band, top in tops if not _built_for(top, bits)]
+        if odd:
+            told.append(
+                f"the given gains of {key} make its highest digital number, {2 ** (bits or 16) - 1}, a reflectance of "
+                f"{', '.join(odd)} with the sun overhead; sensors are built for {_FULL_SCALE[0]:g} to "
+                f"{_FULL_SCALE[1] if bits else _MOST_OF_16_BITS:g}: give W m-2 sr-1 um-1 per digital number"
+            )
+    return told
 
 
 def none(why: str) -> Calibrated:
@@ -126,5 +165,5 @@ class Given:
         for key in keys:
             part = slice(at, at := at + len(bands[key]))
             factors, offsets = (tuple(float(v) for v in column[part]) for column in (gain, bias))
-            dealt[key] = Calibrated(factors, offsets, "given", "by the user")
+            dealt[key] = Calibrated(factors, offsets, GIVEN, "by the user")
         return dealt

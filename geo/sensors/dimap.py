@@ -98,7 +98,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         for key, image in images.items()
     }
     images = _calibrated(images, texts, known, given, settled.acquired.year, warnings)
-    warnings += rpc_doubts(images)
+    warnings += calibration.gain_doubts(images, known.bit_depth) + rpc_doubts(images)
     if known.bit_depth is None:
         warnings.append(
             f"the bit depth of {known.name} is not known; only numbers that pile up are flagged as saturated"

@@ -104,7 +104,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     if len({source.startswith("XML") for source in sources.values()}) > 1:
         told = " and ".join(f"{key} by {source}" for key, source in sources.items())
         warnings.append(f"the gains are not of one source: {told}; PAN and MSS may differ by some percent")
-    warnings += rpc_doubts(images)
+    warnings += calibration.gain_doubts(images, known.bit_depth) + rpc_doubts(images)
     view_zenith = _view_zenith(main, warnings)
     if known.bit_depth is None:
         warnings.append(

@@ -16,6 +16,7 @@ from geo.errors import GridError, ProductError, RasterError
 from geo.radiometry import sun_position
 from geo.raster import geobox_of, open_raster
 from geo.sensors import rpc_text
+from geo.sensors.calibration import GIVEN, gain_doubts
 from geo.sensors.place import own_pixel_m
 from geo.sensors.rpc_doubts import rpc_doubts
 from geo.sensors.scene import AS_GIVEN, BAND_NAMES, Image, Scene, data_bands, own_names
@@ -84,6 +85,8 @@ def read(product: GenericProduct) -> Scene:
         zenith = computed if zenith is None else zenith
     if acquired is None:
         warnings.append("the time of the image is not given; polygons will have no date")
+    for key, image in images.items():
+        warnings += _gain_doubts(key, image, product.bit_depth)
     warnings += rpc_doubts({key: image for key, image in images.items() if not _on_a_map(image.path)})
     return Scene(
         id=Path(product.mss).stem,
@@ -189,7 +192,7 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
             gain=gain,
             bias=tuple(float(v) for v in product.bias[part]) if product.bias is not None else (0.0,) * len(gain),
             esun=tuple(float(v) for v in product.esun[part]),
-            calibration_source="given",
+            calibration_source=GIVEN,
             wavelengths_um=None if product.wavelengths_um is None else tuple(product.wavelengths_um[part]),
         )
     if scales != {(1.0, 0.0)}:
@@ -206,6 +209,14 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
         offset=offset,
         level=AS_GIVEN,
     )
+
+
+def _gain_doubts(key: str, image: Image, bits: int | None) -> list[str]:
+    """Tell of gains that cannot be, where the highest number is known: 16 bits may hold 10, and floats any."""
+    if bits is None:
+        with open_raster(image.path) as src:
+            bits = 8 if src.dtypes[0] == "uint8" else None
+    return gain_doubts({key: image}, bits) if bits else []
 
 
 def _on_a_map(path: Path) -> bool:

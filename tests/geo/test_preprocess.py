@@ -24,7 +24,7 @@ from geo.reflectance import prepare, write_reflectance
 from geo.sensors import open_product
 from geo.sensors.calibration import Given
 from geo.source import Cached, FileSource
-from geo.surface import too_dark
+from geo.surface import too_bright, too_dark
 from geo.windows import blocks
 from geo.write import view
 from tests.geo.pair_scene import write_pair
@@ -268,6 +268,21 @@ def test_pan_must_be_finer_than_mss(tmp_path):
         with pytest.raises(GridError, match=rf"PAN of {ID} is laid out with pixels of 8 m .*: are the two exchanged,"):
             check(replace(scene, images=swapped), Settings())
         check(scene, Settings())
+
+
+def test_ground_above_what_can_be_stored_is_told_without_files_between(tmp_path):
+    mss = np.random.default_rng(0).integers(1, 1024, (4, 5, 7)).astype("uint16")
+    mss[:, 0] = 1023
+    product = write_product(tmp_path / ID, mss=mss)
+    with open_product(product, given=Given([4.0, 0.1, 0.1, 0.1, 0.1])) as scene:
+        expected, warnings = write_reflectance(scene, tmp_path / "kept")
+        calibrations, _, _ = prepare(scene)
+        with Calibrated(calibrations["mss"], None, {}) as image:
+            found = _sampled(image)
+    assert 0.05 < found["clipped_above_share"] < 0.8
+    assert found["clipped_above_share"] == pytest.approx(expected["mss"]["clipped_above_share"], abs=1e-3)
+    (told,) = too_bright({"mss": found})
+    assert told in warnings
 
 
 def test_pixels_far_from_the_images_own_are_told(tmp_path):

@@ -1,4 +1,5 @@
 import os
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -70,6 +71,31 @@ def test_gains_are_dealt_to_mss_and_pan(mss, pan):
     assert scene.images["pan"].esun == (1400,)
     assert scene.images["pan"].calibration_source == "given"
     assert scene.sun_zenith == 30
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bits", "gain", "told"),
+    [
+        ("uint16", 10, 0.2, None),
+        (
+            "uint16",
+            10,
+            20.0,
+            r"number, 1023, a reflectance of 33\.8 in blue with .*; sensors are built for 0\.02 to 5: ",
+        ),
+        ("uint16", 10, 1e-5, "reflectance of 1.69e-05 in blue"),
+        ("uint16", None, 0.2, None),  # as of 10 bits
+        ("uint8", None, 1.0, None),
+        ("uint8", None, 20.0, "number, 255, "),
+        ("float32", None, 1.0, None),  # radiance
+    ],
+)
+def test_given_gains_that_no_sensor_has_are_told(tmp_path, dtype, bits, gain, told):
+    path = write_raster(tmp_path / "image.tif", np.full((2, 10, 12), 100, dtype), **UTM)
+    coefficients = {"gain": [gain, 0.2], "esun": [1900, 1800], "acquired": "2015-08-05T03:50:02Z", "bit_depth": bits}
+    warnings = scene_of(GenericProduct(path, bands=["blue", "green"], **coefficients)).warnings
+    assert len(warnings) == (told is not None)
+    assert told is None or re.search(told, warnings[0])
 
 
 def test_scale_tags_of_the_file_are_believed(mss):

@@ -183,6 +183,27 @@ def test_reflectance_below_what_can_be_stored_is_told(tmp_path):
     assert (record["results"]["pan"]["clipped_share"], record["results"]["mss"]["clipped_share"]) == (1, 0)
 
 
+def test_reflectance_above_what_can_be_stored_is_told_but_for_saturated_pixels(tmp_path):
+    pan = np.full((1, 19, 28), 500, "uint16")
+    pan[0, :, :7] = 1023  # a quarter
+    folder = write_product(tmp_path / ID, pan=pan)
+    said = call("reflectance", folder, "-o", tmp_path / "out", "--gain", "0.2,0.2,0.2,0.2,20").stderr
+    assert (
+        "the given gains of pan make its highest digital number, 1023, a reflectance of 46.9 in pan with the sun "
+        "overhead; sensors are built for 0.02 to 5: give W m-2 sr-1 um-1 per digital number"
+    ) in said
+    assert "gains of mss" not in said
+    assert (
+        "75.0 % of pan is above the highest reflectance that is stored, 6.4535, and is clipped there, which no ground "
+        "reflects: look at its gain or scale (given)"
+    ) in said
+    record = json.loads((tmp_path / "out" / "scene.json.provenance.json").read_text())["results"]
+    assert (record["pan"]["clipped_above_share"], record["mss"]["clipped_above_share"]) == (0.75, 0)
+    assert record["pan"]["clipped_share"] == 0
+    scene = json.loads((tmp_path / "out" / "scene.json").read_text())
+    assert any("clipped there" in warning for warning in scene["warnings"])
+
+
 @needs_sixs
 def test_the_surface_by_6s_with_the_height_of_a_dem(product, tmp_path):
     dem = write_raster(
