@@ -37,6 +37,7 @@ __all__ = [
     "band_numbers",
     "crs_name",
     "damage_told",
+    "damaged_end",
     "geobox_of",
     "open_dataset",
     "open_raster",
@@ -100,6 +101,19 @@ def damage_told(path: str | os.PathLike) -> Iterator[None]:
         yield
     except RasterioIOError as error:
         raise RasterError(f"{path} is truncated or damaged ({first_line(error)}); copy or download it again") from error
+
+
+def damaged_end(src: rasterio.DatasetReader) -> str | None:
+    """Sentence on an opened raster whose last pixel cannot be read, as where a copy was interrupted; else None.
+
+    It costs one block, whatever the size of the file; what is damaged before it, reading all pixels tells.
+    """
+    try:
+        with damage_told(Path(src.name).name):
+            src.read(window=Window(src.width - 1, src.height - 1, 1, 1))
+    except RasterError as error:
+        return str(error)
+    return None
 
 
 def geobox_of(src: rasterio.DatasetReader) -> GeoBox:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import rasterio
 
 from geo.errors import ProductError, RasterError
-from geo.raster import open_raster
+from geo.raster import damaged_end, open_raster
 from geo.sensors.scene import data_bands
 
 if TYPE_CHECKING:
@@ -91,6 +91,9 @@ def size(
                 data_bands(src, bands)
             except RasterError as error:
                 warnings.append(f"{str(error).replace(src.name, image.name)}; as it is, it cannot be calibrated")
+            damage = damaged_end(src)
+            if damage:
+                warnings.append(damage)
     except RasterError as error:
         if told is None:
             raise text.missing(f"{width} and {height}", "the image's size, as it cannot be opened") from error

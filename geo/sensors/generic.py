@@ -14,7 +14,7 @@ import rasterio.warp
 
 from geo.errors import GridError, ProductError, RasterError
 from geo.radiometry import sun_position
-from geo.raster import geobox_of, open_raster
+from geo.raster import damaged_end, geobox_of, open_raster
 from geo.sensors import rpc_text
 from geo.sensors.calibration import GIVEN, gain_doubts
 from geo.sensors.place import own_pixel_m
@@ -86,7 +86,7 @@ def read(product: GenericProduct) -> Scene:
     if acquired is None:
         warnings.append("the time of the image is not given; polygons will have no date")
     for key, image in images.items():
-        warnings += _gain_doubts(key, image, product.bit_depth)
+        warnings += [*_damage(image), *_gain_doubts(key, image, product.bit_depth)]
     warnings += rpc_doubts({key: image for key, image in images.items() if not _on_a_map(image.path)})
     return Scene(
         id=Path(product.mss).stem,
@@ -209,6 +209,13 @@ def _image(product: GenericProduct, path: Path, bands: tuple[str, ...], part: sl
         offset=offset,
         level=AS_GIVEN,
     )
+
+
+def _damage(image: Image) -> list[str]:
+    """Tell of an image whose end is missing."""
+    with open_raster(image.path) as src:
+        told = damaged_end(src)
+    return [told] if told else []
 
 
 def _gain_doubts(key: str, image: Image, bits: int | None) -> list[str]:

@@ -18,7 +18,7 @@ from geo.alpha import doubt
 from geo.errors import GeocrackError, ProductError
 from geo.gdal_errors import CPLE_BaseError
 from geo.masks import Quality, quality_path
-from geo.raster import crs_name, open_raster
+from geo.raster import crs_name, damaged_end, open_raster
 from geo.sensors import rpc_text
 
 #: Side in pixels of the small copy that values and shares are taken from.
@@ -149,6 +149,9 @@ def _bands(src: rasterio.DatasetReader, is_quality: bool, warnings: list[str]) -
     ]
     quick = src.width * src.height <= _QUICK or (src.count and src.overviews(1))
     if is_quality or not quick or any(np.issubdtype(np.dtype(d), np.complexfloating) for d in src.dtypes):
+        damage = damaged_end(src) if src.count else None
+        if damage:
+            warnings.append(damage)
         return tuple(plain)
     try:
         values = src.read(out_shape=(src.count, *_reduced(src)), resampling=Resampling.nearest, masked=True)

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -90,6 +91,39 @@ def test_an_archive_says_the_same(product, tmp_path, kind):
         with tarfile.open(archive, "w:gz") as packed:
             packed.add(product, ID)
     assert as_json(archive) == as_json(product)
+
+
+@pytest.mark.parametrize("kind", ["folder", "tar.gz", "zip"])
+def test_a_truncated_image_of_a_product_is_named(tmp_path, kind):
+    folder = write_product(tmp_path / ID, pan=np.ones((1, 190, 280), "uint16"))
+    image = folder / f"{ID}-PAN1.tiff"
+    os.truncate(image, image.stat().st_size - 5000)
+    given = folder
+    if kind != "folder":
+        form = {"tar.gz": "gztar", "zip": "zip"}[kind]
+        given = shutil.make_archive(str(tmp_path / "packed"), form, tmp_path, ID)
+    (told,) = [warning for warning in as_json(given)["warnings"] if "truncated" in warning]
+    assert told.startswith(f"{ID}-PAN1.tiff is truncated or damaged (")
+    assert told.endswith("); copy or download it again")
+    assert f"! {ID}-PAN1.tiff is truncated or damaged" in said(given)
+
+
+def test_truncated_images_of_a_bundle_and_a_generic_pair_are_named(tmp_path):
+    folder = write_bundle(tmp_path / "p")
+    for image in folder.rglob("*_PAN_*.tif"):
+        os.truncate(image, image.stat().st_size - 100)
+        assert f"! {image.name} is truncated or damaged" in said(folder)
+    image = write_raster(tmp_path / "a.tif", np.ones((4, 60, 70), "uint16"), **UTM)
+    os.truncate(image, image.stat().st_size - 100)
+    assert "! a.tif is truncated or damaged" in said("--generic", f"{{mss: {image}}}")
+
+
+def test_a_truncated_image_that_is_too_large_to_be_read_is_told(tmp_path, monkeypatch):
+    image = write_raster(tmp_path / "a.tif", np.ones((1, 60, 70), "uint16"), **UTM)
+    monkeypatch.setattr("geo.sensors.raster._QUICK", 100)
+    assert "truncated" not in said(image)
+    os.truncate(image, image.stat().st_size - 100)
+    assert "! a.tif is truncated or damaged" in said(image)
 
 
 def test_an_xml_chooses_among_products(product):
