@@ -135,6 +135,7 @@ def read(
     window: Window | None = None,
     *,
     bands: Sequence[int] | None = None,
+    zero_fill: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values of a window in physical units, and where they are good.
 
@@ -149,6 +150,8 @@ def read(
         May reach past the raster; by default all of it.
     bands : sequence of int, optional
         Band numbers from 1; by default all but alpha.
+    zero_fill : bool
+        What is stored as 0 in all bands is not good either.
 
     Returns
     -------
@@ -161,7 +164,7 @@ def read(
     inside = clip(window, src.shape)
     if inside.width and inside.height:
         masks = src.read_masks(bands, window=inside) if _masked(src, bands) else None
-        values, valid = _physical(src, bands, src.read(bands, window=inside), masks)
+        values, valid = _physical(src, bands, src.read(bands, window=inside), masks, zero_fill)
         if inside == window:
             return values, valid
     wide = np.empty((len(bands), window.height, window.width), dtype=np.float32)
@@ -226,7 +229,11 @@ def _no_alpha(src: rasterio.DatasetReader) -> list[int]:
 
 
 def _physical(
-    src: rasterio.DatasetReader, bands: list[int], stored: np.ndarray, masks: np.ndarray | None
+    src: rasterio.DatasetReader,
+    bands: list[int],
+    stored: np.ndarray,
+    masks: np.ndarray | None,
+    zero_fill: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Values in physical units (NaN where not good) and where all bands are good, of numbers as stored."""
     integers = np.issubdtype(stored.dtype, np.integer)
@@ -237,6 +244,8 @@ def _physical(
             good &= layer != nodata
     if masks is not None:
         good &= (masks > 0).all(axis=0)
+    if zero_fill:
+        good &= (stored != 0).any(axis=0)
     scale, offset = ([values[b - 1] for b in bands] for values in (src.scales, src.offsets))
     return physical(stored, good, scale, offset), good
 

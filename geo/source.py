@@ -7,6 +7,8 @@ pickled, for workers in other processes: a file is opened there when it is first
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import threading
 from collections import OrderedDict
@@ -20,6 +22,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import rasterio
+from rasterio.enums import MaskFlags
 from rasterio.rpc import RPC
 from rasterio.windows import Window
 
@@ -30,6 +33,8 @@ from geo.geobox import GeoBox
 from geo.masks import Quality, quality_path
 from geo.raster import Encoding, damage_told, geobox_of, open_dataset, read
 from geo.windows import clip, intersection, slices
+
+log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
@@ -79,6 +84,10 @@ class FileSource:
     Parameters
     ----------
     path : path
+    zero_fill : bool
+        In an image of integers that marks no nodata (no number, mask, alpha or quality), 0 in all bands is nodata,
+        as where products are calibrated: it is what a warp leaves beyond the ground. That holds for single pixels
+        too, so a pixel whose only band is rightly 0 is lost. The first that is met is told in the log.
 
     Raises
     ------
@@ -90,11 +99,12 @@ class FileSource:
 
     rpcs: RPC | None
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, *, zero_fill: bool = False):
         self.path = Path(path)
         self.name = os.fspath(path)
         self._start()
-        src, _ = opened = self._open()
+        src, quality = opened = self._open()
+        self._zero_fill = zero_fill and quality is None and _marks_nothing(src)
         self._free.put(opened)
         self.grid, self.rpcs = geobox_of(src), src.rpcs
         self.bands, self.encoding = band_names(src), encoding_of(src)
@@ -149,7 +159,9 @@ class FileSource:
 
     def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         with self.opened() as (src, quality):
-            values, valid = read(src, window)
+            values, valid = read(src, window, zero_fill=self._zero_fill)
+            if self._zero_fill and not valid[slices(clip(window, src.shape), window)].all():
+                _tell_fill(self.name)
             flags = np.zeros(valid.shape, np.uint8)
             if quality is not None:
                 inside = clip(window, quality.shape)
@@ -161,6 +173,22 @@ class FileSource:
         if not valid.all():
             flags[~valid] |= nodata
         return values, valid, flags
+
+
+def _marks_nothing(src: rasterio.DatasetReader) -> bool:
+    """Whether all bands are integers and nothing says where they hold no ground."""
+    return all(np.issubdtype(np.dtype(kind), np.integer) for kind in src.dtypes) and all(
+        list(flags) == [MaskFlags.all_valid] for flags in src.mask_flag_enums
+    )
+
+
+@functools.lru_cache(maxsize=256)  # once for each file, which is opened by many
+def _tell_fill(name: str) -> None:
+    log.warning(
+        "%s names no nodata; pixels that are 0 in all bands are taken for it: where they are ground, name another "
+        "number (gdal_edit.py -a_nodata)",
+        name,
+    )
 
 
 class Cached:

@@ -103,7 +103,7 @@ def register(
     workers = cpus(threads)
     with ExitStack() as opened:
         reference, moving = (
-            opened.enter_context(FileSource(image)) if isinstance(image, str | os.PathLike) else image
+            opened.enter_context(FileSource(image, zero_fill=True)) if isinstance(image, str | os.PathLike) else image
             for image in (reference, moving)
         )
         _check_comparable(reference, moving)

@@ -86,7 +86,7 @@ def align(
     for path in (output, quality):
         check_free(path, overwrite=overwrite)
     with ExitStack() as opened:
-        image = opened.enter_context(FileSource(moving))
+        image = opened.enter_context(FileSource(moving, zero_fill=True))
         opened.enter_context(one_thread_each())
         grid, encoding = image.grid, image.encoding
         height, width = grid.shape

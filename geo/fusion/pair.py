@@ -80,7 +80,7 @@ class Pair:
         factor: int = 1,
     ):
         self.reference, self.moving = (
-            opened.enter_context(FileSource(image)) if isinstance(image, str | os.PathLike) else image
+            opened.enter_context(FileSource(image, zero_fill=True)) if isinstance(image, str | os.PathLike) else image
             for image in (reference, moving)
         )
         for image in (self.reference, self.moving):

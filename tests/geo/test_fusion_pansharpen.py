@@ -9,6 +9,8 @@ from contextlib import ExitStack
 import cv2
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rasterio.windows import Window
@@ -24,6 +26,7 @@ from geo.ortho.warp import resample
 from geo.raster import open_raster, read
 from tests.geo.pair_scene import MSS_M, PAN_M, write_pair
 from tests.geo.terrain import map_grid, write_image
+from tests.handmade import write_raster
 
 
 @pytest.fixture(scope="module")
@@ -223,6 +226,34 @@ def test_cubic_weights_are_opencv_s():
         float(cv2.remap(image, x, y, cv2.INTER_CUBIC)[0, 0]), abs=1e-6
     )
     assert weights.sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("nodata", [None, 65535])
+def test_a_rim_of_zeros_is_no_ground_unless_the_image_names_its_nodata(tmp_path, caplog, nodata):
+    rng = np.random.default_rng(0)
+    files = []
+    for name, bands, side, pixel_m in (("pan", 1, 256, 2), ("mss", 4, 64, 8)):
+        stored = rng.integers(1000, 3000, (bands, side, side)).astype("uint16")
+        stored[:, :, : side // 4] = 0
+        if name == "mss":
+            stored[0, 20, 40] = 0  # one band may be 0
+        grid = {"crs": "EPSG:32648", "transform": Affine(pixel_m, 0, 357000, 0, -pixel_m, 3464000)}
+        files.append(write_raster(tmp_path / f"{name}.tif", stored, nodata=nodata, **grid))
+    pan, mss = files
+    with caplog.at_level("WARNING"):
+        made = pansharpen(mss, pan, tmp_path / "fused.tif", name="brovey")
+    told = [record.getMessage() for record in caplog.records if "0 in all bands" in record.getMessage()]
+    with rasterio.open(tmp_path / "fused.tif") as src:
+        fused = src.read()
+    if nodata is None:
+        assert 0.7 < made.valid_share < 0.75  # less the rim of what would have to be made up
+        assert (fused[:, :, :60] == 0).all()
+        assert (fused[:, 82, 162] != 0).all()
+        assert len(told) == 2  # once for each image
+        assert "pan.tif names no nodata; pixels that are 0 in all bands are taken for it" in " ".join(told)
+    else:
+        assert made.valid_share > 0.95
+        assert not told
 
 
 def test_plain_tiles_hold_the_same_pixels(holey, tmp_path):
