@@ -34,15 +34,27 @@ class Calibrated:
     detail: str = ""
 
 
-def by_table(known: Sensor, table: ImageTable, year: int, warnings: list[str]) -> Calibrated:
+def by_table(known: Sensor, table: ImageTable, year: int, warnings: list[str], *, detail: str) -> Calibrated:
     """Coefficients of the year, else of the nearest earlier one, which a warning names.
+
+    Parameters
+    ----------
+    known, table : Sensor, ImageTable
+    year : int
+    warnings : list of str
+        Receives that of an earlier year.
+    detail : str
+        The file of the product, named in the error.
 
     Raises
     ------
     ProductError
         The year lies before the table's first.
     """
-    used, row = table.coefficients(year)
+    try:
+        used, row = table.coefficients(year)
+    except ProductError as error:
+        raise ProductError(f"{detail} is of {known.name}, and {error}") from None
     source = f"table {used}"
     if used != year:
         source += " (nearest earlier)"

@@ -355,7 +355,7 @@ def _coefficients(text: Metadata, known: Sensor, key: str, image: Image, year: i
     if table.calibration and image.bands == table.bands:
         if gain or written:  # of some sensors products hold none
             warnings.append(f"{why}; coefficients of the sensor's table are taken")
-        return calibration.by_table(known, table, year, warnings)
+        return calibration.by_table(known, table, year, warnings, detail=text.source)
     return calibration.none(why)
 
 

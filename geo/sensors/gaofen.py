@@ -304,7 +304,7 @@ def _calibrated(text: Metadata, known: Sensor, table: ImageTable, year: int, war
             f"{Path(text.source).name}: {element} is '{written}', not a gain for each of {', '.join(table.bands)}; "
             "the table is used"
         )
-    return calibration.by_table(known, table, year, warnings)
+    return calibration.by_table(known, table, year, warnings, detail=text.source)
 
 
 def _time(text: Metadata, warnings: list[str]) -> datetime:

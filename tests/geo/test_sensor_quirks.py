@@ -136,7 +136,10 @@ def test_a_view_angle_beyond_the_side_swing_is_an_elevation(tmp_path, written, z
 
 def test_a_year_before_the_first_row_names_the_first(tmp_path):
     xml = XML.replace("2015-08-05", "2012-08-05")
-    with pytest.raises(ProductError, match=r"table begins in 2013: check the product's time, or give gain and bias"):
+    message = rf"{ID}-MSS1\.xml is of GF1_PMS1, and there are no calibration coefficients of MSS1 for 2012 or before; "
+    with pytest.raises(
+        ProductError, match=message + "the table begins in 2013: check the product's time, or give gain and bias"
+    ):
         scene_of(write_product(tmp_path / ID, xml=xml))
 
 
