@@ -29,6 +29,33 @@ ALARM_PX = 100
 _FOUR = ("tp", "fp", "fn", "tn")
 
 
+class EightWays(nn.Module):
+    """A segmenter that sees each square in its eight ways, turned and mirrored, as ``geocrack predict --augment d4``.
+
+    Its logits are those of the mean of the eight probabilities.
+
+    Parameters
+    ----------
+    module : nn.Module
+        Normalised ``(n, bands, s, s)`` -> logits ``(n, 1, s, s)``.
+    """
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Give the logits of the mean probability."""
+        total = torch.zeros(())
+        for flip in (False, True):
+            seen = images.flip(-1) if flip else images
+            for turns in range(4):
+                answer = torch.sigmoid(self.module(torch.rot90(seen, turns, (-2, -1))))
+                upright = torch.rot90(answer, -turns, (-2, -1))
+                total = total.to(answer) + (upright.flip(-1) if flip else upright)
+        return torch.logit(total / 8, eps=1e-7)
+
+
 @torch.inference_mode()
 def maps(
     module: nn.Module, chips: FittedChips, device: torch.device, *, batch: int = 8, when: str = ""

@@ -23,7 +23,7 @@ from models import metrics, model_file
 from models.chips import IGNORE
 from models.evaluation import maps
 from models.panels import FALSE_ALARM, MISS, picture_of
-from models.scoring import chips_for
+from models.scoring import chips_for, looking
 
 KINDS = ("false alarm", "miss")
 #: What may be said of the label under an error; empty where nobody has looked.
@@ -95,6 +95,7 @@ def write_errors(
     *,
     split: str,
     threshold: float,
+    augment: str = "none",
 ) -> list[ChipError]:
     """Write ``errors.csv`` with a column to fill in, and a picture of each chip with its errors numbered.
 
@@ -110,13 +111,15 @@ def write_errors(
     split : str
     threshold : float
         One of the steps of ``metrics``.
+    augment : str
+        As of ``scoring.score_model``.
     """
     place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     loaded = model_file.load(model, device=place)
     chips = chips_for(loaded, folders, split)
     chips.records = [chips.records[number] for number in numbers]
     listed: list[ChipError] = []
-    for at, fitted, probability in maps(loaded.module, chips, place):
+    for at, fitted, probability in maps(looking(loaded, augment), chips, place):
         name, label = chips.records[at].id, fitted.own_label
         found = np.rint(fitted.at_own_size(probability) * metrics.STEPS) >= np.ceil(threshold * metrics.STEPS)
         errors = errors_of(name, found, label)

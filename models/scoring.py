@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from geo.errors import LabelError
 from geo.stream import stream
@@ -17,7 +18,7 @@ from models import metrics, model_file
 from models.chips import BandStatistics, open_chips, read_chip
 from models.copies import check_test_apart, check_unseen, digests
 from models.dataset import FittedChips, Memory
-from models.evaluation import ALARM_PX, TOLERANCE_PX, Judged, judge, maps, report, worst
+from models.evaluation import ALARM_PX, TOLERANCE_PX, EightWays, Judged, judge, maps, report, worst
 from models.intervals import Draws
 from models.model_file import LoadedModel
 from models.panels import Answer, Row, picture_of
@@ -61,6 +62,18 @@ def chips_for(model: LoadedModel, folders: Sequence[str | os.PathLike], split: s
     )
 
 
+def looking(model: LoadedModel, augment: str) -> nn.Module:
+    """Give a model's module as it is to look at chips; turning changes nothing for one that sees each pixel by itself.
+
+    Parameters
+    ----------
+    model : LoadedModel
+    augment : {"none", "d4"}
+        ``"d4"``: in eight ways, see ``EightWays``.
+    """
+    return EightWays(model.module) if augment == "d4" and model.kind != "pixel" else model.module
+
+
 def score_model(
     path: str | os.PathLike,
     folders: Sequence[str | os.PathLike],
@@ -71,6 +84,7 @@ def score_model(
     worst_chips: int = 10,
     alarm_px: int = ALARM_PX,
     draws: Draws | None = None,
+    augment: str = "none",
     device: str | None = None,
 ) -> Scored:
     """Score a model on the chips of one split, each at its own size.
@@ -94,6 +108,8 @@ def score_model(
     alarm_px : int
         Pixels found on a chip without landslide from which it counts as a false alarm.
     draws : Draws, optional
+    augment : {"none", "d4"}
+        How the model looks at chips, see ``looking``; the threshold was chosen without.
     device : str, optional
 
     Raises
@@ -124,7 +140,7 @@ def score_model(
     where = ", ".join(os.fspath(folder) for folder in folders)
     warn_of_other_values(_statistics(chips), model.bands, model.mean, model.std, where)
     at = _step(model.threshold if threshold is None else threshold)
-    judged = judge(model.module, chips, place, pictures=pictures, threshold=at, tolerance_px=tolerance_px)
+    judged = judge(looking(model, augment), chips, place, pictures=pictures, threshold=at, tolerance_px=tolerance_px)
     pooled = judged.histograms.sum(axis=0)
     calibration, curve = metrics.calibration(pooled), metrics.curve(pooled)
     told = {
@@ -132,6 +148,7 @@ def score_model(
         "recipe": model.recipe.get("description") or model.recipe.get("network", {}).get("name"),
         "chips": [os.fspath(folder) for folder in folders],
         "split": split,
+        "augment": augment,
         **report(judged, draws, alarm_px=alarm_px),
         "calibration": calibration["bins"],
         "curve": {k: v for k, v in curve.items() if k != "average_precision"},
@@ -161,6 +178,7 @@ def rows_of(
     numbers: Sequence[int],
     *,
     split: str = "test",
+    augment: str = "none",
     device: str | None = None,
 ) -> list[Row]:
     """Panels of some chips with what each model says of them.
@@ -172,7 +190,8 @@ def rows_of(
     folders : sequence of path
     numbers : sequence of int
         Places of the chips in their split.
-    split : str
+    split, augment : str
+        As of ``score_model``.
     device : str, optional
     """
     import cv2
@@ -184,7 +203,7 @@ def rows_of(
         model = model_file.load(path, device=place)
         chips = chips_for(model, folders, split)
         chips.records = [chips.records[number] for number in numbers]
-        for number, fitted, probability in maps(model.module, chips, place):
+        for number, fitted, probability in maps(looking(model, augment), chips, place):
             if system == 0:
                 inside = fitted.image[fitted.inside]
                 label = fitted.label[fitted.inside]

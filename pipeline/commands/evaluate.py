@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipeline import options
+from pipeline import config, options
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
     show_default=True,
     help="Pixels up to which outlines and centre lines agree.",
 )
+@options.setting(config.Prediction, "augment")
 @click.option(
     "--worst", type=click.IntRange(0, 100), default=8, show_default=True, help="Chips to list and show; 0: no picture."
 )
@@ -69,6 +70,7 @@ def command(
     output: Path,
     threshold: float | None,
     tolerance_px: float,
+    augment: str,
     worst: int,
     alarm_px: int,
     errors: Path | None,
@@ -104,7 +106,7 @@ def command(
         check_apart(errors, [model, output, verdicts, *chips])
     judged_errors = label_errors.read_verdicts(verdicts) if verdicts else None
     settings = {"split": split, "threshold": threshold, "tolerance_px": tolerance_px, "replicates": replicates}
-    settings |= {"seed": seed, "worst": worst, "alarm_px": alarm_px}
+    settings |= {"augment": augment, "seed": seed, "worst": worst, "alarm_px": alarm_px}
     with (
         provenance.track("evaluate", output, inputs=[model, verdicts, *chips], settings=settings) as record,
         limited_threads(threads),
@@ -118,6 +120,7 @@ def command(
             worst_chips=worst,
             alarm_px=alarm_px,
             draws=Draws(replicates, seed),
+            augment=augment,
         )
         found = scored.found
         if judged_errors:
@@ -125,14 +128,14 @@ def command(
         write_counts(counts, {split: scored.judged})
         if found["worst"]:
             numbers = [row["number"] for row in found["worst"]]
-            rows = rows_of([(model.stem, model)], chips, numbers, split=split)
+            rows = rows_of([(model.stem, model)], chips, numbers, split=split, augment=augment)
             with atomic(picture, overwrite=True) as part:
                 draw(part, rows, title=panels_title(model, found), probability=True)
         if errors:
             numbers = [row["number"] for row in found["worst"]]
             with atomic(errors, overwrite=overwrite, folder=True, known_by=label_errors.TABLE) as part:
                 listed = label_errors.write_errors(
-                    part, model, chips, numbers, split=split, threshold=scored.judged.threshold
+                    part, model, chips, numbers, split=split, threshold=scored.judged.threshold, augment=augment
                 )
             log.info(
                 "%s: %d errors to judge; fill in label_wrong (yes, no, unsure) and give it as --verdicts",

@@ -60,6 +60,17 @@ def test_scores_intervals_curves_and_pictures(made, tmp_path):
     assert record["settings"]["split"] == "test"
 
 
+def test_turning_chips_changes_nothing_for_what_sees_pixels_alone(made, tmp_path):
+    for augment in ("none", "d4"):
+        result = run(
+            made / "model.pt", "--chips", made / "chips", "-o", tmp_path / f"{augment}.json", "--augment", augment
+        )
+        assert result.exception is None, result.output
+    one, eight = (json.loads((tmp_path / f"{augment}.json").read_text()) for augment in ("none", "d4"))
+    assert (one.pop("augment"), eight.pop("augment")) == ("none", "d4")
+    assert one == eight
+
+
 def test_counts_of_images_are_those_of_training(made, tmp_path):
     run(made / "model.pt", "--chips", made / "chips", "-o", tmp_path / "scores.json")
     ours, theirs = (evaluation.read_counts(p) for p in (tmp_path / "scores.counts.csv", made / "model.images.csv"))
