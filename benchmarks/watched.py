@@ -28,7 +28,7 @@ class Run:
 
     Attributes
     ----------
-    seconds, cpu_seconds : float
+    seconds : float
     peak_mb : float
         Largest sum of the resident sets of the program and all its children.
     output : str
@@ -36,7 +36,6 @@ class Run:
     """
 
     seconds: float
-    cpu_seconds: float
     peak_mb: float
     output: str
 
@@ -49,7 +48,7 @@ def run(command: Sequence[Any], **environment: str) -> Run:
     click.ClickException
         It failed.
     """
-    before, began = os.times(), time.monotonic()
+    began = time.monotonic()
     process = psutil.Popen(
         [str(part) for part in command],
         stdout=subprocess.PIPE,
@@ -78,9 +77,7 @@ def run(command: Sequence[Any], **environment: str) -> Run:
     watcher.join()
     if process.returncode:
         raise click.ClickException(f"{command[0]} ended with {process.returncode}: {error[-500:]}")
-    after = os.times()
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(seconds, cpu, peak / 1e6, output)
+    return Run(seconds, peak / 1e6, output)
 
 
 def row(script: str, *arguments: Any) -> dict[str, float]:

@@ -182,25 +182,22 @@ def check_zenith(sun: float, view: float) -> None:
             )
 
 
-def path_reflectance(
-    dark: np.ndarray | Sequence[float], through: Transmittance, *, dark_reflectance: float = DARK_REFLECTANCE
-) -> np.ndarray:
+def path_reflectance(dark: np.ndarray | Sequence[float], through: Transmittance) -> np.ndarray:
     """Reflectance that the path adds, ``pi d^2 L_haze / E`` by equation (1).
 
     Parameters
     ----------
     dark : array_like, shape (bands,)
-        Top-of-atmosphere reflectance of the darkest objects, e.g. ``Histogram.percentile(0.1)``.
+        Top-of-atmosphere reflectance of the darkest objects, e.g. ``Histogram.percentile(0.1)``, whose surface
+        reflectance is taken to be ``DARK_REFLECTANCE``.
     through : Transmittance
-    dark_reflectance : float
-        Surface reflectance of these objects.
 
     Returns
     -------
     ndarray of float64, shape (bands,)
         Not below 0: air takes no light from a black ground's path.
     """
-    return np.maximum(np.asarray(dark, np.float64) - dark_reflectance * through.whole, 0)
+    return np.maximum(np.asarray(dark, np.float64) - DARK_REFLECTANCE * through.whole, 0)
 
 
 def subtract_haze(toa: np.ndarray, haze: np.ndarray | Sequence[float], through: Transmittance) -> np.ndarray:

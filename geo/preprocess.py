@@ -17,17 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import rasterio
-from rasterio.windows import Window
-
-from geo.calibration import Calibration
+from geo.calibrated import Calibrated
 from geo.coregister import Registration, register
-from geo.digital_numbers import read_numbers
 from geo.errors import GeocrackError, GridError, ProductError, RegistrationError
 from geo.fusion.mtf import GAIN
 from geo.fusion.pansharpen import Fused, pansharpen
-from geo.masks import Quality, quality_path
+from geo.masks import quality_path
 from geo.ortho import WINDOW, corrected, lay_out, on_a_map, orthorectify
 from geo.ortho.control_points import ControlPoints
 from geo.ortho.dem import Dem, open_dem
@@ -36,15 +31,13 @@ from geo.ortho.heights import HeightReference
 from geo.ortho.reference import control_from_reference
 from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import one_thread_each
-from geo.raster import REFLECTANCE
-from geo.reflectance import Clouds, calibrated, prepare, tags_of, tell, write_reflectance
+from geo.reflectance import prepare, tags_of, tell, write_reflectance
 from geo.sensors.place import pixels_m
-from geo.sensors.scene import Scene, data_bands
+from geo.sensors.scene import Scene
 from geo.sensors.tables import LIKE
 from geo.source import Cached, FileSource, Source
 from geo.stream import give_back_memory
 from geo.surface import Surface, too_bright, too_dark
-from geo.windows import clip, slices, spread_windows
 
 Progress = Callable[[Iterable, str, int], Iterable]
 #: Blocks of the orthos to keep: two rows of PAN's, three of MSS's, for windows that look around; those of tie points.
@@ -53,8 +46,6 @@ _PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 44, 160
 _MSS_BLOCK = 256
 #: Share of a scene with heights in the DEM from which on it is not the DEM that leaves too little to register.
 _LITTLE = 0.5
-#: Side and number along an axis of the windows that shares of negative ground are found on.
-_SAMPLES = 256, 4
 
 
 @dataclass(frozen=True)
@@ -128,40 +119,6 @@ class Preprocessed:
     fused: Fused
     registration: Registration | None
     orthos: Orthos
-
-
-class Calibrated(FileSource):
-    """An image of a product as reflectance, in the geometry of its sensor, calibrated as it is read.
-
-    Parameters
-    ----------
-    calibration : Calibration
-    clouds : Clouds, optional
-    tags : dict
-        Of the scene.
-    """
-
-    def __init__(self, calibration: Calibration, clouds: Clouds | None, tags: dict[str, str]):
-        image = calibration.image
-        super().__init__(image.path)
-        self.calibration, self.clouds = calibration, clouds
-        with self.opened() as (src, _):
-            self.grid, self.numbers = image.grid(src), data_bands(src, image.bands)
-        self.rpcs, self.bands, self.encoding, self.tags = image.rpcs, image.bands, REFLECTANCE, tags
-
-    def read(self, window: Window) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        shape = (window.height, window.width)
-        stored = np.full((len(self.bands), *shape), REFLECTANCE.nodata, REFLECTANCE.dtype)
-        flags = np.full(shape, int(Quality.NODATA), np.uint8)
-        inside = clip(window, (self.grid.shape[0], self.grid.shape[1]))
-        if inside.width and inside.height:
-            # products are strips as wide as the scene: of those that are not compressed, only the window is read
-            with self.opened() as (src, _), rasterio.Env(GTIFF_DIRECT_IO=True):
-                ((_, dn, valid),) = read_numbers(src, self.calibration.image, [inside], self.numbers)
-            at = slices(inside, window)
-            stored[:, *at], flags[at] = calibrated(self.calibration, self.clouds, inside, dn, valid)
-        valid = (flags & np.uint8(Quality.NODATA)) == 0
-        return REFLECTANCE.decode(stored, valid), valid, flags
 
 
 def preprocess(
@@ -298,7 +255,7 @@ def _lazy(scene: Scene, settings: Settings, opened: ExitStack, threads: int | No
     for key, resolution_m in resolutions(scene, settings).items():
         tags = tags_of(scene, calibrations[key])
         image = opened.enter_context(Calibrated(calibrations[key], clouds.get(key), tags))
-        findings[key] = _sampled(image)
+        findings[key] = image.sampled()
         if dem is None and settings.dem is not None and not on_a_map(image):
             dem = opened.enter_context(open_dem(settings.dem, zero=settings.dem_zero, **settings.heights))
         camera = None
@@ -329,24 +286,6 @@ def _corrected(
     if settings.reference is not None:
         control = control_from_reference(image, settings.reference, dem, resolution_m=resolution_m, threads=threads)
     return corrected(image, control, dem, model=settings.control_model) if control else (None, None)
-
-
-def _sampled(image: Calibrated) -> dict[str, Any]:
-    """Shares of negative and clipped ground on windows spread over an image: all of it is only made later, in parts."""
-    height, width = image.grid.shape
-    low, high = (number * REFLECTANCE.scale + REFLECTANCE.offset for number in REFLECTANCE.limits)
-    low, high = low + REFLECTANCE.scale / 2, high - REFLECTANCE.scale / 2
-    good = negative = below = above = 0
-    for window in spread_windows(Window(0, 0, width, height), *_SAMPLES):
-        values, valid, flags = image.read(window)
-        good += int(np.count_nonzero(valid))
-        negative += int(np.count_nonzero(flags & np.uint8(Quality.NEGATIVE)))
-        below += int(np.count_nonzero((values < low).any(axis=0) & valid))
-        unsaturated = valid & ((flags & np.uint8(Quality.SATURATED)) == 0)
-        above += int(np.count_nonzero((values > high).any(axis=0) & unsaturated))
-    counts = {"negative_share": negative, "clipped_share": below, "clipped_above_share": above}
-    shares = {name: count / max(1, good) for name, count in counts.items()}
-    return {**shares, "calibration_source": image.calibration.image.calibration_source}
 
 
 def resolutions(scene: Scene, settings: Settings) -> dict[str, float]:

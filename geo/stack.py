@@ -6,7 +6,6 @@ window. A pixel is good where every band is, because a model needs all of them.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -33,8 +32,6 @@ from geo.source import FileSource, Source
 from geo.terrain import Relief, Terrain, open_terrain
 from geo.windows import grow, slices
 from geo.write import Progress, write_windows
-
-log = logging.getLogger(__name__)
 
 #: Bands from a DEM, in the order in which they are made where none is named.
 TERRAIN = ("elevation", "slope", "aspect_sin", "aspect_cos", "relief")

@@ -36,34 +36,6 @@ def blocks(shape: tuple[int, int], size: int | tuple[int, int]) -> Iterator[Wind
             yield Window(col, row, min(step_x, width - col), min(step_y, height - row))
 
 
-def cover(shape: tuple[int, int], size: int, overlap: int = 0) -> Iterator[Window]:
-    """Cut a scene into windows of one size that overlap, row by row.
-
-    The first window starts at the origin and the step is ``size - overlap``; the last windows of a row or
-    column may reach past the scene (read them with padding). Every pixel lies in at least one window.
-
-    Parameters
-    ----------
-    shape : (int, int)
-        Height and width of the scene in pixels.
-    size : int
-        Height and width of every window.
-    overlap : int
-        Pixels shared by neighbours, ``0 <= overlap < size``.
-
-    Yields
-    ------
-    Window
-    """
-    if not 0 <= overlap < size:
-        raise ValueError(f"overlap must lie in [0, {size}), got {overlap}")
-    step = size - overlap
-    height, width = shape
-    for row in _starts(height, size, step):
-        for col in _starts(width, size, step):
-            yield Window(col, row, size, size)
-
-
 def spread_windows(area: Window, side: int, most: int) -> list[Window]:
     """Square windows spread evenly over an area, row by row.
 
@@ -89,12 +61,6 @@ def spread_windows(area: Window, side: int, most: int) -> list[Window]:
         starts.append([first + round(p) for p in places])
         sizes.append(size)
     return [Window(col, row, sizes[1], sizes[0]) for row in starts[0] for col in starts[1]]
-
-
-def _starts(length: int, size: int, step: int) -> range:
-    """First pixels of windows along one axis: the last window reaches the end, none starts needlessly."""
-    count = 1 + max(0, -(-(length - size) // step))
-    return range(0, count * step, step)
 
 
 def grow(window: Window, margin: int) -> Window:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,24 +24,12 @@ from geo.raster import Encoding, open_raster
 from geo.stream import stream
 from models.chip_writer import ChipsWriter, NewChip
 from models.copies import content
-from models.mask_files import LABELME, read_mask
+from models.mask_files import read_mask
+from models.photo_files import Photograph, listed_in, paired, some_of
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[Iterable, str, int], Iterable]
-
-SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-#: Labels of another kind, which people take for masks.
-VECTORS = (".geojson", ".gpkg", ".shp")
-
-
-@dataclass(frozen=True)
-class Photograph:
-    """One image and its mask; without a mask all of it is background."""
-
-    id: str
-    image: Path
-    mask: Path | None
 
 
 def import_photographs(
@@ -109,8 +95,8 @@ def import_photographs(
     OutputExistsError, OutputError
     """
     pair = (Path(images), Path(masks)) if images and masks else None
-    photographs = _paired(pair, Path(negatives) if negatives else None)
-    listed = _listed(Path(test_list), photographs) if test_list else set()
+    photographs = paired(pair, Path(negatives) if negatives else None)
+    listed = listed_in(Path(test_list), photographs) if test_list else set()
     with atomic(output, overwrite=overwrite, folder=True, known_by="chips.json") as part:
         looked_at = progress(stream(_content, photographs, workers=threads), "Comparing images", len(photographs))
         contents, doubtful = {}, []
@@ -123,7 +109,7 @@ def import_photographs(
                 "size tells whether their masks were drawn on what is seen; remove the tag where one was drawn on the "
                 "pixels as stored: %s",
                 len(doubtful),
-                _some(doubtful),
+                some_of(doubtful),
             )
         splits, moved, copies = deal(
             photographs,
@@ -150,7 +136,7 @@ def import_photographs(
             log.warning(
                 "%d copies of images of the test list were not in it and are tested on too: %s",
                 len(moved),
-                _some(moved),
+                some_of(moved),
             )
         writer = ChipsWriter(part, ["grey"] if grey else [band.lower() for band in bands], crs=None)
 
@@ -178,82 +164,6 @@ def import_photographs(
             },
             copies=copies,
         )
-
-
-def _files(folder: Path, what: str, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
-    """Images of a folder by their names without suffix; hidden files, as macOS leaves them, are none."""
-    if not folder.is_dir():
-        raise RasterError(f"{folder} is no folder; expected one of {what}{_polygons(what, [folder])}")
-    files: dict[str, Path] = {}
-    there = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for path in there:
-        if path.suffix.lower() in suffixes and path.is_file():
-            if path.stem in files:
-                raise LabelError(f"{folder} holds both {files[path.stem].name} and {path.name}; keep one of them")
-            files[path.stem] = path
-    if not files:
-        hint = _polygons(what, there)
-        raise RasterError(f"{folder} holds no {what}; expected files such as .png, .jpg, .webp or .tif{hint}")
-    return files
-
-
-def _polygons(what: str, there: Sequence[Path]) -> str:
-    """Tell what to do where polygons were given for masks."""
-    found = [path.name for path in there if path.suffix.lower() in VECTORS] if what == "masks" else []
-    return f": polygons such as {found[0]} go through `geocrack tile IMAGE --labels POLYGONS`" if found else ""
-
-
-def _paired(pair: tuple[Path, Path] | None, negatives: Path | None) -> list[Photograph]:
-    """All photographs in the order of their names, negatives last."""
-    there: dict[str, Path] = {}
-    masked: dict[str, Path] = {}
-    if pair:
-        images, masks = pair
-        there, masked = _files(images, "images"), _files(masks, "masks", (*SUFFIXES, LABELME))
-        missing = [path.name for stem, path in there.items() if stem not in masked]
-        if missing:
-            raise LabelError(
-                f"{len(missing)} of {len(there)} images in {images} have no mask of the same name in {masks}: "
-                f"{_some(missing)}; add the masks, or put images without landslide into a folder for --negatives"
-            )
-        alone = len(masked.keys() - there.keys())
-        if alone:
-            log.warning("%d masks in %s have no image and are left out", alone, masks)
-    found = [Photograph(_safe(stem), path, masked[stem]) for stem, path in there.items()]
-    taken = {photograph.id for photograph in found}
-    for stem, path in (_files(negatives, "images") if negatives else {}).items():
-        name = _safe(stem) if _safe(stem) not in taken else f"negative_{_safe(stem)}"
-        found.append(Photograph(name, path, None))
-    ids = [photograph.id for photograph in found]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise LabelError(f"two images would both become the chip '{twice}'; rename one of them")
-    return found
-
-
-def _safe(stem: str) -> str:
-    return re.sub(r"[^\w.-]+", "_", stem)
-
-
-def _some(names: Sequence[str]) -> str:
-    """Show the first few names of a list."""
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _listed(file: Path, photographs: Sequence[Photograph]) -> set[str]:
-    """Chips named in a list, with or without suffix; empty lines and those beginning with # are passed over."""
-    try:
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(
-            f"{file} cannot be read as a list of names ({error}); expected one name in each line"
-        ) from None
-    known = {name: p.id for p in photographs for name in (p.image.stem, p.image.name)}
-    names = [line for line in lines if line and not line.startswith("#")]
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise LabelError(f"{file} names images that are not there: {_some(unknown)}; correct the list or the folder")
-    return {known[name] for name in names}
 
 
 def _content(photograph: Photograph) -> tuple[str, bool]:
@@ -308,7 +218,7 @@ def deal(
     for group in groups.values():
         if len({photograph.mask is None for photograph in group}) > 1:
             raise LabelError(
-                f"{_some([str(p.image) for p in group])} show the same picture, once with a mask and once as a "
+                f"{some_of([str(p.image) for p in group])} show the same picture, once with a mask and once as a "
                 "negative; keep one of them"
             )
     splits: dict[str, str] = {}

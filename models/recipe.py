@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     ConfigDict,
     Field,
@@ -25,12 +24,10 @@ from pydantic import (
 import models
 from geo.errors import ConfigError, ModelError, unknown_name
 from geo.settings import Section, explain, read_yaml
+from models.recipe_changes import apply_change
 
 if TYPE_CHECKING:
     from models.classification.recipe import ImageClassifier
-
-#: Settings that are names: ``--set`` takes their text, which YAML might read as a number, a date or yes and no.
-NAMES = ("positive",)
 
 
 class Network(Section):
@@ -348,11 +345,11 @@ def place(recipe: str | os.PathLike) -> Path:
         Neither a known name nor the path of a file.
     """
     text = os.fspath(recipe)
+    if text in known():  # before a file of that name without suffix that happens to lie there
+        return folder() / f"{text}.yaml"
     if text.endswith((".yaml", ".yml")) or Path(text).is_file():
         return Path(text)
-    if text not in known():
-        raise ConfigError(unknown_name("recipe", text, known()) + "; or give the path of a YAML file")
-    return folder() / f"{text}.yaml"
+    raise ConfigError(unknown_name("recipe", text, known()) + "; or give the path of a YAML file")
 
 
 def parse(settings: dict[str, Any], *, source: str = "recipe") -> Recipe | ImageClassifier:
@@ -394,32 +391,3 @@ def labelling(recipe: Recipe | ImageClassifier, source: str | os.PathLike) -> Re
         f"{os.fspath(source)} is a recipe of kind 'classifier', which says of a whole image what it shows; use "
         "`geocrack classify`, or take a recipe that labels pixels (linknet-lite0)"
     )
-
-
-def apply_change(settings: dict[str, Any], change: str) -> None:
-    """Set one value of a nested mapping from ``key.key=value``."""
-    key, sign, text = change.partition("=")
-    if not sign or not key:
-        raise ConfigError(f"--set {change}: expected key=value, for instance phases.0.epochs=5")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"--set {change}: the value is not valid YAML; quote it") from None
-    if key in NAMES and value is not None and not isinstance(value, str):
-        value = text.strip()  # a class may be called 1, 007 or yes
-    place: Any = settings
-    *parents, last = key.split(".")
-    for parent in parents:
-        place = place[_index(place, parent, change)] if isinstance(place, list) else place.setdefault(parent, {})
-        if not isinstance(place, dict | list):
-            raise ConfigError(f"--set {change}: '{parent}' holds a value, expected a section or list")
-    if isinstance(place, list):
-        place[_index(place, last, change)] = value
-    else:
-        place[last] = value
-
-
-def _index(place: list, part: str, change: str) -> int:
-    if not part.isdigit() or int(part) >= len(place):
-        raise ConfigError(f"--set {change}: '{part}' is no place in a list of {len(place)}; counting begins at 0")
-    return int(part)

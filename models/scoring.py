@@ -81,11 +81,10 @@ def score_model(
     split: str = "test",
     threshold: float | None = None,
     tolerance_px: float = TOLERANCE_PX,
-    worst_chips: int = 10,
+    worst_chips: int = 8,
     alarm_px: int = ALARM_PX,
     draws: Draws | None = None,
     augment: str = "none",
-    device: str | None = None,
 ) -> Scored:
     """Score a model on the chips of one split, each at its own size.
 
@@ -110,7 +109,6 @@ def score_model(
     draws : Draws, optional
     augment : {"none", "d4"}
         How the model looks at chips, see ``looking``; the threshold was chosen without.
-    device : str, optional
 
     Raises
     ------
@@ -119,7 +117,7 @@ def score_model(
     ModelError
         No model, or one of other bands.
     """
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = model_file.load(path, device=place)
     chips = chips_for(model, folders, split)
     pictures = digests(chips.records)
@@ -179,7 +177,6 @@ def rows_of(
     *,
     split: str = "test",
     augment: str = "none",
-    device: str | None = None,
 ) -> list[Row]:
     """Panels of some chips with what each model says of them.
 
@@ -192,11 +189,10 @@ def rows_of(
         Places of the chips in their split.
     split, augment : str
         As of ``score_model``.
-    device : str, optional
     """
     import cv2
 
-    place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     answers: list[list[Answer]] = [[] for _ in numbers]
     shown: list[tuple[str, Any, Any]] = []
     for system, (heading, path) in enumerate(paths):

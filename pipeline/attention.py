@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,6 @@ import numpy as np
 from geo.atomic import atomic
 from models.classification.evaluate import Explained, Judged
 from models.explain import Corners, overlay
-
-log = logging.getLogger(__name__)
 
 FIGURE = "corners.png"
 

@@ -1,4 +1,4 @@
-"""The configuration: one model per section, and the only place where a setting has its default.
+"""The configuration of a run: one model per section, and the only place where its settings have their defaults.
 
 The command line makes its options from these fields (``pipeline.options.setting``), the Snakefile reads
 them, and ``configs/schema.json`` is generated from them.
@@ -194,8 +194,8 @@ class Prediction(Section):
     )
     backend: Literal["torch", "bfloat16", "onnx", "openvino"] = Field(
         "torch",
-        description="What computes the network; onnx (ONNX Runtime) and openvino are faster on large scenes; bfloat16 "
-        "is PyTorch with three digits, for GPUs and processors that are made for it.",
+        description="What computes the network; openvino is faster on large scenes, onnx (ONNX Runtime) is not; "
+        "bfloat16 is PyTorch with three digits, for GPUs and processors that are made for it.",
     )
     black_px: int = Field(
         100,

@@ -18,6 +18,7 @@ from typing import IO
 from geo.atomic import atomic
 from geo.errors import ConfigError
 from geo.settings import read_yaml
+from models import recipe as recipes_of
 from pipeline.config import ENSEMBLE, Run
 
 log = logging.getLogger(__name__)
@@ -79,16 +80,9 @@ class RunPaths:
         self.benchmarks = f"{self.folder}/benchmarks"
 
 
-def configs_folder() -> Path:
-    """Folder with the configurations and recipes that come with geocrack, in a checkout or a wheel."""
-    inside = Path(__file__).parent / "configs"
-    return inside if inside.is_dir() else Path(__file__).parent.parent / "configs"
-
-
 def recipe_file(recipe: str) -> str:
     """Path of a recipe given by name (in ``configs/models``) or by path."""
-    named = configs_folder() / "models" / f"{recipe}.yaml"
-    return str(named) if named.is_file() else recipe
+    return str(recipes_of.folder() / f"{recipe}.yaml") if recipe in recipes_of.known() else recipe
 
 
 def recipes(run: Run) -> dict[str, str]:

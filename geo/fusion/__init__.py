@@ -79,11 +79,6 @@ class Method:
     reach: Reach | None = None
     injection: Callable[[Statistics], Injection] | None = None
 
-    @property
-    def needs_low(self) -> bool:
-        """Whether it looks at ``pan_low``, which costs a filter."""
-        return self.low is not None
-
     def reach_px(self, ratio: float, sigma: float) -> int:
         """PAN pixels that it looks at on each side of a window."""
         return self.reach(ratio, sigma) if self.reach else 0

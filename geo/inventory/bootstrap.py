@@ -187,9 +187,7 @@ class Bootstrap:
         with np.errstate(divide="ignore", invalid="ignore"):
             return self._percentiles(score(sums))
 
-    def quantile(
-        self, values: np.ndarray, blocks: np.ndarray, share: float, weights: np.ndarray | None = None
-    ) -> Interval:
+    def quantile(self, values: np.ndarray, blocks: np.ndarray, share: float) -> Interval:
         """Interval of a quantile of objects' values.
 
         Parameters

@@ -151,13 +151,13 @@ def compare(mapped: np.ndarray, true: np.ndarray) -> Matches:
     return Matches(mapped, true, m, t, shapely.intersection(mapped[m], true[t]))
 
 
-def match(mapped: np.ndarray, true: np.ndarray, *, min_area_m2: float = 0.0) -> dict[str, Any]:
-    """Compare landslides as objects.
+def summary(matches: Matches, *, min_area_m2: float = 0.0) -> dict[str, Any]:
+    """Count and share what a comparison of landslides as objects found.
 
     Parameters
     ----------
-    mapped, true : ndarray of valid polygons
-        In one CRS in metres; the true ones cut to the ground that was searched.
+    matches : Matches
+        Of ``compare``.
     min_area_m2 : float
         Smallest polygon that the inventory may hold; misses that are smaller are counted apart too.
 
@@ -166,11 +166,6 @@ def match(mapped: np.ndarray, true: np.ndarray, *, min_area_m2: float = 0.0) -> 
     dict
         Counts, shares (None where nothing is there to share), and distances of centroids in metres.
     """
-    return summary(compare(mapped, true), min_area_m2=min_area_m2)
-
-
-def summary(matches: Matches, *, min_area_m2: float = 0.0) -> dict[str, Any]:
-    """Count and share what a comparison found, as ``match`` does."""
     hit, small = matches.hit, matches.true_area < min_area_m2
     hits, alarms = int(hit.sum()), int(matches.false_alarm.sum())
     true, mapped = matches.relations

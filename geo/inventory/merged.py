@@ -6,9 +6,8 @@ several pixels, and its pixels are read again in strips.
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +23,6 @@ from geo.mosaic import Mosaic
 from geo.stream import cpus, stream
 from geo.terrain import Terrain
 from geo.vectorize import Regions, join, measure
-
-log = logging.getLogger(__name__)
 
 #: Pixels of a window that are looked at together.
 _MOST_PIXELS = 1_000_000
@@ -66,7 +63,6 @@ def take_apart(
     least: float,
     min_pixels: int,
     workers: int | None = None,
-    progress: Callable[[Iterable[int], int], Iterable[int]] | None = None,
 ) -> Apart:
     """Cut regions that are several scars.
 
@@ -82,8 +78,6 @@ def take_apart(
         Pixels of a part at least.
     workers : int, optional
         Threads, at most 4.
-    progress : callable, optional
-        Gets the numbers of the regions that are looked at, and passes them on.
 
     Returns
     -------
@@ -93,14 +87,13 @@ def take_apart(
     smallest = max(min_pixels, _LEAST_NODES * terrain.step**2)
     look = np.flatnonzero(regions.pixels >= 2 * smallest)
     work = _Work(regions, mosaic, terrain, least, smallest)
-    todo = progress(look.tolist(), len(look)) if progress else look.tolist()
     fresh: list[Regions] = []
     parents: list[np.ndarray] = []
     sure: list[np.ndarray] = []
     doubt: list[np.ndarray] = []
     kept = np.ones(len(regions), bool)
     undone = np.zeros(len(regions))
-    for number, (parts, found) in stream(work, todo, workers=min(_WORKERS, cpus(workers))):
+    for number, (parts, found) in stream(work, look.tolist(), workers=min(_WORKERS, cpus(workers))):
         if parts is None:
             undone[number] = found.suspicion.max(initial=0.0)
             continue

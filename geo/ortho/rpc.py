@@ -169,28 +169,6 @@ class CameraModel:
         lon = (lon + 180) % 360 - 180
         return lon, np.where(arrived, y * self.scales[1] + self.offsets[1], np.nan)
 
-    def footprint(
-        self, shape: tuple[int, int], height: float | None = None, *, step: int = 64
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Outline of the image on a surface of constant height.
-
-        Parameters
-        ----------
-        shape : (int, int)
-            Height and width of the image in pixels.
-        height : float, optional
-            Metres above the ellipsoid; by default the model's mean height.
-        step : int
-            Pixels between points of the outline.
-
-        Returns
-        -------
-        lon, lat : ndarray of float64
-            Along the outer edge, clockwise in the image from its first corner, not closed.
-        """
-        col, row = outline(shape, step)
-        return self.to_ground(col, row, self.mean_height if height is None else height)
-
 
 _NAMES = ("longitude", "latitude", "height", "sample", "line")
 _PARTS = ("sample numerator", "sample denominator", "line numerator", "line denominator")

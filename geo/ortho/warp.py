@@ -29,8 +29,6 @@ KERNELS = {"bilinear": (cv2.INTER_LINEAR, 0), "cubic": (cv2.INTER_CUBIC, 1), "la
 TOLERANCE = 0.05
 #: A pixel's flags count where it lies within this distance of the position, beside the nearest pixel's.
 FLAG_REACH = 0.25
-#: OpenCV's remap takes positions and sources up to this size.
-LARGEST = 32766
 
 
 def reach(resampling: str) -> int:

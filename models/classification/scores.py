@@ -12,11 +12,6 @@ from models.intervals import Draws, System, interval_of_images, wilson
 from models.metrics import STEPS, calibration
 
 
-def confusion(labels: np.ndarray, answers: np.ndarray, classes: int) -> np.ndarray:
-    """Count images by class (rows) and answer (columns), int64 of shape (classes, classes)."""
-    return np.bincount(labels * classes + answers, minlength=classes**2).reshape(classes, classes)
-
-
 def ratios(counts: np.ndarray, positive: int) -> dict[str, np.ndarray]:
     """Ratios of confusion matrices; NaN where a ratio is 0 / 0.
 

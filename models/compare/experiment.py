@@ -16,6 +16,7 @@ from models import recipe as recipes
 from models.classification.recipe import ImageClassifier
 from models.outlines import F1_OF
 from models.recipe import Recipe, Segmenter
+from models.recipe_changes import apply_change
 
 #: What a row of an experiment may be.
 AnyRecipe = Recipe | ImageClassifier
@@ -232,7 +233,7 @@ def load(path: str | os.PathLike, changes: Sequence[str] = (), chips: Sequence[s
     if isinstance(settings.get("data"), dict):
         settings["data"] = {str(name): given for name, given in settings["data"].items()}  # years are numbers in YAML
     for change in changes:
-        recipes.apply_change(settings, change)
+        apply_change(settings, change)
     for pair in chips:
         name, sign, folder = pair.partition("=")
         known = settings.get("data")

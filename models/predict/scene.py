@@ -47,10 +47,6 @@ Progress = Callable[[Iterable, str, int], Iterable]
 
 #: Tag of a probability of which a screening left nothing to be searched.
 SCREENED_OUT = "GEOCRACK_SCREENED_OUT"
-#: Bands further than this from what the model was trained on, in standard deviations, are told.
-_FAR = 4.0
-#: Bands with another mean whose spread differs by this factor have other units as well.
-_OTHER_SPREAD = 20.0
 
 
 def predict(

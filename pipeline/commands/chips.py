@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
 from pipeline import options
-
-log = logging.getLogger(__name__)
 
 
 @click.group("chips")

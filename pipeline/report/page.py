@@ -67,7 +67,7 @@ def content(run: RunResults, *, explain: int = 0) -> Content:
     album = views.Album()
     inventory = Inventory(run)
     main_map = views.main_map(run, inventory, album)
-    drawn = stream(lambda scene: views.scene_view(run, scene, album), reversed(run.scenes), workers=2)
+    drawn = stream(lambda scene: views.scene_view(scene, album), reversed(run.scenes), workers=2)
     scenes = [view for _, view in drawn]
     scores = tables.scores(run)
     sure = certainty(run, inventory)

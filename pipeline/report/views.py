@@ -101,7 +101,7 @@ def main_map(run: RunResults, inventory: Inventory, album: Album) -> Map | None:
     )
 
 
-def scene_view(run: RunResults, scene: SceneResults, album: Album) -> dict[str, Any]:
+def scene_view(scene: SceneResults, album: Album) -> dict[str, Any]:
     """Gather facts and maps of one scene: true colours and the models' polygons, and their probabilities."""
     view: dict[str, Any] = {"scene": scene, "maps": [], "probabilities": [], "calibration": calibration(scene)}
     if scene.fused:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rasterio.windows import Window
 
+from geo.calibrated import Calibrated
 from geo.calibration import Calibration
 from geo.cluster import connected
 from geo.coregister import register
@@ -18,7 +19,7 @@ from geo.fusion.pansharpen import fusion_of, pansharpen
 from geo.masks import Quality, quality_path
 from geo.ortho import orthorectify
 from geo.ortho.dem import open_dem
-from geo.preprocess import Calibrated, Settings, _sampled, check, odd_resolutions, preprocess
+from geo.preprocess import Settings, check, odd_resolutions, preprocess
 from geo.raster import open_raster, read
 from geo.reflectance import prepare, write_reflectance
 from geo.sensors import open_product
@@ -248,7 +249,7 @@ def test_ground_below_zero_is_told_without_files_between(tmp_path):
         expected, warnings = write_reflectance(scene, tmp_path / "kept")
         calibrations, _, _ = prepare(scene)
         with Calibrated(calibrations["mss"], None, {}) as image:
-            found = _sampled(image)
+            found = image.sampled()
     assert found["negative_share"] == pytest.approx(expected["mss"]["negative_share"], abs=1e-3)
     assert found["clipped_share"] == pytest.approx(expected["mss"]["clipped_share"], abs=1e-3)
     assert found["negative_share"] > 0.3
@@ -278,7 +279,7 @@ def test_ground_above_what_can_be_stored_is_told_without_files_between(tmp_path)
         expected, warnings = write_reflectance(scene, tmp_path / "kept")
         calibrations, _, _ = prepare(scene)
         with Calibrated(calibrations["mss"], None, {}) as image:
-            found = _sampled(image)
+            found = image.sampled()
     assert 0.05 < found["clipped_above_share"] < 0.8
     assert found["clipped_above_share"] == pytest.approx(expected["mss"]["clipped_above_share"], abs=1e-3)
     (told,) = too_bright({"mss": found})

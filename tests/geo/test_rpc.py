@@ -171,14 +171,6 @@ def test_a_correction_is_added_in_the_image_and_taken_back_on_the_ground(constan
     np.testing.assert_allclose(camera.to_ground(*after, 1600), [lon, lat], atol=1e-10)
 
 
-def test_footprint_surrounds_the_scene():
-    camera = CameraModel.from_rpcs(camera_rpcs(SHAPE))
-    lon, lat = camera.footprint(SHAPE)
-    assert lon.min() < LON < lon.max()
-    assert lat.min() < LAT < lat.max()
-    assert (lat.max() - lat.min()) * 110900 == pytest.approx(600 + 0.03 * 800, rel=0.02)
-
-
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 64))
 def test_outline_runs_round_the_edge_once(height, width, step):
     col, row = outline((height, width), step)

@@ -22,7 +22,7 @@ from geo.errors import ConfigError, GridError, RasterError
 from geo.inventory import make_inventory, scoring
 from geo.inventory.baseline import Histogram
 from geo.inventory.bootstrap import Resampling
-from geo.inventory.matching import match
+from geo.inventory.matching import compare, summary
 from geo.inventory.scoring import pixel_scores, score
 from geo.raster import REFLECTANCE
 from tests.geo.scored_scene import GRID, SHAPE, X, Y, rectangle, vector, write, write_inventory
@@ -132,18 +132,18 @@ def test_objects(tmp_path, mapped):
 
 def test_one_scar_in_pieces_and_two_scars_in_one():
     pieces = np.array([box(0, 0, 4, 10), box(6, 0, 10, 10)])
-    assert match(pieces, np.array([box(0, 0, 10, 10)]))["hits"] == 1
-    assert match(np.array([box(0, 0, 10, 10)]), pieces)["hits"] == 2
-    assert match(np.array([box(0, 0, 10, 10)]), pieces)["false_alarms"] == 0
+    assert summary(compare(pieces, np.array([box(0, 0, 10, 10)])))["hits"] == 1
+    assert summary(compare(np.array([box(0, 0, 10, 10)]), pieces))["hits"] == 2
+    assert summary(compare(np.array([box(0, 0, 10, 10)]), pieces))["false_alarms"] == 0
     twice = np.array([box(0, 0, 4, 10), box(0, 0, 4, 10)])  # drawn twice: covers 40 %, not 80
-    assert match(np.array([box(0, 0, 10, 10)]), twice)["false_alarms"] == 1
+    assert summary(compare(np.array([box(0, 0, 10, 10)]), twice))["false_alarms"] == 1
 
 
 def test_nothing_mapped_or_nothing_true():
     nothing = np.empty(0, object)
-    o = match(nothing, np.array([box(0, 0, 1, 1)]))
+    o = summary(compare(nothing, np.array([box(0, 0, 1, 1)])))
     assert (o["hits"], o["misses"], o["hit_rate"], o["false_alarm_rate"]) == (0, 1, 0.0, None)
-    o = match(np.array([box(0, 0, 1, 1)]), nothing)
+    o = summary(compare(np.array([box(0, 0, 1, 1)]), nothing))
     assert (o["false_alarms"], o["hit_rate"]) == (1, None)
     assert o["one_to_one"]["centroid_distance_m"]["median"] is None
 

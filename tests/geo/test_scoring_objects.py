@@ -13,7 +13,7 @@ from rasterio.windows import Window
 from shapely import affinity, box
 
 from geo.inventory.bootstrap import LEAST_BLOCKS, Blocks, Bootstrap, Resampling
-from geo.inventory.matching import compare, match
+from geo.inventory.matching import compare, summary
 from geo.inventory.objects import score_objects
 from geo.inventory.outlines import Nearest, displacement, pieces
 
@@ -64,7 +64,7 @@ def test_relations():
         box(500, 0, 510, 10),
         box(390, -20, 430, 20),
     )
-    relations = match(mapped, true)["relations"]
+    relations = summary(compare(mapped, true))["relations"]
     assert relations["true"] == {"one_to_one": 1, "split": 1, "merged": 2, "partly": 1, "missed": 1}
     assert relations["mapped"] == {"one_to_one": 1, "piece": 2, "merger": 1, "partly": 1, "false_alarm": 2}
     assert "50%" in relations["rule"]
@@ -80,11 +80,11 @@ def test_each_polygon_has_one_relation(seed):
         return shapely.box(*corner.T, *(corner + size).T)
 
     mapped, true = some(random.integers(0, 12)), some(random.integers(0, 12))
-    found = match(mapped, true)
+    found = summary(compare(mapped, true))
     assert sum(found["relations"]["true"].values()) == len(true)
     assert sum(found["relations"]["mapped"].values()) == len(mapped)
     assert found["relations"]["true"]["one_to_one"] == found["one_to_one"]["matches"]
-    swapped = match(true, mapped)["relations"]  # pieces and mergers are each other's mirror
+    swapped = summary(compare(true, mapped))["relations"]  # pieces and mergers are each other's mirror
     assert swapped["true"]["split"] == found["relations"]["mapped"]["merger"]
     assert swapped["true"]["merged"] == found["relations"]["mapped"]["piece"]
 

@@ -1,10 +1,9 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rasterio.windows import Window
 
-from geo.windows import blend_weights, blocks, clip, cover, grow, slices
+from geo.windows import blend_weights, blocks, clip, grow, slices
 
 shapes = st.tuples(st.integers(1, 90), st.integers(1, 90))
 
@@ -30,31 +29,6 @@ def test_blocks_hold_each_pixel_once(shape, size):
 
 def test_blocks_may_be_strips():
     assert list(blocks((5, 7), (2, 7))) == [Window(0, 0, 7, 2), Window(0, 2, 7, 2), Window(0, 4, 7, 1)]
-
-
-@given(shapes, size_and_overlap())
-def test_cover_misses_no_pixel_and_all_windows_have_one_size(shape, cut):
-    size, overlap = cut
-    windows = list(cover(shape, size, overlap))
-    assert (counted(shape, windows) >= 1).all()
-    assert {(w.height, w.width) for w in windows} == {(size, size)}
-
-
-@given(shapes, size_and_overlap())
-def test_cover_has_no_needless_window(shape, cut):
-    size, overlap = cut
-    windows = list(cover(shape, size, overlap))
-    for axis, length in ((0, shape[0]), (1, shape[1])):
-        starts = sorted({(w.row_off, w.col_off)[axis] for w in windows})
-        assert np.diff(starts).tolist() == [size - overlap] * (len(starts) - 1)
-        if len(starts) > 1:  # without its last window an axis would not be covered
-            assert starts[-2] + size < length
-
-
-@pytest.mark.parametrize("overlap", [-1, 8, 9])
-def test_cover_names_the_overlaps_that_are_possible(overlap):
-    with pytest.raises(ValueError, match=r"overlap must lie in \[0, 8\), got"):
-        list(cover((20, 20), 8, overlap))
 
 
 @given(shapes, size_and_overlap(largest_share=0.5))

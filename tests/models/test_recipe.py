@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from geo.errors import ConfigError
 from models import recipe
+from pipeline.paths import recipe_file
 
 BASE = {"network": {"name": "linknet"}, "phases": [{"epochs": 1, "learning_rate": 0.1}]}
 
@@ -101,6 +104,14 @@ def test_svm_is_as_printed():
 def test_unknown_recipe_shows_the_nearest():
     with pytest.raises(ConfigError, match=r"unknown recipe 'linknet-resnet5'; did you mean 'linknet-resnet50'"):
         recipe.load("linknet-resnet5")
+
+
+def test_a_recipe_that_comes_along_is_taken_before_a_file_of_its_name(tmp_path, monkeypatch):
+    """The workflow and the command line mean the same by a name."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "svm").write_text("something else")
+    assert recipe.place("svm") == recipe.folder() / "svm.yaml" == Path(recipe_file("svm"))
+    assert recipe.place("./svm") == Path("./svm") == Path(recipe_file("./svm"))
 
 
 def test_missing_file_is_named():

@@ -6,7 +6,6 @@ pixels; adding them does not depend on how the grid is cut, but for rounding in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 import cv2
@@ -75,7 +74,6 @@ def zones(
     grid: GeoBox,
     *,
     workers: int | None = None,
-    progress: Callable[[Iterable[Window], int], Iterable[Window]] | None = None,
 ) -> Zones:
     """Sum up what rasters tell below polygons.
 
@@ -87,8 +85,6 @@ def zones(
     grid : GeoBox
     workers : int, optional
         Threads, at most 4.
-    progress : callable, optional
-        Gets the windows and their number, and passes them on.
 
     Returns
     -------
@@ -100,8 +96,7 @@ def zones(
     work = _Tile(regions, evidence, grid)
     height, width = grid.shape
     cut = [w for w in windows.blocks((height, width), _TILE) if work.holds_any(w)]
-    todo = progress(cut, len(cut)) if progress else cut
-    for _, part in stream(work, todo, workers=min(_WORKERS, cpus(workers))):
+    for _, part in stream(work, cut, workers=min(_WORKERS, cpus(workers))):
         if part is not None:
             _add(found, part)
     return found
