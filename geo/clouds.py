@@ -36,6 +36,7 @@ from rasterio.windows import Window
 from geo.errors import ConfigError
 from geo.geobox import GeoBox
 from geo.masks import Quality
+from geo.progress import Progress, silent
 from geo.stream import cpus
 from geo.windows import blocks, clip, grow, slices
 
@@ -59,7 +60,6 @@ _RELIEF_M = 3000.0
 _FLAGS = np.array([0, int(Quality.CLOUD), int(Quality.SHADOW)], np.uint8)
 
 Read = Callable[[Window], tuple[np.ndarray, np.ndarray]]
-Progress = Callable[[Iterable, str, int], Iterable]
 
 
 def _network() -> Any:
@@ -178,7 +178,7 @@ def find_clouds(
     *,
     gsd_m: float | None,
     threads: int | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> CloudMap:
     """Find the clouds and shadows of a scene, window by window.
 

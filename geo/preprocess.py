@@ -10,7 +10,6 @@ rounded otherwise, which moves the displacement by about 1e-5 pixel.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from geo.ortho.heights import HeightReference
 from geo.ortho.reference import control_from_reference
 from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import one_thread_each
+from geo.progress import Progress, silent
 from geo.reflectance import prepare, tags_of, tell, write_reflectance
 from geo.sensors.place import pixels_m
 from geo.sensors.scene import Scene
@@ -39,7 +39,6 @@ from geo.source import Cached, FileSource, Source
 from geo.stream import give_back_memory
 from geo.surface import Surface, too_bright, too_dark
 
-Progress = Callable[[Iterable, str, int], Iterable]
 #: Blocks of the orthos to keep: two rows of PAN's, three of MSS's, for windows that look around; those of tie points.
 _PAN_MB, _MSS_MB, _TIE_POINTS_MB = 160, 44, 160
 #: Side of MSS's blocks: as much as a window of PAN needs; rows of larger ones would fill more memory in a wide scene.
@@ -133,7 +132,7 @@ def preprocess(
     overwrite: bool = False,
     cog: bool = True,
     compress: str = "zstd",
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> Preprocessed:
     """Calibrate, orthorectify, register and pan-sharpen a scene, with no files between unless they are to be kept.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from geo.digital_numbers import beyond_bits, check_steps, doubts, look, read_num
 from geo.errors import RasterError
 from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
+from geo.progress import Progress, silent
 from geo.raster import REFLECTANCE, open_raster
 from geo.sensors.place import pixel_m
 from geo.sensors.scene import Image, Scene, data_bands
@@ -39,8 +40,6 @@ log = logging.getLogger(__name__)
 
 #: Rows and columns that are in work at a time: whole blocks of the output, a few rows of strips of the input.
 BLOCK = (512, 2048)
-
-Progress = Callable[[Iterable, str, int], Iterable]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ def write_reflectance(
     clouds: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
     """Write ``<key>.tif`` and ``<key>.quality.tif`` of every image of a scene, in the geometry of its sensor.
 
@@ -131,7 +130,7 @@ def prepare(
     surface: Surface = Surface(),  # noqa: B008 - a frozen value
     clouds: bool = False,
     threads: int | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> tuple[dict[str, Calibration], dict[str, Clouds], tuple[str, ...]]:
     """Find out all that must be known of the whole scene before a window of it can be calibrated.
 

@@ -27,11 +27,12 @@ from geo.masks import Quality, quality_path
 from geo.ortho import on_a_map
 from geo.ortho.geometry import MapGeometry
 from geo.ortho.warp import KERNELS, Warp, one_thread_each
+from geo.progress import Counted
 from geo.raster import crs_name, open_raster
 from geo.source import FileSource, Source
 from geo.terrain import Relief, Terrain, open_terrain
 from geo.windows import grow, slices
-from geo.write import Progress, write_windows
+from geo.write import write_windows
 
 #: Bands from a DEM, in the order in which they are made where none is named.
 TERRAIN = ("elevation", "slope", "aspect_sin", "aspect_cos", "relief")
@@ -85,7 +86,7 @@ def stack(
     window: int = WINDOW,
     threads: int | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Stacked:
     """Write an image with more bands, and its quality, on its own grid.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -17,6 +17,7 @@ from geo.errors import GeocrackError
 from geo.geobox import GeoBox
 from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
+from geo.progress import Counted
 from geo.stream import OncePerProcess, cpus, give_back_memory, keep_memory, stream
 from geo.windows import blocks
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 #: Wraps the stream of windows, given with their number.
-Progress = Callable[[Iterable[Result], int], Iterable[Result]]
 
 
 def write_windows(
@@ -43,7 +43,7 @@ def write_windows(
     overwrite: bool = False,
     cog: bool = True,
     compress: str = "zstd",
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> float:
     """Make all windows of an image and write them.
 

@@ -7,7 +7,7 @@ holds no Python objects, and are walked by compiled loops on all cores.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import torch
 from numba import njit
 from pydantic import Field
 
+from geo.progress import Progress, silent
 from geo.stream import cpus, stream
 from models.dataset import Data
 from models.indices import Features, resolve
@@ -205,7 +206,7 @@ def fit(
     data: Data,
     *,
     seed: int,
-    progress: Callable[..., Iterable] = lambda items, *_: items,
+    progress: Progress = silent,
 ) -> tuple[Forest, list[dict[str, Any]]]:
     """Grow forests on a stratified sample of pixels and take the best size of leaves by validation F1.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 import models
 from geo.atomic import atomic
 from geo.errors import ModelError
+from geo.progress import Progress
 from geo.stream import stream
 from models import guards, metrics, model_file, weights
 from models.board import record_chips
@@ -106,7 +107,7 @@ def train_segmenter(
     checkpoints: Checkpoints,
     resume: bool,
     log_dir: Path,
-    progress: Callable[..., Iterable],
+    progress: Progress,
     team: Team | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[Encoding, list[dict[str, Any]]]:

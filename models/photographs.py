@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from geo.geobox import GeoBox
 from geo.image import open_image
 from geo.labels import BACKGROUND
 from geo.orientation import SAME_SIZE, orientation, upright
+from geo.progress import Progress, silent
 from geo.raster import Encoding, open_raster
 from geo.stream import stream
 from models.chip_writer import ChipsWriter, NewChip
@@ -28,8 +29,6 @@ from models.mask_files import read_mask
 from models.photo_files import Photograph, listed_in, paired, some_of
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[Iterable, str, int], Iterable]
 
 
 def import_photographs(
@@ -48,7 +47,7 @@ def import_photographs(
     black_px: int = 100,
     overwrite: bool = False,
     threads: int | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write a folder of chips.
 

@@ -11,13 +11,13 @@ training; the map is computed by our own batched kernel sums, because libsvm's r
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field
 
+from geo.progress import Progress, silent
 from geo.stream import stream
 from models.dataset import Data
 from models.indices import Features, resolve
@@ -131,7 +131,7 @@ def fit(
     data: Data,
     *,
     seed: int,
-    progress: Callable[..., Iterable] = lambda items, *_: items,
+    progress: Progress = silent,
 ) -> tuple[SupportVectors, list[dict[str, Any]]]:
     """Train on a stratified sample of pixels and choose gamma on a random sample of validation pixels.
 

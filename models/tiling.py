@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,12 +20,11 @@ from geo.errors import GridError, LabelError, RasterError
 from geo.geobox import GeoBox
 from geo.image import Image, open_image
 from geo.labels import UNKNOWN, Area, Judged, Labels, open_labels, read_area, read_reviews
+from geo.progress import Progress, silent
 from geo.split import SPLITS, Blocks, Cell, blocks_of
 from models.chip_writer import ChipsWriter, NewChip
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[Iterable, str, int], Iterable]
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def tile(
     bands: Sequence[str] | None = None,
     overwrite: bool = False,
     threads: int | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write a folder of chips.
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from geo.atomic import atomic, check_free
+from geo.progress import Progress, silent
 from geo.stream import cpus
 from models import card, distributed, forest, metrics, model_file, svm
 from models.copies import check_apart, digests
@@ -28,13 +29,6 @@ from models.recipe import PixelClassifier, Recipe
 from models.threads import limited_threads
 
 log = logging.getLogger(__name__)
-
-#: Wraps an iterable to show how far it is: ``progress(items, label, total)``.
-Progress = Callable[..., Iterable]
-
-
-def _silent(items: Iterable, label: str = "", total: int | None = None) -> Iterable:
-    return items
 
 
 def train(
@@ -50,7 +44,7 @@ def train(
     train_chips: int | None = None,
     devices: int = 1,
     overwrite: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Train a model and write its file, ``<stem>.metrics.json``, ``.card.md`` and ``.images.csv`` beside it.
@@ -155,7 +149,7 @@ def _member(
     if place.type == "cpu":
         how = {**how, "threads": max(1, cpus(how["threads"]) // size)}
     if rank:
-        how = {**how, "progress": _silent, "on_epoch": None}
+        how = {**how, "progress": silent, "on_epoch": None}
     with distributed.joined(rank, size, place, meeting) as team:
         return _train(recipe, folders, output, place, team, **how)
 

@@ -16,10 +16,10 @@ from geo.errors import GridError, unknown_name
 from geo.geotiff import GeoTiffWriter
 from geo.masks import QUALITY, Quality, quality_path
 from geo.ortho.warp import KERNELS, one_thread_each, reach, resample, resample_flags
+from geo.progress import Counted
 from geo.source import FileSource
 from geo.stream import cpus, stream
 from geo.windows import blocks
-from geo.write import Progress
 
 #: Side of an output window in pixels; a multiple of the writer's blocks.
 WINDOW = 1024
@@ -54,7 +54,7 @@ def align(
     window: int = WINDOW,
     threads: int | None = None,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Aligned:
     """Write an image without its displacement, and its quality, as Cloud Optimized GeoTIFFs on the same grid.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from geo.cracks.lines import Line, Measures, line_of, mean_axis, measure, orient
 from geo.cracks.mask import CrackMask, open_mask
 from geo.cracks.skeleton import POINT, TILE, thin_tile, tiles
 from geo.errors import GridError
+from geo.progress import Counted
 from geo.raster import crs_name
 from geo.stream import cpus, stream
 from geo.vectorize import Polygonizer, Regions
@@ -32,7 +33,6 @@ from geo.windows import blocks
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable, int], Iterable]
 
 #: Cracks whose lines are shorter in all are left out, unless told otherwise: specks.
 MIN_LENGTH_PX = 10.0
@@ -100,7 +100,7 @@ def measure_cracks(
     min_length_px: float = MIN_LENGTH_PX,
     tile: int = TILE,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Cracks:
     """Measure the cracks of a mask or a probability.
 

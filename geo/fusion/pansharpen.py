@@ -31,10 +31,11 @@ from geo.geobox import GeoBox
 from geo.masks import Quality, quality_path
 from geo.ortho.dem import apply
 from geo.ortho.warp import filled, one_thread_each, reach, resample_flags
+from geo.progress import Counted
 from geo.source import Source
 from geo.stream import cpus, stream
 from geo.windows import clip, grow, spread_windows
-from geo.write import Progress, write_windows
+from geo.write import write_windows
 
 if TYPE_CHECKING:
     from geo.coregister import Registration
@@ -87,7 +88,7 @@ def pansharpen(
     overwrite: bool = False,
     cog: bool = True,
     compress: str = "zstd",
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Fused:
     """Sharpen an MSS ortho with a PAN ortho and write it, with its quality.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from geo.inventory.ground.unseen import NODATA, SEARCHED, Unseen
 from geo.inventory.ground.zonal import zones
 from geo.inventory.shape import areal_scale
 from geo.mosaic import Mosaic, View, check_probability, open_mosaic
+from geo.progress import Counted
 from geo.raster import crs_name
 from geo.stream import cpus, stream
 from geo.vectorize import Block, Polygonizer, Regions, measure
@@ -44,8 +45,6 @@ _ROUNDING = 1e-6
 #: Pixels of a block; about 25 bytes each are held while it is worked on.
 _BLOCK_PIXELS = 500_000
 _WORKERS = 4
-
-Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def make_inventory(
     steep_stretch: float = 2.0,
     version: str = "",
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Inventory:
     """Turn the probability of one or more scenes into landslide polygons.
 
@@ -194,7 +193,7 @@ class _Found:
     unseen_pixels: dict[int, int]
 
 
-def _search(work: _Work, smallest: int, connectivity: int, workers: int | None, progress: Progress | None) -> _Found:
+def _search(work: _Work, smallest: int, connectivity: int, workers: int | None, progress: Counted | None) -> _Found:
     """Look at every pixel once."""
     mosaic = work.mosaic
     views, transform = mosaic.views, mosaic.geobox.affine

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import pairwise
@@ -28,6 +27,7 @@ from geo.geobox import GeoBox
 from geo.inventory import geopackage, truth
 from geo.inventory.attributes import pixel_ground
 from geo.mosaic import Placed, check_metres, place
+from geo.progress import Counted
 from geo.raster import geobox_of, open_raster
 
 LANDSLIDE, OTHER, CANNOT_TELL = "landslide", "not landslide", "cannot tell"
@@ -107,7 +107,7 @@ def draw(
     by_size: bool = False,
     image: str | os.PathLike | None = None,
     area: str | os.PathLike | None = None,
-    progress: Callable[[Iterable[Window], int], Iterable[Window]] | None = None,
+    progress: Counted | None = None,
 ) -> Sample:
     """Draw a stratified random sample of the pixels that were searched.
 

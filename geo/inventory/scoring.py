@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from geo.inventory.matching import compare
 from geo.inventory.objects import score_objects
 from geo.inventory.shape import areal_scale
 from geo.mosaic import Placed, check_metres, check_one_band, check_probability, place
+from geo.progress import Counted
 from geo.raster import geobox_of, open_raster
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ def score(
     image: str | os.PathLike | None = None,
     probability: str | os.PathLike | None = None,
     resampling: Resampling | None = None,
-    progress: Callable[[Iterable[Window], int], Iterable[Window]] | None = None,
+    progress: Counted | None = None,
 ) -> dict[str, Any]:
     """Compare an inventory with the truth.
 

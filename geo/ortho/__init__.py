@@ -24,8 +24,9 @@ from geo.ortho.ground_control import Refinement, refine
 from geo.ortho.heights import HeightReference
 from geo.ortho.rpc import CameraModel
 from geo.ortho.warp import KERNELS, Warp, one_thread_each
+from geo.progress import Counted
 from geo.source import FileSource, Source
-from geo.write import Progress, write_windows
+from geo.write import write_windows
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ def orthorectify(
     overwrite: bool = False,
     cog: bool = True,
     compress: str = "zstd",
-    progress: Progress | None = None,
+    progress: Counted | None = None,
 ) -> Ortho:
     """Lay an image on the ground and write it, with its quality, as Cloud Optimized GeoTIFFs.
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
 from geo.errors import LabelError, ModelError
+from geo.progress import Progress, silent
 from models.classification.classifier_file import LoadedClassifier
 from models.classification.loop import SCORED
 from models.classification.pictures import Picture, open_sets
@@ -19,8 +20,6 @@ from models.classification.tags import read_tags
 from models.classification.train import probabilities
 from models.dataset import Memory
 from models.explain import Corners, class_maps, corner_share, enlarged, shown
-
-Progress = Callable[[Iterable, str, int], Iterable]
 
 Split = Literal["test", "all"]
 
@@ -54,7 +53,7 @@ def judge(
     split: Split = "test",
     bands: Sequence[str] | None = None,
     threads: int | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> Judged:
     """Let a classifier answer on images that it has not learnt from.
 
@@ -156,9 +155,7 @@ class Explained:
     cells: tuple[int, int]
 
 
-def explained(
-    model: LoadedClassifier, judged: Judged, progress: Progress = lambda items, label, total: items
-) -> Iterator[Explained]:
+def explained(model: LoadedClassifier, judged: Judged, progress: Progress = silent) -> Iterator[Explained]:
     """Where the classifier looked for its answer, image by image."""
     answers = judged.probability.argmax(axis=1)
     numbers = list(range(len(judged.pictures)))

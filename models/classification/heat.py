@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from geo.geobox import GeoBox
 from geo.geotiff import GeoTiffWriter
 from geo.image import Image, open_image
 from geo.labels import SCREENING, footprint
+from geo.progress import Progress, silent
 from geo.raster import PROBABILITY, Encoding
 from geo.stream import stream
 from models.chips import BandStatistics
@@ -41,7 +42,6 @@ from models.predict.strips import Tile
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable, str, int], Iterable]
 
 #: Windows overlap by three quarters at most: cells are then a quarter of a window, and their number stays small.
 FINEST = 4
@@ -179,7 +179,7 @@ def heat_map(
     bands: Sequence[str] | None = None,
     tags: Mapping[str, str] | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write a heat map of a scene, and the ground that is kept where it is asked for.
 

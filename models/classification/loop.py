@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from torch.nn import functional
 from torch.utils.tensorboard import SummaryWriter
 
 from geo.errors import ModelError
+from geo.progress import Progress
 from geo.stream import stream
 from models import guards
 from models.board import record_images, shown
@@ -96,7 +97,7 @@ def fit(
     checkpoints: Checkpoints,
     *,
     resume: bool,
-    progress: Callable[..., Iterable],
+    progress: Progress,
     on_epoch: OnEpoch | None = None,
 ) -> tuple[Classifier, list[dict[str, Any]]]:
     """Train a classifier; the weights that did best on validation images are given back.

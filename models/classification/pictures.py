@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +24,7 @@ import rasterio
 from geo.errors import LabelError, RasterError
 from geo.image import band_names
 from geo.orientation import orientation, upright
+from geo.progress import Progress, silent
 from geo.raster import open_raster
 from geo.split import SPLITS
 from geo.stream import stream
@@ -32,7 +33,6 @@ from models.copies import content
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable, str, int], Iterable]
 
 SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: Between the name of a photograph and that of a part cut from it.
@@ -122,7 +122,7 @@ def open_sets(
     bands: Sequence[str] | None = None,
     positive_share: float = 0.01,
     threads: int | None = None,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> Sets:
     """Find the images of sets, compare them by their pixels, and deal those that are not dealt yet.
 

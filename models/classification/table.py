@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from geo.atomic import atomic, check_apart
 from geo.errors import ModelError, RasterError
+from geo.progress import Progress, silent
 from models.classification.classifier_file import LoadedClassifier
 from models.classification.loop import SCORED
 from models.classification.pictures import images_below
@@ -24,7 +25,7 @@ def write_table(
     *,
     bands: Sequence[str] | None = None,
     overwrite: bool = False,
-    progress: Callable[[Iterable, str, int], Iterable] = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> dict[str, int]:
     """Write the probability of each class for an image, or for each image of a folder and those below it.
 

@@ -8,7 +8,7 @@ import logging
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from geo.atomic import atomic, check_free
 from geo.errors import LabelError, ModelError
+from geo.progress import Progress, silent
 from models import card, classification, weights
 from models.classification import classifier_file, scores
 from models.classification.classifier import Classifier
@@ -32,14 +33,9 @@ from models.threads import limited_threads
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[..., Iterable]
 
 #: Classes that are sought, by their usual names.
 SOUGHT = ("landslide", "crack", "positive")
-
-
-def _silent(items: Iterable, label: str = "", total: int | None = None) -> Iterable:
-    return items
 
 
 def train(
@@ -58,7 +54,7 @@ def train(
     threads: int | None = None,
     device: str | None = None,
     overwrite: bool = False,
-    progress: Progress = _silent,
+    progress: Progress = silent,
     on_epoch: OnEpoch | None = None,
 ) -> dict[str, Any]:
     """Train a classifier and write its file, and ``<stem>.metrics.json`` and ``<stem>.card.md`` beside it.

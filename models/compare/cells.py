@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from torch import nn
 
 from geo.atomic import atomic
 from geo.errors import GeocrackError
+from geo.progress import Progress, silent
 from geo.stream import cpus, stream
 from models import model_file
 from models.chips import Record, open_chips
@@ -162,7 +163,7 @@ def run(
     only: Sequence[str] = (),
     threads: int | None = None,
     devices: int = 1,
-    progress: Callable[..., Iterable] = lambda items, *_: items,
+    progress: Progress = silent,
 ) -> Iterator[Cell]:
     """Train and score what is not finished yet.
 
@@ -258,9 +259,7 @@ def _told(error: Exception) -> str:
     return f"an error of geocrack itself, whose traceback is in the log ({type(error).__name__}: {first})"
 
 
-def _train(
-    experiment: Experiment, cell: Cell, threads: int | None, devices: int, progress: Callable[..., Iterable]
-) -> dict[str, Any]:
+def _train(experiment: Experiment, cell: Cell, threads: int | None, devices: int, progress: Progress) -> dict[str, Any]:
     """Train a cell; beside its model lie the counts of each test image."""
     data = experiment.data[cell.data]
     if not isinstance(cell.recipe, Recipe):

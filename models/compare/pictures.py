@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from geo.errors import LabelError, ModelError
+from geo.progress import Progress
 from models.classification import classifier_file
 from models.classification.evaluate import judge
 from models.classification.pictures import open_sets
@@ -51,7 +51,7 @@ def train(
     seed: int,
     threads: int | None,
     devices: int,
-    progress: Callable[..., Iterable],
+    progress: Progress,
 ) -> dict[str, Any]:
     """Train a classifier and write, beside its file, the counts of each test image.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing
 from functools import partial
@@ -33,6 +33,7 @@ from geo.image import Image
 from geo.inventory.attributes import pixel_ground
 from geo.labels import read_area
 from geo.mosaic import check_metres
+from geo.progress import Progress, silent
 from geo.stream import give_back_memory, stream
 from models.predict.grid import BLOCK_ROWS, Model
 from models.predict.kept import Kept
@@ -43,7 +44,6 @@ from models.units import warn_of_other_values
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[Iterable, str, int], Iterable]
 
 #: Tag of a probability of which a screening left nothing to be searched.
 SCREENED_OUT = "GEOCRACK_SCREENED_OUT"
@@ -72,7 +72,7 @@ def predict(
     block_rows: int = BLOCK_ROWS,
     tags: Mapping[str, str] | None = None,
     overwrite: bool = False,
-    progress: Progress = lambda items, label, total: items,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write the landslide probability of an image on exactly its grid.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import socket
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
@@ -22,6 +22,7 @@ from geo.errors import ClusterError, ModelError
 from geo.image import Image, open_image
 from geo.labels import read_area
 from geo.masks import quality_path
+from geo.progress import Counted
 from geo.raster import PROBABILITY, PROBABILITY_FLOAT, Encoding
 from geo.stream import cpus, stream
 from models.predict.grid import BLOCK_ROWS, Model, Windows
@@ -200,7 +201,7 @@ def blocks(
     search: Search,
     image: Image,
     numbers: Sequence[int],
-    progress: Callable[[Iterable, int], Iterable] = lambda items, total: items,
+    progress: Counted | None = None,
 ) -> Generator[tuple[int, Iterator[Strip]]]:
     """Compute blocks that follow each other; reading, the models and blending run at the same time.
 
@@ -241,7 +242,7 @@ def blocks(
         above = max(0, rows.start - windows.lead)
         jobs = list(windows.jobs(image.shape, range(above, rows.stop), batch))
         tiles = stack.enter_context(closing(stream(read, jobs, workers=1)))
-        watched = progress(tiles, len(jobs))
+        watched = progress(tiles, len(jobs)) if progress else tiles
         strips = blend(
             watched,
             ensemble,
