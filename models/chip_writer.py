@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import shapely
-from pyogrio.errors import DataSourceError
 from rasterio.windows import Window
 
-from geo.atomic import unfinished
 from geo.geobox import GeoBox
+from geo.geopackage_file import write_layer, writing
 from geo.geotiff import GeoTiffWriter
 from geo.labels import LANDSLIDE, footprint
 from geo.raster import Encoding
@@ -161,12 +157,9 @@ class ChipsWriter:
         """
         columns = {name: [row[name] for row in self._rows] for name in self._rows[0]}
         frame = gpd.GeoDataFrame(columns, geometry=self._footprints, crs=self.crs)
-        with _fixed_time(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "'crs' was not provided")  # photographs lie nowhere
-            try:
-                pyogrio.write_dataframe(frame, self.folder / "index.gpkg", layer="chips", driver="GPKG")
-            except (DataSourceError, RuntimeError) as error:
-                raise unfinished(self.folder / "index.gpkg", error) from error
+        index = self.folder / "index.gpkg"
+        with writing(index):
+            write_layer(index, "chips", frame)
         sides = {side for row in self._rows for side in (row["height"], row["width"])}
         statistics = self._statistics.summary()
         if statistics:
@@ -186,15 +179,3 @@ class ChipsWriter:
         }
         (self.folder / "chips.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
         return content
-
-
-@contextmanager
-def _fixed_time() -> Iterator[None]:
-    """Let GDAL write the same time of change each time, so that the same chips make the same files."""
-    key = "OGR_CURRENT_DATE"
-    before = pyogrio.get_gdal_config_option(key)
-    pyogrio.set_gdal_config_options({key: "2000-01-01T00:00:00.000Z"})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({key: before})

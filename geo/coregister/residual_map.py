@@ -7,12 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from geo.atomic import atomic, check_free, unfinished
+from geo.atomic import atomic, check_free
 from geo.coregister.result import Registration
 
 LAYER = "tie_points"
-#: Form that GDAL 3.6 and QGIS 3.22 read without a warning.
-_READABLE = {"VERSION": "1.3", "DATETIME_PRECISION": "MILLISECOND"}
 _COLOURS = {"used": "#0072b2", "held out": "#e69f00", "rejected": "#999999"}
 
 
@@ -49,8 +47,8 @@ def write_tie_points(registration: Registration, path: str | os.PathLike, *, ove
     ``residual_px`` (what the model left), ``score`` and ``status``: used, held out or rejected.
     """
     import geopandas as gpd
-    import pyogrio
-    from pyogrio.errors import DataSourceError
+
+    from geo.geopackage_file import write_layer, writing
 
     points = registration.points
     length = np.hypot(points.residual_x, points.residual_y)
@@ -68,11 +66,8 @@ def write_tie_points(registration: Registration, path: str | os.PathLike, *, ove
         geometry=gpd.points_from_xy(points.x, points.y),
         crs=registration.crs,
     )
-    with atomic(path, overwrite=overwrite) as part:
-        try:
-            pyogrio.write_dataframe(frame, part, layer=LAYER, driver="GPKG", GEOMETRY_NAME="geom", **_READABLE)
-        except (DataSourceError, RuntimeError) as error:
-            raise unfinished(path, error) from error
+    with atomic(path, overwrite=overwrite) as part, writing(path):
+        write_layer(part, LAYER, frame)
 
 
 def draw_residuals(registration: Registration, path: str | os.PathLike, *, overwrite: bool = False) -> None:

@@ -7,7 +7,8 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
+from geo.geopackage_file import qml_text
+
 #: From narrow to wide, readable on grey concrete and by the colour-blind (viridis turned to its warm end).
 COLOURS = ((49, 104, 142), (53, 183, 121), (253, 231, 37), (253, 141, 60), (215, 25, 28))
 
@@ -29,7 +30,7 @@ def lines_qml(widths: np.ndarray, field: str, unit: str) -> str:
     root = _root("1")
     if len(bounds) < 2:
         _single(root, "line", "SimpleLine", {"line_color": _colour(COLOURS[0]), "line_width": "0.6"})
-        return _text(root)
+        return qml_text(root)
     renderer = ElementTree.SubElement(
         root, "renderer-v2", type="graduatedSymbol", attr=field, symbollevels="0", graduatedMethod="GraduatedColor"
     )
@@ -48,7 +49,7 @@ def lines_qml(widths: np.ndarray, field: str, unit: str) -> str:
             render="true",
         )
         _symbol(symbols, number, "line", "SimpleLine", {"line_color": _colour(colour), "line_width": "0.6"})
-    return _text(root)
+    return qml_text(root)
 
 
 def outlines_qml() -> str:
@@ -56,7 +57,7 @@ def outlines_qml() -> str:
     root = _root("2")
     shown = {"color": "255,255,255,60", "outline_color": "30,30,30,160", "outline_width": "0.1"}
     _single(root, "fill", "SimpleFill", shown)
-    return _text(root)
+    return qml_text(root)
 
 
 def _root(geometry: str) -> ElementTree.Element:
@@ -80,7 +81,3 @@ def _symbol(symbols: ElementTree.Element, number: int, kind: str, layer: str, op
 
 def _colour(colour: tuple[int, int, int]) -> str:
     return ",".join(map(str, colour)) + ",255"
-
-
-def _text(root: ElementTree.Element) -> str:
-    return _DOCTYPE + ElementTree.tostring(root, encoding="unicode")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,17 @@ import pyogrio
 from affine import Affine
 from pyogrio.errors import DataSourceError
 
-from geo.atomic import atomic, unfinished
+from geo.atomic import atomic
 from geo.errors import RasterError
 from geo.geobox import GeoBox
+from geo.geopackage_file import gdal_option, write_layer, write_styles, writing
 from geo.inventory.schema import layers
-from geo.inventory.style import layer_styles
+from geo.inventory.style import qml
 
 LANDSLIDES, SEARCHED = "landslides", "searched"
 #: Layers beside these two, in the order in which they are written.
 MORE = ("not_searched", "footprints", "review")
-_GEOMETRY = "geom"
 _GRID, _SETTINGS = "GEOCRACK_GRID", "GEOCRACK_SETTINGS"
-#: Form that GDAL 3.6 and QGIS 3.22 read without a warning.
-_READABLE = {"VERSION": "1.3", "DATETIME_PRECISION": "MILLISECOND"}
-#: GeoPackages say when they changed; the clock would make each one another file.
-_CHANGED = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -101,23 +96,11 @@ def write(path: str | os.PathLike, inventory: Inventory, *, overwrite: bool = Fa
     }
     frames = {LANDSLIDES: inventory.landslides, SEARCHED: inventory.searched}
     frames |= {name: frame for name in MORE if (frame := getattr(inventory, name)) is not None}
-    with atomic(path, overwrite=overwrite) as part, _fixed_time():
-        try:
-            for name, frame in frames.items():
-                pyogrio.write_dataframe(
-                    frame,
-                    part,
-                    layer=name,
-                    driver="GPKG",
-                    geometry_type="MultiPolygon",
-                    dataset_metadata=metadata if name == LANDSLIDES else None,
-                    GEOMETRY_NAME=_GEOMETRY,
-                    **_READABLE,
-                )
-            styles = layer_styles(frames, geometry_column=_GEOMETRY, updated=_CHANGED)
-            pyogrio.write_dataframe(styles, part, layer="layer_styles", driver="GPKG", FID="id", **_READABLE)
-        except (DataSourceError, RuntimeError) as error:
-            raise unfinished(path, error) from error
+    with atomic(path, overwrite=overwrite) as part, writing(path):
+        for name, frame in frames.items():
+            about = metadata if name == LANDSLIDES else None
+            write_layer(part, name, frame, geometry_type="MultiPolygon", dataset_metadata=about)
+        write_styles(part, {name: (qml(name), layers()[name].description) for name in frames})
 
 
 def read(path: str | os.PathLike) -> Inventory:
@@ -187,20 +170,4 @@ def read_layer(file: Path, layer: str, columns: Sequence[str] | None = None) -> 
 
 def without_side_files() -> AbstractContextManager[None]:
     """Keep GDAL from writing ``.aux.xml`` beside a GeoPackage with metadata that is only read."""
-    return _option("GDAL_PAM_ENABLED", "NO")
-
-
-def _fixed_time() -> AbstractContextManager[None]:
-    """Let GDAL write the same time of change each time."""
-    return _option("OGR_CURRENT_DATE", _CHANGED.strftime("%Y-%m-%dT%H:%M:%S.000Z"))
-
-
-@contextmanager
-def _option(key: str, value: str) -> Iterator[None]:
-    """Set an option of the GDAL that reads and writes vectors, and set it back."""
-    before = pyogrio.get_gdal_config_option(key)
-    pyogrio.set_gdal_config_options({key: value})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({key: before})
+    return gdal_option("GDAL_PAM_ENABLED", "NO")

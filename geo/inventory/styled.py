@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -16,14 +13,9 @@ import pandas as pd
 import pyogrio
 from pyogrio.errors import DataSourceError
 
-from geo.atomic import atomic, unfinished
+from geo.atomic import atomic
+from geo.geopackage_file import qml_text, write_layer, write_styles, writing
 
-_GEOMETRY = "geom"
-_DOCTYPE = "<!DOCTYPE qgis PUBLIC 'http://mrcc.com/qgis.dtd' 'SYSTEM'>\n"
-#: Form that GDAL 3.6 and QGIS 3.22 read without a warning.
-_READABLE = {"VERSION": "1.3", "DATETIME_PRECISION": "MILLISECOND"}
-#: GeoPackages say when they changed; the clock would make each one another file.
-_CHANGED = datetime(2000, 1, 1, tzinfo=UTC)
 _KINDS = {"Point": ("marker", "SimpleMarker"), "MultiPolygon": ("fill", "SimpleFill")}
 
 
@@ -81,29 +73,20 @@ def write(
     ------
     OutputExistsError, OutputError
     """
-    styles = pd.DataFrame([_style_row(name, layer) for name, layer in layers.items()])
-    styles = styles.astype({"update_time": "datetime64[ms, UTC]"})
-    with atomic(path, overwrite=overwrite) as part, _fixed_time(), warnings.catch_warnings():
-        # what lies on an image without a map has no CRS
-        warnings.filterwarnings("ignore", message="'crs' was not provided")
-        try:
-            for name, layer in layers.items():
-                pyogrio.write_dataframe(
-                    layer.frame,
-                    part,
-                    layer=name,
-                    driver="GPKG",
-                    geometry_type=layer.geometry_type,
-                    promote_to_multi=layer.geometry_type == "MultiPolygon",
-                    GEOMETRY_NAME=_GEOMETRY,
-                    **({"DESCRIPTION": layer.description} if layer.description else {}),
-                    **_READABLE,
-                )
-            for name, table in (tables or {}).items():
-                pyogrio.write_dataframe(table, part, layer=name, driver="GPKG", **_READABLE)
-            pyogrio.write_dataframe(styles, part, layer="layer_styles", driver="GPKG", FID="id", **_READABLE)
-        except (DataSourceError, RuntimeError) as error:
-            raise unfinished(path, error) from error
+    with atomic(path, overwrite=overwrite) as part, writing(path):
+        for name, layer in layers.items():
+            write_layer(
+                part,
+                name,
+                layer.frame,
+                geometry_type=layer.geometry_type,
+                promote_to_multi=layer.geometry_type == "MultiPolygon",
+                **({"DESCRIPTION": layer.description} if layer.description else {}),
+            )
+        for name, table in (tables or {}).items():
+            write_layer(part, name, table)
+        about = {name: layer.description or f"How {name} is shown" for name, layer in layers.items()}
+        write_styles(part, {name: (qml(layer), about[name]) for name, layer in layers.items()})
 
 
 def layer_names(path: str | os.PathLike) -> list[str]:
@@ -148,7 +131,7 @@ def qml(layer: Layer) -> str:
         for key, value in {**shown, "outline_color": f"{outline},255", "name": "circle", "size": "2.6"}.items():
             ElementTree.SubElement(options, "Option", name=key, value=value, type="QString")
     ElementTree.SubElement(root, "layerGeometryType").text = "0" if symbol_type == "marker" else "2"
-    return _DOCTYPE + ElementTree.tostring(root, encoding="unicode")
+    return qml_text(root)
 
 
 def _widget(field: ElementTree.Element, style: Style, name: str) -> None:
@@ -161,32 +144,3 @@ def _widget(field: ElementTree.Element, style: Style, name: str) -> None:
         for choice in style.choices[name]:
             entry = ElementTree.SubElement(choices, "Option", type="Map")
             ElementTree.SubElement(entry, "Option", name=choice, value=choice, type="QString")
-
-
-def _style_row(name: str, layer: Layer) -> dict[str, object]:
-    return {
-        "f_table_catalog": "",
-        "f_table_schema": "",
-        "f_table_name": name,
-        "f_geometry_column": _GEOMETRY,
-        "styleName": name,
-        "styleQML": qml(layer),
-        "styleSLD": "",
-        "useAsDefault": True,
-        "description": layer.description or f"How {name} is shown",
-        "owner": "geocrack",
-        "ui": "",
-        "update_time": _CHANGED,
-    }
-
-
-@contextmanager
-def _fixed_time() -> Iterator[None]:
-    """Let GDAL write the same time of change each time."""
-    key = "OGR_CURRENT_DATE"
-    before = pyogrio.get_gdal_config_option(key)
-    pyogrio.set_gdal_config_options({key: _CHANGED.strftime("%Y-%m-%dT%H:%M:%S.000Z")})
-    try:
-        yield
-    finally:
-        pyogrio.set_gdal_config_options({key: before})

@@ -18,16 +18,15 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
-import pyogrio
 import rasterio.features
 import shapely
 from affine import Affine
-from pyogrio.errors import DataSourceError
 from rasterio.windows import Window
 
-from geo.atomic import atomic, check_free, together, unfinished
+from geo.atomic import atomic, check_free, together
 from geo.errors import GridError, ModelError, RasterError
 from geo.geobox import GeoBox
+from geo.geopackage_file import write_layer, writing
 from geo.geotiff import GeoTiffWriter
 from geo.image import Image, open_image
 from geo.labels import SCREENING, footprint
@@ -381,10 +380,5 @@ def _write_polygons(
         "positives": facts["positives"],
     }
     frame = gpd.GeoDataFrame({k: [v] * len(parts) for k, v in columns.items()}, geometry=parts, crs=image.geobox.crs)
-    with atomic(path, overwrite=overwrite) as part:
-        try:
-            pyogrio.write_dataframe(
-                frame, part, layer=_LAYER, driver="GPKG", geometry_type="Polygon", promote_to_multi=False
-            )
-        except (DataSourceError, RuntimeError) as error:
-            raise unfinished(path, error) from error
+    with atomic(path, overwrite=overwrite) as part, writing(path):
+        write_layer(part, _LAYER, frame, geometry_type="Polygon", promote_to_multi=False)

@@ -9,6 +9,7 @@ import rasterio
 from PIL import Image
 
 from geo.coregister import align, picture_path, register, write_residual_map
+from geo.coregister.residual_map import write_tie_points
 from geo.displacement import Displacement, Field
 from geo.errors import GeocrackError, OutputExistsError
 from geo.fusion.pansharpen import pansharpen
@@ -114,6 +115,12 @@ def test_the_residual_map_holds_every_tie_point(scene, tmp_path):
     with Image.open(picture_path(path)) as picture:
         assert picture.size[0] == 1320
         assert np.asarray(picture.convert("L")).std() > 5
+
+
+def test_the_residual_map_is_the_same_each_time_bit_for_bit(scene, tmp_path):
+    for name in ("a", "b"):
+        write_tie_points(scene[2], tmp_path / f"{name}.gpkg")
+    assert (tmp_path / "a.gpkg").read_bytes() == (tmp_path / "b.gpkg").read_bytes()
 
 
 def test_few_points_in_a_line_can_be_drawn(scene, tmp_path):

@@ -355,7 +355,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     def full(*_, **__):
         raise pyogrio.errors.DataSourceError("sqlite3_exec(...) failed: database or disk is full")
 
-    monkeypatch.setattr(geopackage, "layer_styles", full)
+    monkeypatch.setattr(geopackage, "write_styles", full)
     with pytest.raises(OutputError, match=r"could not be written whole: no space is left on its disk; free"):
         inventory.write(tmp_path / "i.gpkg", found)
     assert [p.name for p in Path(tmp_path).iterdir()] == ["p.tif"]

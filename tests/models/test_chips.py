@@ -166,6 +166,8 @@ def test_the_same_chips_make_the_same_files(tmp_path):
         make(tmp_path / name, [chip("a"), chip("b", seed=1)])
     for path in (p for p in (tmp_path / "one").rglob("*") if p.is_file()):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
+    index = (tmp_path / "one" / "index.gpkg").read_bytes()
+    assert int.from_bytes(index[60:64], "big") == 10300  # GeoPackage 1.3, which QGIS 3.22 reads without a warning
 
 
 @pytest.mark.parametrize("spoil", ["nothing", "no json", "torn json", "foreign json", "no index", "torn index"])

@@ -442,6 +442,10 @@ def test_a_scene_gets_a_heat_map_and_a_screen_that_holds_the_crack(tmp_path, tra
     assert frame.area.sum() / (200 * 240 * 4) < 0.6
     again = heat_map(scene, loaded, tmp_path / "again.tif", screen=tmp_path / "screen.tif", batch=50)
     assert again == found
+    heat_map(scene, loaded, tmp_path / "third.tif", screen=tmp_path / "third.gpkg", batch=7)
+    screen = (tmp_path / "screen.gpkg").read_bytes()
+    assert (tmp_path / "third.gpkg").read_bytes() == screen
+    assert int.from_bytes(screen[60:64], "big") == 10300  # GeoPackage 1.3, which QGIS 3.22 reads without a warning
     with rasterio.open(tmp_path / "screen.tif") as src:
         assert set(np.unique(src.read())) == {0, 1, 255}
 
