@@ -13,7 +13,7 @@ import pyproj
 
 from geo.inventory import styled
 from geo.inventory.dated import Dated
-from geo.inventory.tracking import STATUSES, Observation, Rules, Track
+from geo.inventory.tracking import COLUMNS, STATUSES, Observation, Rules, Track
 
 TRACKS, OBSERVATIONS, DATES = "tracks", "observations", "dates"
 _COLOURS = {
@@ -85,7 +85,7 @@ def dates(tracks: Sequence[Track], inventories: Sequence[Dated], rules: Rules) -
                 "tolerance_m": max((rules.tolerance(other, inventory) for other in inventories[:number]), default=None),
                 "searched_km2": None if inventory.seen is None else inventory.seen.area / 1e6,
                 "landslide_km2": sum(o.area_m2 or 0.0 for o in said) / 1e6,
-                **{name.replace(" ", "_"): counts.get(name, 0) for name in STATUSES},
+                **{column: counts.get(status, 0) for status, column in COLUMNS.items()},
                 "split": sum(o.split for o in said),
                 "joined": sum(o.joined for o in said),
             }

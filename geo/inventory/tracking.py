@@ -33,6 +33,8 @@ STATUSES = {
     "merged": "part of another track's polygon from here on",
     "not seen": "not searched",
 }
+#: Columns of the table of dates that count them.
+COLUMNS = {status: status.replace(" ", "_") for status in STATUSES}
 
 
 @dataclass(frozen=True)

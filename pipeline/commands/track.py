@@ -51,7 +51,7 @@ def command(
     from geo.atomic import check_free
     from geo.inventory import track_layers
     from geo.inventory.dated import read_all, split_layer
-    from geo.inventory.tracking import Rules, error_between, track
+    from geo.inventory.tracking import COLUMNS, Rules, error_between, track
     from pipeline import provenance
 
     check_free(output, overwrite=overwrite)
@@ -80,9 +80,6 @@ def command(
             error,
         )
     for row in rows:
-        said = ", ".join(f"{row[n]} {n.replace('_', ' ')}" for n in _WORDS if row[n])
+        said = ", ".join(f"{row[column]} {status}" for status, column in COLUMNS.items() if row[column])
         ground = "not told" if row["searched_km2"] is None else f"{row['searched_km2']:.4g} km2"
         log.info("%s: %s; searched: %s", row["date"], said or "none", ground)
-
-
-_WORDS = ("first", "new", "reactivated", "unchanged", "recovering", "gone", "merged", "not_seen")

@@ -8,11 +8,10 @@ from typing import Any
 
 from markupsafe import Markup
 
+from geo.inventory.tracking import COLUMNS
 from pipeline.report import charts
 from pipeline.report.run import RunResults, SceneResults
 
-#: What a landslide may become from one date to the next, in the order of the table.
-STATUSES = ("first", "new", "reactivated", "unchanged", "recovering", "gone", "merged", "not_seen")
 #: How scores are written.
 NAMES = {"f1": "F1", "iou": "IoU", "miou": "mIoU"}
 
@@ -249,7 +248,7 @@ def tracks(run: RunResults) -> dict[str, Any] | None:
     if record is None:
         return None
     dates = record["results"].get("dates") or []
-    seen = [s for s in STATUSES if any(date.get(s) for date in dates)]
+    seen = [s for s in COLUMNS.values() if any(date.get(s) for date in dates)]
     rows = [
         {
             "date": date["date"],
