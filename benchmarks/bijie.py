@@ -17,7 +17,6 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -25,10 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+from watched import ROOT, geocrack
 
 log = logging.getLogger("bijie")
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
@@ -71,13 +69,6 @@ class Plan:
             f"phases.0.epochs={self.epochs}",
             f"phases.0.batch={self.batch}",
         ]
-
-
-def geocrack(*arguments: object) -> None:
-    """Run the command line, as anybody would."""
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-    log.info("geocrack %s", " ".join(command[3:]))
-    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def seconds_per_step(row: Row, *, size: int, batch: int, threads: int | None) -> float:

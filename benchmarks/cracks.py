@@ -20,17 +20,16 @@ import json
 import logging
 import os
 import platform
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import click
+from watched import ROOT, geocrack
 
 log = logging.getLogger("cracks")
 
-ROOT = Path(__file__).resolve().parent.parent
 NETWORKS = ("lenet5", "alexnet", "lenet5-inception-a", "lenet5-inception-e", "resnet18", "mobilenetv1", "vit", "lite0")
 STAGES = ("large-plain", "large", "small", "joined")
 LARGE, SMALL = "crack_classification", "windows"
@@ -38,13 +37,6 @@ LARGE, SMALL = "crack_classification", "windows"
 SIDE, STEPS = 106, (107, 120)
 #: Crack pixels from which a window counts as one.
 CRACK_PX = 100
-
-
-def geocrack(*arguments: object) -> None:
-    """Run the command line, as anybody would."""
-    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
-    log.info("geocrack %s", " ".join(command[3:]))
-    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def cut_windows(source: Path, folder: Path) -> dict[str, int]:

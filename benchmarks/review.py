@@ -13,8 +13,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import click
@@ -24,6 +22,7 @@ import pandas as pd
 import pyogrio
 import shapely
 from rasterio.windows import Window
+from watched import ROOT, geocrack
 
 from geo.image import open_image
 from geo.labels import LANDSLIDE, open_labels, read_area
@@ -32,7 +31,6 @@ from models import model_file
 from pipeline import paths
 from pipeline.config import load
 
-ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "linknet-lite0-fast"
 #: Overlap over union from which an outline is good enough, and share of it that is landslide below which it is none.
 GOOD, NONE = 0.75, 0.2
@@ -123,11 +121,6 @@ def compare(before: np.ndarray, after: np.ndarray, seed: int = 0) -> dict:
         "interval": np.quantile(apart, (0.025, 0.975)).round(3).tolist(),
         "blocks": len(before),
     }
-
-
-def geocrack(*arguments: object) -> None:
-    """Run a command as a user would."""
-    subprocess.run([sys.executable, "-m", "pipeline.cli", *map(str, arguments)], check=True, cwd=ROOT)
 
 
 @click.command(context_settings={"show_default": True})

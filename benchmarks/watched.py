@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 
 import click
 import psutil
+
+log = logging.getLogger("benchmarks")
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds between two looks at the memory.
@@ -78,6 +81,13 @@ def run(command: Sequence[Any], **environment: str) -> Run:
     if process.returncode:
         raise click.ClickException(f"{command[0]} ended with {process.returncode}: {error[-500:]}")
     return Run(seconds, peak / 1e6, output)
+
+
+def geocrack(*arguments: object) -> None:
+    """Run the command line, as anybody would."""
+    command = [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+    log.info("geocrack %s", " ".join(command[3:]))
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def row(script: str, *arguments: Any) -> dict[str, float]:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from geo.atomic import atomic
+from geo.png import png
 from models.classification.evaluate import Explained, Judged
 from models.explain import Corners, overlay
 
@@ -23,9 +23,8 @@ def write_png(path: Path, picture: np.ndarray) -> None:
     ------
     OutputExistsError, OutputError
     """
-    encoded = cv2.imencode(".png", np.ascontiguousarray(picture[:, :, ::-1]))[1]
     with atomic(path, overwrite=True) as part:
-        part.write_bytes(encoded.tobytes())
+        part.write_bytes(png(np.ascontiguousarray(picture[:, :, ::-1])))
 
 
 def side_by_side(picture: np.ndarray, attention: np.ndarray) -> np.ndarray:

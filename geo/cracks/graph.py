@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+
+from geo.connected import united
 
 #: A branch that reaches less far than this from its junction is a spur, however narrow the crack is.
 SPUR_PX = 3.0
@@ -119,7 +119,7 @@ def join(points: np.ndarray) -> Graph:
     degree = np.bincount(np.concatenate([a, b]), minlength=number)
     junction = degree >= 3
     both = junction[a] & junction[b]
-    cluster = _components(number, a[both], b[both])
+    cluster = united(number, a[both], b[both])
     middle = np.unique(cluster[junction], return_inverse=True)[1]
     node = np.full(number, -1)
     node[junction] = number + middle
@@ -181,7 +181,7 @@ def components(graph: Graph) -> dict[int, int]:
     place = {number: k for k, number in enumerate(numbers)}
     pairs = [(place[n], place[row[0]]) for row in graph._at.values() for n in row if row]
     a, b = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    return dict(zip(numbers, _components(len(numbers), a, b).tolist(), strict=True))
+    return dict(zip(numbers, united(len(numbers), a, b).tolist(), strict=True))
 
 
 def _graph(points: np.ndarray, junction: np.ndarray, middle: np.ndarray) -> Graph:
@@ -218,13 +218,6 @@ def _neighbours(row: np.ndarray, col: np.ndarray) -> tuple[np.ndarray, np.ndarra
     south_west = np.where((west < 0) & (south < 0), beside(1, -1), -1)
     found = [(np.flatnonzero(to >= 0), to[to >= 0]) for to in (east, south, south_east, south_west)]
     return np.concatenate([a for a, _ in found]), np.concatenate([b for _, b in found])
-
-
-def _components(number: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    if not number:
-        return np.empty(0, np.int64)
-    pairs = coo_array((np.ones(len(a), bool), (a, b)), shape=(number, number))
-    return connected_components(pairs, directed=False)[1].astype(np.int64)
 
 
 def _walk(start: int, links: list[list[int]], done: np.ndarray) -> list[int]:

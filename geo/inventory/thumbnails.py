@@ -21,6 +21,7 @@ from rasterio.windows import Window
 
 from geo.atomic import atomic
 from geo.image import band_names
+from geo.png import png
 from geo.raster import open_raster, overview
 from geo.windows import clip
 
@@ -84,7 +85,7 @@ def _of_image(src: rasterio.DatasetReader, rows: gpd.GeoDataFrame) -> dict[str, 
     for identifier, outline in zip(rows["id"], rows.geometry, strict=True):
         window = _around(outline, src.transform, _LEAST_M / metres)
         picture = _crop(src, window, colours, limits)
-        found[str(identifier)] = _png(_outlined(picture, outline, src.transform, window))
+        found[str(identifier)] = png(_outlined(picture, outline, src.transform, window))
     return found
 
 
@@ -130,10 +131,6 @@ def _outlined(picture: np.ndarray, outline: shapely.Geometry, transform: Affine,
     for colour, width in ((_SHADOW, 3), (_LINE, 1)):
         cv2.polylines(picture, lines, isClosed=True, color=colour, thickness=width, lineType=cv2.LINE_AA, shift=bits)
     return picture
-
-
-def _png(picture: np.ndarray) -> bytes:
-    return cv2.imencode(".png", picture)[1].tobytes()
 
 
 def named(review: gpd.GeoDataFrame, inventory: str | os.PathLike, drawn: Iterable[str]) -> gpd.GeoDataFrame:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from affine import Affine
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from geo.connected import united
 from geo.vectorize.blocks import MICRO, RUN, Block, measure, runs_of
 from geo.vectorize.rings import polygons
 
@@ -119,7 +118,7 @@ class Polygonizer:
 
         # parts that meet at the seam are one
         joined = (self._bottom > 0) & (top > 0)
-        part = _united(carried + fresh, self._bottom[joined] - 1, top[joined] - 1)
+        part = united(carried + fresh, self._bottom[joined] - 1, top[joined] - 1)
         new["part"] = part[new["part"] - 1]
         old = self._runs
         old["part"] = part[old["part"]]
@@ -165,7 +164,7 @@ class Polygonizer:
             left, right = runs[:-1], runs[1:]
             touch = (left["line"] == right["line"]) & (left["end"] == right["start"])
             a, b = np.append(a, left["part"][touch]), np.append(b, right["part"][touch])
-        return _united(int(part.max(initial=-1)) + 1, a, b)
+        return united(int(part.max(initial=-1)) + 1, a, b)
 
     def _finish(
         self,
@@ -234,11 +233,3 @@ def join(
     for block in blocks:
         whole.add(block)
     return whole.finish()
-
-
-def _united(number: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Set to which each of ``number`` items belongs when the pairs ``(a, b)`` are united; sets count from 0."""
-    if not number:
-        return np.empty(0, np.int64)
-    pairs = coo_array((np.ones(len(a), bool), (a, b)), shape=(number, number))
-    return connected_components(pairs, directed=False)[1].astype(np.int64)

@@ -11,11 +11,10 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn import functional
 
-from models.labeller import Encoding
 from models.segmentation.attention import Kind
 from models.segmentation.attention import attention as build_attention
+from models.segmentation.dilated import Dilated
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
@@ -23,7 +22,7 @@ from models.segmentation.encoders import encoder as build_encoder
 _RATES = (6, 12, 18)
 
 
-class DeepLabV3Plus(Encoding):
+class DeepLabV3Plus(Dilated):
     """DeepLabV3+ over any encoder that can be dilated.
 
     Parameters
@@ -39,10 +38,6 @@ class DeepLabV3Plus(Encoding):
     attention : {"none", "scse"}
         Concurrent spatial and channel squeeze and excitation after the decoder (Roy, Navab and Wachinger 2018).
     """
-
-    stride = 32
-    reach = 64
-    global_context = True  # the pyramid holds a mean over the whole map
 
     def __init__(
         self,
@@ -73,5 +68,4 @@ class DeepLabV3Plus(Encoding):
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``; sides are multiples of ``stride``."""
-        logits = self.last(self.attention(self.decoder(self.encoder(images))))
-        return functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return self.resized(images)

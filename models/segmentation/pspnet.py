@@ -13,16 +13,15 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import nn
-from torch.nn import functional
 
-from models.labeller import Encoding
 from models.segmentation.attention import Kind
 from models.segmentation.attention import attention as build_attention
+from models.segmentation.dilated import Dilated
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
 
 
-class PSPNet(Encoding):
+class PSPNet(Dilated):
     """PSPNet over any encoder that can be dilated.
 
     Parameters
@@ -42,10 +41,6 @@ class PSPNet(Encoding):
     attention : {"none", "scse"}
         Concurrent spatial and channel squeeze and excitation after the pyramid (Roy, Navab and Wachinger 2018).
     """
-
-    stride = 32
-    reach = 64
-    global_context = True
 
     def __init__(
         self,
@@ -69,5 +64,4 @@ class PSPNet(Encoding):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits ``(n, 1, h, w)`` of ``(n, bands, h, w)``."""
-        logits = self.last(self.attention(self.decoder(self.encoder(images))))
-        return functional.interpolate(logits, size=images.shape[-2:], mode="bilinear", align_corners=False)
+        return self.resized(images)

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from pipeline import config, options
+from pipeline.score_words import between, shown
 
 log = logging.getLogger(__name__)
 
@@ -147,11 +148,11 @@ def command(
         record["results"] = {name: found[name] for name in ("pooled", "per_image", "class_mean", "calibration_error")}
     log.info(
         "F1 %s over all pixels%s, %s as mean over images; mIoU %s; calibration error %s",
-        _shown(found["pooled"]["f1"]),
-        _between(found["interval"]["pooled"]["f1"]),
-        _shown(found["per_image"]["f1"]),
-        _shown(found["pooled"]["miou"]),
-        _shown(found["calibration_error"]),
+        shown(found["pooled"]["f1"]),
+        between(found["interval"]["pooled"]["f1"]),
+        shown(found["per_image"]["f1"]),
+        shown(found["pooled"]["miou"]),
+        shown(found["calibration_error"]),
     )
     alarms, over = found["without_landslide"], found["with_landslide"]["f1"]
     if alarms["images"]:
@@ -161,9 +162,9 @@ def command(
             alarms["false_alarm"],
             alarms["images"],
             alarm_px,
-            _between(alarms["interval"]),
+            between(alarms["interval"]),
             100 * alarms["share"],
-            "" if over is None else f"; F1 over the other chips is {_shown(over)}",
+            "" if over is None else f"; F1 over the other chips is {shown(over)}",
         )
     if judged_errors:
         log.info("%s", _in_the_labels(found["in_the_labels"]))
@@ -183,14 +184,6 @@ def _in_the_labels(found: dict[str, Any]) -> str:
     judged = (alarm["judged"] + miss["judged"]) / max(1, alarm["pixels"] + miss["pixels"])
     return (
         f"{' and '.join(shares)} lie in wrong labels ({100 * judged:.0f} % of the error was judged); F1 would be "
-        f"{_shown(found['if_right']['f1'])} with these right, {_shown(found['if_unsure_too']['f1'])} with the unsure "
+        f"{shown(found['if_right']['f1'])} with these right, {shown(found['if_unsure_too']['f1'])} with the unsure "
         "ones too"
     )
-
-
-def _shown(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
-
-
-def _between(interval: list[float] | None) -> str:
-    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"

@@ -9,6 +9,7 @@ import click
 
 from pipeline import options
 from pipeline.config import Scoring
+from pipeline.score_words import between, shown
 
 log = logging.getLogger(__name__)
 
@@ -71,30 +72,22 @@ def command(
     pixels, objects = result["pixels"], result["objects"]
     log.info(
         "F1 %s%s, precision %s, recall %s, mIoU %s over %.4g km2",
-        _shown(pixels["f1"]),
-        _between(pixels["interval"]["f1"]),
-        *(_shown(pixels[name]) for name in ("precision", "recall", "miou")),
+        shown(pixels["f1"]),
+        between(pixels["interval"]["f1"]),
+        *(shown(pixels[name]) for name in ("precision", "recall", "miou")),
         result["searched_km2"],
     )
     log.info(
         "%d of %d landslides hit%s, %d false alarms of %d polygons%s, %d one to one%s",
         objects["hits"],
         objects["true"],
-        _between(objects["interval"]["hit_rate"]),
+        between(objects["interval"]["hit_rate"]),
         objects["false_alarms"],
         objects["mapped"],
-        _between(objects["interval"]["false_alarm_rate"]),
+        between(objects["interval"]["false_alarm_rate"]),
         objects["one_to_one"]["matches"],
-        _between(objects["interval"]["one_to_one_of_true"]),
+        between(objects["interval"]["one_to_one_of_true"]),
     )
     if "threshold_baseline" in result:
         baseline = result["threshold_baseline"]
-        log.info("best single threshold (%s, looked up in the truth): F1 %s", baseline["best"], _shown(baseline["f1"]))
-
-
-def _shown(value: float | None) -> str:
-    return "not defined" if value is None else f"{value:.3f}"
-
-
-def _between(interval: list[float] | None) -> str:
-    return "" if interval is None else f" ({interval[0]:.3f} to {interval[1]:.3f})"
+        log.info("best single threshold (%s, looked up in the truth): F1 %s", baseline["best"], shown(baseline["f1"]))

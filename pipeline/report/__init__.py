@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from geo.atomic import atomic, check_free
-from pipeline.report import maps, page
+from geo.png import png
+from pipeline.report import page
 from pipeline.report.run import read_run
 
 __all__ = ["quicklooks_path", "write_report"]
@@ -58,7 +59,7 @@ def write_report(
     content = page.content(run, explain=explain)
     with atomic(folder, overwrite=overwrite, folder=True, known_by="*.png") as part:
         for name, picture in content.quicklooks.items():
-            (part / name).write_bytes(maps.png(picture))
+            (part / name).write_bytes(png(picture))
     with atomic(target, overwrite=overwrite) as part:
         part.write_text(page.render(content), encoding="utf-8")
     return content.findings | {"quicklooks": sorted(content.quicklooks)}

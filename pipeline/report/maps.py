@@ -228,11 +228,6 @@ def drawn_over(picture: np.ndarray, layers: Sequence[Shapes], canvas: GeoBox) ->
     return out
 
 
-def png(picture: np.ndarray) -> bytes:
-    """Encode a picture as PNG."""
-    return cv2.imencode(".png", picture)[1].tobytes()
-
-
 def data_uri(picture: np.ndarray, quality: int = 82) -> str:
     """Encode a picture as WebP for a page that holds its images itself."""
     content = cv2.imencode(".webp", picture, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
