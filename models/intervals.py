@@ -14,17 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from geo.replicates import CHUNK, Interval, percentile_interval
 from models.metrics import mean_of_defined, ratios
 
 #: With fewer images an interval would pretend to know more than it does, so there is none.
 LEAST_IMAGES = 10
-#: Replicates in which a score is 0 / 0 are passed over, unless they are more than this share.
-_UNDEFINED = 0.1
-#: Numbers held at once while replicates are computed.
-_CHUNK = 4_000_000
-
-Interval = list[float] | None
-
 #: Scores that are shares of images: columns of tp, fp, fn, tn that count, and all that the share is of.
 _LOOKED_AT = {
     "accuracy": ([0, 3], [0, 1, 2, 3]),
@@ -55,18 +49,19 @@ class Draws:
     def times(self, blocks: int) -> Iterator[np.ndarray]:
         """How often each replicate holds each block: uint16 arrays ``(some replicates, blocks)``, in a fixed order."""
         rng = np.random.default_rng((self.seed, blocks))
-        step = max(1, _CHUNK // max(1, blocks))
+        step = max(1, CHUNK // max(1, blocks))
         for start in range(0, self.replicates, step):
             number = min(step, self.replicates - start)
             yield rng.multinomial(blocks, np.full(blocks, 1 / blocks), size=number).astype(np.uint16)
 
     def between(self, replicates: np.ndarray) -> Interval:
-        """Percentile interval of replicates; None where many are not defined."""
-        good = replicates[np.isfinite(replicates)]
-        if len(good) < (1 - _UNDEFINED) * max(1, len(replicates)):
-            return None
-        tail = (1 - self.level) / 2
-        return [round(float(v), 6) for v in np.quantile(good, [tail, 1 - tail])]
+        """Percentile interval of replicates; None where many are not defined.
+
+        It may have no width, which scores of an inventory never get: of two systems that answer every image alike the
+        difference is 0 to 0, and shares of whole images are widened to Wilson's (``interval_of_images``).
+        """
+        found = percentile_interval(replicates, self.level)
+        return found and [round(v, 6) for v in found]
 
     def facts(self, blocks: int) -> dict[str, Any]:
         """Tell how intervals were made, for the file of scores."""

@@ -13,6 +13,7 @@ import rasterio
 from rasterio.windows import Window
 
 from geo import windows
+from geo.indices import VISIBLE
 from geo.raster import read
 
 BINS = 65536
@@ -104,8 +105,8 @@ class ThresholdBaseline:
 
     def __init__(self, src: rasterio.DatasetReader):
         names = [(d or "").lower() for d in src.descriptions]
-        number = {name: names.index(name) + 1 for name in ("blue", "green", "red", "nir") if name in names}
-        visible = [n for n in ("blue", "green", "red") if n in number]
+        number = {name: names.index(name) + 1 for name in (*VISIBLE, "nir") if name in names}
+        visible = [n for n in VISIBLE if n in number]
         self._bands = [*visible, *(["nir"] if "nir" in number else [])]
         self.bands = [number[b] for b in self._bands] or [b for b in src.indexes if not _is_alpha(src, b)]
         self._visible = slice(0, len(visible) or len(self.bands))

@@ -19,17 +19,12 @@ from rasterio.windows import Window
 
 from geo.errors import ConfigError
 from geo.geobox import GeoBox
+from geo.replicates import CHUNK, Interval, percentile_interval
 
 #: With fewer blocks an interval would pretend to know more than it does, so there is none.
 LEAST_BLOCKS = 10
 #: Narrowest block, in pixels.
 _LEAST_PIXELS = 8
-#: Replicates in which a score has no denominator are passed over, unless they are more than this share.
-_UNDEFINED = 0.1
-#: Numbers that are held at once while replicates are computed.
-_CHUNK = 4_000_000
-
-Interval = list[float] | None
 
 
 @dataclass(frozen=True)
@@ -211,13 +206,9 @@ class Bootstrap:
         return self._percentiles(np.concatenate(found))
 
     def _chunks(self, numbers: int) -> Sequence[np.ndarray]:
-        step = max(1, _CHUNK // max(numbers, 1))
+        step = max(1, CHUNK // max(numbers, 1))
         return [self._times[i : i + step] for i in range(0, len(self._times), step)]
 
     def _percentiles(self, replicates: np.ndarray) -> Interval:
-        good = replicates[np.isfinite(replicates)]
-        if len(good) < (1 - _UNDEFINED) * len(replicates):
-            return None
-        tail = (1 - self.how.level) / 2
-        low, high = np.quantile(good, [tail, 1 - tail])
-        return [float(low), float(high)] if high > low else None
+        found = percentile_interval(replicates, self.how.level)
+        return found if found and found[1] > found[0] else None

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import shapely
 
-from geo.inventory.bootstrap import Blocks, Bootstrap, Interval
+from geo.inventory.bootstrap import Blocks, Bootstrap
 from geo.inventory.matching import MAPPED_RELATIONS, NEAR_M, TRUE_RELATIONS, Matches, summary
 from geo.inventory.outlines import Nearest, Pieces, displacement, pieces
+from geo.replicates import Interval
 
 #: Limits of the size classes, m2.
 SIZE_LIMITS_M2 = (0.0, 500.0, 1000.0, 2000.0, 5000.0, 10_000.0, 50_000.0, np.inf)

@@ -27,7 +27,7 @@ from geo.geobox import GeoBox
 from geo.inventory import geopackage, truth
 from geo.inventory.attributes import pixel_area, pixel_ground
 from geo.inventory.baseline import Histogram, ThresholdBaseline
-from geo.inventory.bootstrap import LEAST_BLOCKS, Blocks, Bootstrap, Interval, Resampling
+from geo.inventory.bootstrap import LEAST_BLOCKS, Blocks, Bootstrap, Resampling
 from geo.inventory.compared_ground import Ground, Reference, in_crs
 from geo.inventory.matching import compare
 from geo.inventory.objects import score_objects
@@ -35,6 +35,7 @@ from geo.inventory.shape import areal_scale
 from geo.mosaic import Placed, check_metres, check_one_band, check_probability, place
 from geo.progress import Counted
 from geo.raster import geobox_of, open_raster
+from geo.replicates import Interval
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ _TIME = re.compile(r"(?<!\d)\d{14}(?!\d)")
 #: An image name that metadata of the whole bundle carries.
 _BUNDLE = "PMS"
 _KINDS = {".tif": "image", ".tiff": "image", ".jp2": "image", "_rpc.txt": "rpc", ".rpc": "rpc", ".rpb": "rpc"}
-_AGAIN = "copy or download the product again"
 
 
 @dataclass
@@ -74,7 +73,7 @@ class Bundle:
         if not files:
             raise ProductError(
                 f"{image.parent} lacks {image.stem}.xml or {image.stem}_meta.xml, the metadata of {image.name}: "
-                f"{_AGAIN}"
+                f"{folder.AGAIN}"
             )
         return files
 
@@ -136,7 +135,7 @@ def find(product: Path, only: Path | None) -> Bundle:
         products = [b for b in products if b is chosen] or products
     if not products:
         known = next((b.sensor for b in found.values()), _sensors()[0])
-        raise ProductError(f"{product} holds no image; expected files such as {example(known)}: {_AGAIN}")
+        raise ProductError(f"{product} holds no image; expected files such as {example(known)}: {folder.AGAIN}")
     if len(products) > 1:
         shown = ", ".join(sorted(next(iter(b.images.values()))[0].stem for b in products))
         raise ProductError(

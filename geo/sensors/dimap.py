@@ -28,7 +28,6 @@ from geo.sensors.tables import ImageTable, Sensor
 
 __all__ = ["read", "recognises"]
 
-_AGAIN = "copy or download the product again"
 #: A time in the metadata is the one in the product's name where they are so close.
 _SAME_TIME = timedelta(minutes=15)
 _FIELDS = sun.Fields("the time of the image", "SUN_AZIMUTH", "SUN_ELEVATION or SolarZenith", "SUN_ELEVATION")
@@ -79,7 +78,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     if "mss" not in paths:
         raise ProductError(
             f"{product} holds no {known.images['mss'].suffix} image of {known.name}; expected one such as "
-            f"{bundle.example(known)}: {_AGAIN}"
+            f"{bundle.example(known)}: {folder.AGAIN}"
         )
     if "pan" in known.images and "pan" not in paths:
         warnings.append(f"there is no {known.images['pan'].suffix} image; nothing can be fused")
@@ -149,7 +148,9 @@ def _camera(image: Path, text: Metadata, warnings: list[str]) -> RPC | None:
     except RasterError:  # damaged, and without a camera beside it
         placed = False
     if not placed:
-        raise ProductError(f"{image.parent} lacks {image.stem}_rpc.txt, the camera model of {image.name}: {_AGAIN}")
+        raise ProductError(
+            f"{image.parent} lacks {image.stem}_rpc.txt, the camera model of {image.name}: {folder.AGAIN}"
+        )
     warnings.append(f"{image.name} has a place on a map and no RPC; relief displaces what it shows")
     return None
 

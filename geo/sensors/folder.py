@@ -16,6 +16,8 @@ from geo.sensors.scene import data_bands
 if TYPE_CHECKING:
     from geo.sensors.metadata import Metadata
 
+#: What to do about a product that is torn.
+AGAIN = "copy or download the product again"
 _LARGEST_TEXT = 64_000_000
 _LARGEST_SIDE = 1_000_000
 #: Products lie at most so many folders deep in what a user gives.
@@ -45,18 +47,17 @@ def text(file: Path, what: str) -> bytes:
     ProductError
         No such file, empty, or too large for what it should be.
     """
-    again = "copy or download the product again"
     try:
         length = file.stat().st_size
         if length > _LARGEST_TEXT:
-            raise ProductError(f"{file} has {length / 1e6:.0f} MB; expected {what}, a few kB: {again}")
+            raise ProductError(f"{file} has {length / 1e6:.0f} MB; expected {what}, a few kB: {AGAIN}")
         content = file.read_bytes()
     except FileNotFoundError:
-        raise ProductError(f"{file} does not exist; expected {what}: {again}") from None
+        raise ProductError(f"{file} does not exist; expected {what}: {AGAIN}") from None
     except OSError as error:
-        raise ProductError(f"{file} cannot be read ({error.strerror}); expected {what}: {again}") from error
+        raise ProductError(f"{file} cannot be read ({error.strerror}); expected {what}: {AGAIN}") from error
     if not content.strip():
-        raise ProductError(f"{file} is empty ({len(content)} bytes); expected {what}: {again}")
+        raise ProductError(f"{file} is empty ({len(content)} bytes); expected {what}: {AGAIN}")
     return content
 
 

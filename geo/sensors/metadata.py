@@ -17,7 +17,6 @@ from defusedxml import DefusedXmlException
 from geo.errors import ProductError
 from geo.sensors import folder
 
-_AGAIN = "copy or download the product again"
 _DIGITS = re.compile(r"\d{14}")
 #: Times as people and programs write them besides ISO 8601: ``2015/8/5 11:50:02 UTC``.
 _LOOSE = re.compile(r"(\d{4})[-/](\d{1,2})[-/](\d{1,2})[T ](\d{1,2}):(\d{2}):(\d{2}(?:\.\d+)?) ?(UTC|GMT|Z)?", re.ASCII)
@@ -144,7 +143,7 @@ class Metadata:
 
     def missing(self, name: str, what: str) -> ProductError:
         """Error for an element that is needed and is not there, or is empty."""
-        return ProductError(f"{self.source} has no usable {name}; expected {what}: {_AGAIN}")
+        return ProductError(f"{self.source} has no usable {name}; expected {what}: {folder.AGAIN}")
 
 
 def read(path: Path) -> Metadata:
@@ -239,4 +238,4 @@ def _root(content: bytes, source: str) -> Element:
             "get it from its source again"
         ) from error
     except (ParseError, LookupError, ValueError) as error:
-        raise ProductError(f"{source} is not valid XML ({error}); {_AGAIN}") from error
+        raise ProductError(f"{source} is not valid XML ({error}); {folder.AGAIN}") from error

@@ -34,7 +34,6 @@ _POLYNOMIALS = {
 }
 _OPTIONAL = ("errBias", "errRand")
 _ENTRY = re.compile(r"(\w+)\s*=\s*(\([^()]*\)|[^;\n]*)")
-_AGAIN = "copy or download the product again"
 
 
 def read(path: str | os.PathLike) -> RPC:
@@ -90,7 +89,7 @@ def parse(text: str, *, source: str = "RPB") -> RPC:
     if wrong:
         raise ProductError(
             f"{source} lacks a usable {', '.join(wrong)}; expected offsets, scales and four lists of 20 "
-            f"coefficients: {_AGAIN}"
+            f"coefficients: {folder.AGAIN}"
         )
     return RPC(**found)
 

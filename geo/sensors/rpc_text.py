@@ -19,7 +19,6 @@ _POLYNOMIALS = ("line_num_coeff", "line_den_coeff", "samp_num_coeff", "samp_den_
 _OPTIONAL = ("err_bias", "err_rand")
 #: ``LINE_OFF: +003637.00 pixels``, ``LINE_NUM_COEFF_1: +8.3E-04``; the colon is an equals sign in some files.
 _ENTRY = re.compile(r"^\s*([A-Za-z_]+?)(?:_(\d+))?\s*[:=]\s*(\S+)", re.MULTILINE)
-_AGAIN = "copy or download the product again"
 
 
 def read(path: str | os.PathLike) -> RPC:
@@ -84,7 +83,7 @@ def parse(text: str, *, source: str = "RPC") -> RPC:
     if wrong:
         raise ProductError(
             f"{source} lacks a usable {', '.join(wrong)}; expected offsets, scales and four lists of 20 "
-            f"coefficients: {_AGAIN}"
+            f"coefficients: {folder.AGAIN}"
         )
     return RPC(**found)
 
@@ -133,6 +132,6 @@ def of(image: Path) -> tuple[RPC | None, str | None]:
             found = src.rpcs
     except (KeyError, TypeError, ValueError, CPLE_BaseError) as error:
         raise ProductError(
-            f"{image} has an RPC that cannot be read ({error}); expected all terms of RPC00B: {_AGAIN}"
+            f"{image} has an RPC that cannot be read ({error}); expected all terms of RPC00B: {folder.AGAIN}"
         ) from error
     return found, None if found is None else "in the file"

@@ -70,7 +70,7 @@ def test_few_images_have_no_interval():
 def test_memory_is_bounded_and_pieces_do_not_matter(monkeypatch):
     counted = images(40)
     whole = intervals(counted)
-    monkeypatch.setattr(module, "_CHUNK", 4001)
+    monkeypatch.setattr(module, "CHUNK", 4001)
     assert intervals(counted) == whole
 
 

@@ -15,7 +15,7 @@ from rasterio.windows import Window
 
 from geo import windows
 from geo.geobox import GeoBox
-from geo.indices import normalised_difference
+from geo.indices import VISIBLE, normalised_difference
 from geo.inventory.ground.burnt import Burnt
 from geo.inventory.ground.evidence import Evidence
 from geo.masks import Quality
@@ -33,7 +33,6 @@ NEAR_CLOUD_M = 30.0
 _WATER_NDWI, _WATER_NIR = 0.0, 0.15
 #: Pixels of water that are smaller than this across are shadows and noise.
 _LEAST_WATER_M = 6.0
-_VISIBLE = ("blue", "green", "red")
 
 
 @dataclass
@@ -168,7 +167,7 @@ class _Tile:
         def inside(values: np.ndarray) -> np.ndarray:
             return values[inner].ravel()[at]
 
-        visible = [inside(bands[name]) for name in _VISIBLE if name in bands]
+        visible = [inside(bands[name]) for name in VISIBLE if name in bands]
         if visible:
             add("brightness", np.stack(visible).mean(axis=0, dtype=np.float64))
         if {"red", "nir"} <= set(bands):
