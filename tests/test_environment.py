@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 CONDA_NAMES = {  # PyPI -> conda-forge or bioconda, where they differ
     "dask": "dask-core",
+    "huggingface-hub": "huggingface_hub",
     "matplotlib": "matplotlib-base",
     "opencv-python-headless": "opencv",
     "pvlib": "pvlib-python",
@@ -51,6 +55,27 @@ def test_conda_environment_has_the_dependencies_of_the_package(project):
     assert {"python", "pip", "gdal"} <= conda.keys()
     expected = {CONDA_NAMES.get(name, name): version for name, version in project.items()}
     assert {n: v for n, v in conda.items() if n not in ("python", "pip", "gdal")} == expected | CONDA_ALONE
+
+
+def test_what_is_imported_is_named():
+    """What comes only because another package needs it may go with that package's next version."""
+    table = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [r for name, listed in table["optional-dependencies"].items() if name != "dev" for r in listed]
+    named = {split(r)[0] for r in [*table["dependencies"], *extras]}
+    floors = ("geo", "models", "pipeline")
+    imported = set()
+    for node in (n for f in floors for p in (ROOT / f).rglob("*.py") for n in ast.walk(ast.parse(p.read_text()))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            imported.add(node.module.split(".")[0])
+    origin = packages_distributions()  # of packages that are installed: extras may not be
+    unnamed = {
+        name
+        for name in imported - set(sys.stdlib_module_names) - set(floors)
+        if name in origin and named.isdisjoint(d.lower().replace("_", "-") for d in origin[name])
+    }
+    assert unnamed == set()
 
 
 def test_lock_pins_every_dependency_with_hashes_and_names_no_index(project):
