@@ -30,11 +30,11 @@ from geo.split import SPLITS
 from geo.stream import stream
 from models.chips import open_chips
 from models.copies import content
+from models.photo_files import SUFFIXES
 
 log = logging.getLogger(__name__)
 
 
-SUFFIXES = (".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: Between the name of a photograph and that of a part cut from it.
 PART = "__"
 CHIP_CLASSES = ("background", "landslide")
