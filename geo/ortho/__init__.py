@@ -34,8 +34,6 @@ log = logging.getLogger(__name__)
 WINDOW = 1024
 #: Output pixels per image pixel beyond which the resolution must be a mistake.
 _MOST = 400
-#: Half ranges of an RPC's heights within which it holds.
-_RANGE = 1.1
 #: Degrees of longitude beside its zone where a CRS may well be used: the next zone, for a mosaic.
 _BESIDE = 6.0
 
@@ -308,16 +306,14 @@ def _tell_of_extrapolation(image: Source, geometry: RpcGeometry, lon: np.ndarray
     """Warn where the ground lies beyond the heights that the camera model was made for."""
     found = geometry.dem.heights(lon, lat)
     found = found[np.isfinite(found)]
-    middle_m, half_m = geometry.camera.mean_height, abs(float(geometry.camera.scales[2]))
-    if found.size and np.abs(found - middle_m).max() > _RANGE * half_m:
+    if geometry.camera.extrapolates(found).any():
         log.warning(
             "%s: the ground lies at %.0f to %.0f m above the ellipsoid, the RPC was made for %.0f to %.0f m; positions "
             "beyond are extrapolated (is the DEM in metres?)",
             Path(image.name).name,
             found.min(),
             found.max(),
-            middle_m - half_m,
-            middle_m + half_m,
+            *geometry.camera.height_range,
         )
 
 

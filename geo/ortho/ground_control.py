@@ -51,6 +51,9 @@ _POOR_PX = 1.5
 _ONE_PX = 1.0
 #: Correction in pixels that is warned of: tens of metres are usual, which are fewer in any image.
 _LARGE_PX = 200.0
+#: Metres that points lie from the DEM in the median, beyond what a geoid (107 m at most) and errors of a DEM explain;
+#: and within which a height is the DEM's own.
+_APART_M, _DEMS_OWN_M = 150.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,7 @@ def refine(
     shape : (int, int)
         Height and width of the image in pixels; points outside are left aside.
     dem : Dem, optional
-        Gives the height of points that have none.
+        Gives the height of points that have none; heights of others that lie far from it are warned of.
     model : str
         ``"bias"``, ``"affine"``, or ``"auto"`` for the one with the smallest left-out residuals, where a richer one
         must be better by a tenth; that may be none, where the RPC is right already.
@@ -151,10 +154,9 @@ def refine(
     """
     if model not in MODELS:
         raise ConfigError(unknown_name("model of ground control", model, MODELS))
-    height = points.height.copy()
-    if dem is not None and np.isnan(height).any():
-        open_ = np.isnan(height)
-        height[open_] = dem.heights(points.lon[open_], points.lat[open_])
+    ground = np.full(len(points.lon), np.nan) if dem is None else dem.heights(points.lon, points.lat).astype(float)
+    height = np.where(np.isnan(points.height), ground, points.height)
+    _tell_of_heights(camera, points, ground)  # before the fit, which may fail because of them
     col, row = camera.to_image(points.lon, points.lat, height)
     before = np.column_stack([points.col - col, points.row - row])
     inside = (points.col >= 0) & (points.col <= shape[1]) & (points.row >= 0) & (points.row <= shape[0])
@@ -216,6 +218,40 @@ def refine(
             chosen,
         )
     return made
+
+
+def _tell_of_heights(camera: CameraModel, points: ControlPoints, ground: np.ndarray) -> None:
+    """Warn where the heights given with points can hardly be metres: a correction takes up what they spoil."""
+    apart = points.height - ground
+    with np.errstate(invalid="ignore"):
+        own = np.isfinite(points.height) & ~(np.abs(apart) < _DEMS_OWN_M)  # what the DEM says is told of the DEM
+    beyond = own & camera.extrapolates(points.height)
+    if beyond.any():
+        log.warning(
+            "%s: %d of %d ground control points lie at %.0f to %.0f m above the ellipsoid, the RPC was made for %.0f "
+            "to %.0f m; positions beyond are extrapolated (is their z in metres?)",
+            points.source,
+            beyond.sum(),
+            len(beyond),
+            points.height[beyond].min(),
+            points.height[beyond].max(),
+            *camera.height_range,
+        )
+    both = np.isfinite(apart)
+    middle = float(np.median(apart[both])) if both.any() else 0.0
+    if abs(middle) > _APART_M:
+        log.warning(
+            "%s: the ground control points lie at %.0f to %.0f m above the ellipsoid, the DEM at %.0f to %.0f m there, "
+            "%.0f m %s in the median, more than geoids and errors of a DEM explain; check that both are in metres, and "
+            "the points' CRS, or leave z out and the DEM's heights are taken",
+            points.source,
+            points.height[both].min(),
+            points.height[both].max(),
+            ground[both].min(),
+            ground[both].max(),
+            abs(middle),
+            "lower" if middle > 0 else "higher",
+        )
 
 
 def _repeated(points: ControlPoints, before: np.ndarray, placed: np.ndarray) -> np.ndarray:

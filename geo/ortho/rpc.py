@@ -17,6 +17,8 @@ from geo.errors import GridError
 
 #: Half the difference of pixel-centre and pixel-corner coordinates.
 CENTRE = 0.5
+#: Half ranges of a model's heights within which it holds.
+_RANGE = 1.1
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,17 @@ class CameraModel:
     def mean_height(self) -> float:
         """Height in the middle of the model's range, metres above the ellipsoid."""
         return float(self.offsets[2])
+
+    @property
+    def height_range(self) -> tuple[float, float]:
+        """Lowest and highest ground that the model was made for, metres above the ellipsoid."""
+        half_m = abs(float(self.scales[2]))
+        return self.mean_height - half_m, self.mean_height + half_m
+
+    def extrapolates(self, height: np.ndarray) -> np.ndarray:
+        """Where heights lie so far beyond the model's range that it need not hold; False where one is NaN."""
+        with np.errstate(invalid="ignore"):
+            return np.abs(height - self.mean_height) > _RANGE * abs(float(self.scales[2]))
 
     def to_image(self, lon: np.ndarray, lat: np.ndarray, height: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """Pixel coordinates of points of the ground.

@@ -147,6 +147,48 @@ def test_a_height_that_a_point_lacks_comes_from_the_dem(tmp_path):
     assert "has 0 ground control points inside the image and with a height, of 9; expected 3 at least" in nowhere
 
 
+@pytest.mark.parametrize(
+    ("unit_m", "added_m", "told"),
+    [(1, 0, []), (1, -107, []), (0.3048, 0, ["the RPC was made", "the DEM at"]), (1, 300, ["the DEM at"])],
+)
+def test_heights_of_points_in_another_unit_are_told(tmp_path, caplog, unit_m, added_m, told):
+    """The correction takes up what they do to a tilted camera, so the fit says nothing."""
+    shape = (200, 200)
+    with open_dem(write_dem(tmp_path / "dem.tif", heights=mountains(64, relief=20.0)), geoid="none") as dem:
+        lon, lat = (m + 0.0012 * v.ravel() for m, v in zip((LON, LAT), np.mgrid[-1:2, -1:2], strict=True))
+        height = dem.heights(lon, lat).astype(float)
+        col, row = plain_camera(shape).corrected(BIAS).to_image(lon, lat, height)
+        points = ControlPoints("g.csv", tuple("abcdefghi"), col, row, lon, lat, height / unit_m + added_m)
+        with caplog.at_level(logging.WARNING, logger="geo"):
+            made = refine(plain_camera(shape), points, shape=shape, dem=dem)
+            beyond = but(points, height=np.where(np.arange(9) == 4, np.nan, points.height))
+            refine(plain_camera(shape), beyond, shape=shape, dem=dem)
+    assert made.rmse(made.after) < 3
+    heights = [r.getMessage() for r in caplog.records if " m above the ellipsoid, " in r.getMessage()]
+    assert len(heights) == 2 * len(told)
+    for message, words in zip(heights, 2 * told, strict=True):
+        assert message.startswith("g.csv: ")
+        assert words in message
+    if unit_m != 1:
+        assert "9 of 9 ground control points" in heights[0]
+        assert "the RPC was made for 1000 to 2000 m; positions beyond are extrapolated (is their z in" in heights[0]
+        assert " lower in the median, more than geoids and errors of a DEM explain; check that both" in heights[1]
+        assert "8 of 9 ground control points" in heights[2]
+
+
+def test_a_dem_beyond_the_camera_is_told_of_the_dem_alone(tmp_path, caplog):
+    """Points measured against a reference have the DEM's heights."""
+    shape = (200, 200)
+    with open_dem(write_dem(tmp_path / "dem.tif", heights=mountains(64) + np.float32(900)), geoid="none") as dem:
+        lon, lat = (m + 0.0012 * v.ravel() for m, v in zip((LON, LAT), np.mgrid[-1:2, -1:2], strict=True))
+        height = dem.heights(lon, lat).astype(float)
+        col, row = plain_camera(shape).to_image(lon, lat, height)
+        points = ControlPoints("g.tif", tuple("abcdefghi"), col, row, lon, lat, height)
+        with caplog.at_level(logging.WARNING, logger="geo"):
+            refine(plain_camera(shape), but(points, col=col % 200, row=row % 200), shape=shape, dem=dem)
+    assert "above the ellipsoid" not in caplog.text
+
+
 def refine_error(points, **options):
     with pytest.raises(RegistrationError) as caught:
         refine(plain_camera(), points, shape=SHAPE, **options)
