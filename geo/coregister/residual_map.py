@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geo.atomic import atomic, check_free
 from geo.coregister.result import Registration
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 LAYER = "tie_points"
 _COLOURS = {"used": "#0072b2", "held out": "#e69f00", "rejected": "#999999"}
+#: Inches: width of the figure and of a panel, and what the key is above it; height of a panel by its width, at most.
+_WIDE, _PANEL, _KEY, _SHAPES = 11.0, 4.88, 0.14, (0.4, 1.6)
 
 
 def picture_path(path: str | os.PathLike) -> Path:
@@ -72,27 +78,38 @@ def write_tie_points(registration: Registration, path: str | os.PathLike, *, ove
 
 def draw_residuals(registration: Registration, path: str | os.PathLike, *, overwrite: bool = False) -> None:
     """Draw the displacement and, much enlarged, what the model left of it, as a PNG."""
+    figure = residual_figure(registration)
+    with atomic(path, overwrite=overwrite) as part:
+        figure.savefig(part, dpi=120, format="png", metadata={"Software": None})
+
+
+def residual_figure(registration: Registration) -> Figure:
+    """Two panels with one arrow for each tie point, all of them within their panel, and a key above it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     points, pixel = registration.points, registration.pixel_m
     km_x, km_y = (points.x - points.x.min()) / 1000, (points.y - points.y.min()) / 1000
-    status = points.status
-    spacing = np.sqrt(max(np.ptp(km_x), 0.1) * max(np.ptp(km_y), 0.1) / len(km_x))
-    tall = float(np.clip(np.ptp(km_y) / max(np.ptp(km_x), 1e-6), 0.4, 1.6))
-    high = 5 * tall + 1.9
-    figure = Figure(figsize=(11, high))
+    status, good = points.status, points.good
+    long_km = _arrow_km(np.ptp(km_x), np.ptp(km_y), len(km_x))
+    shown = [
+        (title, u, v, _unit(np.hypot(u, v)[good]))
+        for title, u, v in (
+            (f"Displacement ({registration.model})", points.dx, points.dy),
+            ("Left after registration", points.residual_x, points.residual_y),
+        )
+    ]
+    west, east, south, north = _limits(
+        np.concatenate([km_x, *((km_x + u / unit * long_km)[good] for _, u, _, unit in shown)]),
+        np.concatenate([km_y, *((km_y + v / unit * long_km)[good] for _, _, v, unit in shown)]),
+    )
+    panel_high = _PANEL * (north - south) / (east - west)
+    high = panel_high + 1.9
+    figure = Figure(figsize=(_WIDE, high))
     FigureCanvasAgg(figure)
-    figure.subplots_adjust(left=0.06, right=0.98, bottom=0.9 / high, top=1 - 1.0 / high, wspace=0.05)
+    figure.subplots_adjust(left=0.07, right=0.98, bottom=0.9 / high, top=1 - 1.0 / high, wspace=0.05)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
-    shown = {
-        f"Displacement ({registration.model})": (points.dx, points.dy),
-        "Left after registration": (points.residual_x, points.residual_y),
-    }
-    good = points.good
-    for axes, (title, (u, v)) in zip(panels, shown.items(), strict=True):
-        length = np.hypot(u, v)
-        unit = _round(float(np.quantile(length[good], 0.9)))
+    for axes, (title, u, v, unit) in zip(panels, shown, strict=True):
         rejected = ~good
         axes.plot(
             km_x[rejected], km_y[rejected], "x", color=_COLOURS["rejected"], ms=4, label=_label(status, "rejected")
@@ -102,13 +119,13 @@ def draw_residuals(registration: Registration, path: str | os.PathLike, *, overw
             axes.plot(km_x[these], km_y[these], ".", color=_COLOURS[name], ms=3)
             arrows = axes.quiver(
                 km_x[these], km_y[these], u[these], v[these], color=_COLOURS[name], angles="xy", scale_units="xy",
-                scale=1.2 * unit / spacing, width=0.003, label=_label(status, name),
+                scale=unit / long_km, width=0.003, label=_label(status, name),
             )  # fmt: skip
-        axes.quiverkey(arrows, 0.9, 1.03, unit, f"{unit:g} m", labelpos="W", color="black")
+        axes.set(xlim=(west, east), ylim=(south, north), aspect="equal", xlabel="km east")
+        # the key's arrow ends where the panel does
+        start = 1 - long_km / (east - west)
+        axes.quiverkey(arrows, start, 1 + _KEY / panel_high, unit, f"{unit:g} m", labelpos="W", color="black")
         axes.set_title(f"{title}\n", loc="left", fontsize=11)  # the second line is the key's
-        axes.set_aspect("equal")
-        axes.margins(0.08)
-        axes.set_xlabel("km east")
     panels[0].set_ylabel("km north")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
     checked = f"{registration.held_out_rmse_m:.2g} m ({registration.held_out_rmse_m / pixel:.2g} px of {pixel:g} m)"
@@ -119,8 +136,32 @@ def draw_residuals(registration: Registration, path: str | os.PathLike, *, overw
         y=1 - 0.15 / high,
         va="top",
     )
-    with atomic(path, overwrite=overwrite) as part:
-        figure.savefig(part, dpi=120, format="png", metadata={"Software": None})
+    return figure
+
+
+def _arrow_km(wide: float, high: float, count: int) -> float:
+    """Length on the map of an arrow as long as the key's: the points' spacing at most, and no long part of a panel."""
+    wide, high = max(wide, 0.1), max(high, 0.1)
+    return float(min(np.sqrt(wide * high / count), max(wide, high) / 4)) / 1.2
+
+
+def _unit(length: np.ndarray) -> float:
+    """Metres of the key's arrow: nine in ten are hardly longer, and none is many times as long."""
+    return _round(float(max(np.quantile(length, 0.9), length.max() / 4)))
+
+
+def _limits(x: np.ndarray, y: np.ndarray) -> tuple[float, float, float, float]:
+    """West, east, south and north of panels that hold points with room around them, neither flat nor narrow."""
+    room = 0.08 * max(np.ptp(x), np.ptp(y), 0.1)
+    wide, high = np.ptp(x) + 2 * room, np.ptp(y) + 2 * room
+    wide, high = max(wide, high / _SHAPES[1]), max(high, wide * _SHAPES[0])
+    middle_x, middle_y = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
+    return (
+        float(middle_x - wide / 2),
+        float(middle_x + wide / 2),
+        float(middle_y - high / 2),
+        float(middle_y + high / 2),
+    )
 
 
 def _label(status: np.ndarray, name: str) -> str:

@@ -6,10 +6,12 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+from matplotlib.quiver import Quiver, QuiverKey
 from PIL import Image
 
 from geo.coregister import align, picture_path, register, write_residual_map
-from geo.coregister.residual_map import write_tie_points
+from geo.coregister.residual_map import residual_figure, write_tie_points
+from geo.coregister.result import TiePoints
 from geo.displacement import Displacement, Field
 from geo.errors import GeocrackError, OutputExistsError
 from geo.fusion.pansharpen import pansharpen
@@ -132,6 +134,67 @@ def test_few_points_in_a_line_can_be_drawn(scene, tmp_path):
     some = replace(some, y=np.full(5, TOP), good=np.ones(5, bool))
     write_residual_map(replace(registration, points=some), tmp_path / "line.gpkg")
     assert picture_path(tmp_path / "line.gpkg").exists()
+
+
+def scattered(scene, count, wide, high, held):
+    """A registration with so many tie points, one of which is left far off by the model."""
+    rng = np.random.default_rng(count)
+    left = rng.normal(0, 0.05, (2, count))
+    left[:, 0] = 0.4, 0.3
+    points = TiePoints(
+        x=LEFT + rng.uniform(0, wide, count),
+        y=TOP - rng.uniform(0, high, count),
+        dx=-5 + left[0],
+        dy=4 + left[1],
+        residual_x=left[0],
+        residual_y=left[1],
+        score=np.ones(count),
+        held_out=np.arange(count) % 3 == held,
+        good=np.arange(count) % 7 != 3,
+    )
+    return replace(scene[2], points=points)
+
+
+@pytest.mark.parametrize(
+    ("count", "wide", "high", "held"),
+    [
+        (3, 4000, 3000, 1),
+        (3, 4000, 3000, 9),
+        (16, 2300, 2200, 1),
+        (400, 20000, 20000, 1),
+        (5, 9000, 0, 1),
+        (9, 0, 9000, 1),
+    ],
+)
+def test_arrows_and_their_key_are_whole(scene, count, wide, high, held):
+    """With few points the arrows are long: the map makes room for them, and the key for its own."""
+    figure = residual_figure(scattered(scene, count, wide, high, held))
+    figure.canvas.draw()
+    seen = np.asarray(figure.canvas.buffer_rgba()).astype(int)[..., :3]
+    assert (seen[:, [*range(5), *range(-5, 0)]] == 255).all()
+    for axes in figure.axes:
+        children = axes.get_children()
+        drawn = [c for c in children if isinstance(c, Quiver)]
+        (key,) = (c for c in children if isinstance(c, QuiverKey))
+        box = axes.get_window_extent()
+        text = key.text.get_window_extent()
+        width = key.U / key.Q.scale / np.ptp(axes.get_xlim())
+        assert box.x0 <= text.x0 < text.x1 < box.x0 + key.X * box.width
+        assert width > 0.02
+        assert key.X + width <= 1.0001
+        assert box.y1 < text.y0 < text.y1 < figure.bbox.y1
+        for arrows in drawn:
+            for start, along, limits in (
+                (arrows.X, arrows.U, axes.get_xlim()),
+                (arrows.Y, arrows.V, axes.get_ylim()),
+            ):
+                ends = np.concatenate([start, start + along / arrows.scale])
+                assert ((ends > limits[0]) & (ends < limits[1])).all()
+        # nothing is cut off at the frame
+        top, left, bottom, right = seen.shape[0] - box.y1, box.x0, seen.shape[0] - box.y0, box.x1
+        inside = seen[round(top) + 3 : round(bottom) - 3, round(left) + 3 : round(right) - 3]
+        for edge in (inside[:2], inside[-2:], inside[:, :2], inside[:, -2:]):
+            assert (edge == 255).all()
 
 
 def test_fusion_applies_a_local_model(tmp_path):
