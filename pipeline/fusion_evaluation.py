@@ -117,6 +117,23 @@ def columns(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def with_quality(row: dict[str, Any]) -> str:
+    """Name the method of a row, with its Q2n at reduced scale."""
+    quality = row["reduced"]["q2n"]
+    return f"{row['method']} {'not measured' if quality is None else format(quality, '.4f')}"
+
+
+def no_best(found: dict[str, Any]) -> str:
+    """Say in one sentence why no method of a record is called the best."""
+    from geo.fusion.quality import BLOCK
+
+    side = found["window_px"]["reduced"]
+    return (
+        "the scene is too small, or has too many holes, to tell which method is the best: Q2n at reduced scale needs "
+        f"blocks of {BLOCK} x {BLOCK} good MSS pixels, and windows of up to {side} x {side} held none"
+    )
+
+
 def markdown(found: dict[str, Any]) -> str:
     """Write the record as a table for readers; the best value of each column is bold, EXP apart."""
     shown = columns(found["rows"])
@@ -145,6 +162,9 @@ def markdown(found: dict[str, Any]) -> str:
             cells = [_cell(row[scale][c["key"]], c["best"], row["method"] != "exp") for c in chosen]
             name = title(row["method"]) + (" (used)" if row["method"] == found["used"] else "")
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if found["best"] is None:
+        said = no_best(found)
+        lines += ["", f"{said[:1].upper()}{said[1:]}."]
     return "\n".join(lines) + "\n"
 
 
@@ -177,7 +197,8 @@ def picture(evaluation: Evaluation, path: str | os.PathLike, *, used: str) -> No
     limits = [_limits(evaluation.crops["exp"][band]) for band in bands]
     panels = [("PAN", _stretched(evaluation.crops["pan"][[0, 0, 0]], [_limits(evaluation.crops["pan"][0])] * 3), "")]
     for row in evaluation.rows:
-        scores = f"Q2n {row.reduced.q2n:.3f}  ERGAS {row.reduced.ergas:.2f}  SAM {row.reduced.sam_deg:.2f}\n"
+        quality = f"Q2n {row.reduced.q2n:.3f}" if np.isfinite(row.reduced.q2n) else "no Q2n"
+        scores = f"{quality}  ERGAS {row.reduced.ergas:.2f}  SAM {row.reduced.sam_deg:.2f}\n"
         scores += f"QNR {row.full.qnr:.3f}  HQNR {row.full.hqnr:.3f}" if np.isfinite(row.full.qnr) else "no full scale"
         panels.append((row.name, _stretched(evaluation.crops[row.name][bands], limits), scores))
     wide = 4

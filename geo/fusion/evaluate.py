@@ -93,6 +93,11 @@ class Evaluation:
     bands: tuple[str, ...]
     crops: dict[str, np.ndarray]
 
+    @property
+    def best(self) -> str | None:
+        """Method with the best Q2n at reduced scale; None where it could not be measured."""
+        return next((row.name for row in self.rows if row.name != EXP.name and math.isfinite(row.reduced.q2n)), None)
+
     def table(self) -> dict[str, Any]:
         """Give the scores as plain numbers, None for NaN; the layout is described in ``docs/fusion.md``."""
         keep = ("sam_deg", "ergas", "q", "q2n", "scc", "q_bands")
@@ -103,7 +108,7 @@ class Evaluation:
             "windows": {"reduced": self.windows, "full": self.full_windows},
             "window_px": {"reduced": self.window_px, "full": self.full_window_px},
             "share": {"reduced": self.share, "full": self.full_share},
-            "best": next((row.name for row in self.rows if row.name != EXP.name), None),
+            "best": self.best,
             "rows": [
                 {
                     "method": row.name,

@@ -171,12 +171,14 @@ def _write_evaluation(judged: Evaluation, mss: Path, pan: Path, output: Path, me
         with atomic(files.evaluation_path(output, suffix), overwrite=True) as part:
             part.write_text(text)
     rows = {row["method"]: row for row in found["rows"]}
-    words = [f"{name} {rows[name]['reduced']['q2n'] or float('nan'):.4f}" for name in (found["best"], method, "exp")]
-    log.info(
-        "Q2n at reduced scale on %d sample windows: best %s, used %s, plain interpolation %s",
-        found["windows"]["reduced"],
-        *words,
-    )
+    if found["best"] is None:
+        log.warning("%s: %s", output, files.no_best(found))
+    else:
+        log.info(
+            "Q2n at reduced scale on %d sample windows: best %s, used %s, plain interpolation %s",
+            found["windows"]["reduced"],
+            *(files.with_quality(rows[name]) for name in (found["best"], method, "exp")),
+        )
     return {"best": found["best"], "windows": found["windows"], "used": rows[method]}
 
 

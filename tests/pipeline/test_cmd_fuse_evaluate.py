@@ -76,6 +76,28 @@ def test_the_check_is_beside_the_product_and_in_its_record(judged):
     assert "times as wide as in PAN" in judged[1].stderr
 
 
+def test_a_scene_too_small_for_q2n_has_no_best_method(tmp_path):
+    """Blocks of 32 x 32 MSS pixels do not fit: what comes first by its name is no judgement."""
+    pan, mss, _ = write_pair(tmp_path, size=28)
+    fused = tmp_path / "fused.tif"
+    result = call("fuse", mss, pan, "-o", fused, "--no-coregister", "--evaluate", "--threads", "1")
+    assert result.exception is None
+    found = fusion_evaluation.read(fused)
+    assert found["best"] is None
+    assert {row["reduced"]["q2n"] for row in found["rows"]} == {None}
+    assert "fused.tif: the scene is too small, or has too many holes, to tell which method is the best" in result.stderr
+    assert "windows of up to 28 x 28 held none" in result.stderr
+    assert "nan" not in result.stderr
+    text = fusion_evaluation.evaluation_path(fused, "md").read_text()
+    assert text.endswith("windows of up to 28 x 28 held none.\n")
+    assert "| MTF-GLP-CBD (used) |" in text
+
+
+@pytest.mark.parametrize(("q2n", "words"), [(0.0, "gsa 0.0000"), (0.91234, "gsa 0.9123"), (None, "gsa not measured")])
+def test_a_quality_of_zero_is_a_number(q2n, words):
+    assert fusion_evaluation.with_quality({"method": "gsa", "reduced": {"q2n": q2n}}) == words
+
+
 def test_without_asking_nothing_is_judged(tmp_path):
     pan, mss, _ = write_pair(tmp_path, size=64)
     result = call("fuse", mss, pan, "-o", tmp_path / "fused.tif", "--no-coregister", "--method", "pca")
