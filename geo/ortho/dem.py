@@ -42,7 +42,7 @@ Number = TypeVar("Number", float, np.ndarray)
 
 @contextmanager
 def open_dem(
-    path: str | os.PathLike, *, geoid: str = "auto", geoid_height_m: float = 0.0, zero: str = "auto"
+    path: str | os.PathLike, *, geoid: str | None = "auto", geoid_height_m: float = 0.0, zero: str = "auto"
 ) -> Iterator[Dem]:
     """Open a DEM.
 
@@ -50,9 +50,10 @@ def open_dem(
     ----------
     path : path
         Raster of one band of heights; its scale, offset, unit, nodata and mask are honoured.
-    geoid : str
+    geoid : str, optional
         ``"egm96"`` or ``"egm2008"`` where its heights stand on that geoid: the undulation is added. ``"none"``
-        where they stand on the ellipsoid; ``"auto"`` asks the vertical part of the DEM's CRS.
+        where they stand on the ellipsoid; ``"auto"`` asks the vertical part of the DEM's CRS. None leaves them as they
+        are, whatever they stand on.
     geoid_height_m : float
         Added to every height as well, for other geoids.
     zero : str

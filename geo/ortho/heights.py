@@ -65,7 +65,7 @@ class HeightReference:
     geoid : str
         ``"egm96"``, ``"egm2008"``, or ``"none"`` where nothing is added.
     source : str
-        How that is known: ``given``, ``the DEM's CRS (...)`` or ``assumed``.
+        How that is known: ``given``, ``the DEM's CRS (...)``, ``assumed`` or ``not asked``.
     unit_m : float
         Metres per number.
     geoid_height_m : float
@@ -86,7 +86,7 @@ class HeightReference:
 
 
 def height_reference(
-    src: rasterio.DatasetReader, *, geoid: str = "auto", geoid_height_m: float = 0.0, zero: str = "auto"
+    src: rasterio.DatasetReader, *, geoid: str | None = "auto", geoid_height_m: float = 0.0, zero: str = "auto"
 ) -> HeightReference:
     """Find out what the numbers of a DEM mean; warnings say what had to be assumed.
 
@@ -94,9 +94,9 @@ def height_reference(
     ----------
     src : rasterio dataset
         The DEM, with a CRS.
-    geoid : str
+    geoid : str, optional
         A name in ``GEOIDS``. ``"auto"`` takes the geoid of the CRS's vertical part, and the ellipsoid where there
-        is none.
+        is none; None leaves heights as they are, for uses that some 100 m make no difference to.
     geoid_height_m : float
         Added to every height as well, for another geoid.
     zero : str
@@ -109,14 +109,16 @@ def height_reference(
     GridError
         The CRS names a vertical datum that is none of the known ones, and nothing else was given.
     """
-    for what, name, known in (("geoid", geoid, GEOIDS), ("meaning of zero heights", zero, ZEROS)):
+    for what, name, known in (("geoid", geoid or "none", GEOIDS), ("meaning of zero heights", zero, ZEROS)):
         if name not in known:
             raise ConfigError(unknown_name(what, name, known))
     crs = CRS.from_user_input(src.crs)
     vertical = _vertical(crs)
     model = model_of(crs)
     datum = f"the DEM's CRS ({vertical.name})" if vertical is not None else "the DEM's CRS"
-    if geoid != "auto":
+    if geoid is None:
+        chosen, source = "none", "not asked"
+    elif geoid != "auto":
         chosen, source = geoid, "given"
         ellipsoidal = vertical is None and len(crs.axis_info) == 3
         if (model and model != geoid) or (geoid != "none" and ellipsoidal):

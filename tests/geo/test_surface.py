@@ -180,6 +180,17 @@ def test_the_mean_height_is_that_of_the_scene_s_ground(scene, tmp_path):
         mean_height(scene, far)
 
 
+def test_the_mean_height_is_taken_whatever_it_stands_on(scene, tmp_path, caplog):
+    """What the ortho takes the DEM's heights for is told there, where it matters."""
+    dem = np.full((1, 400, 400), 900, "float32")
+    grid = Affine(0.005, 0, 102.5, 0, -0.005, 32.3)
+    for name, crs in (("sea", "EPSG:4326+5773"), ("plain", "EPSG:4326"), ("other", "EPSG:4326+5703")):
+        path = write_raster(tmp_path / f"{name}.tif", dem, crs=crs, transform=grid)
+        with caplog.at_level("WARNING", logger="geo"):
+            assert mean_height(scene, path) == pytest.approx(900)
+    assert not caplog.text
+
+
 def test_the_values_are_those_of_the_configuration():
     from pipeline.config import Reflectance
 
