@@ -197,9 +197,19 @@ def check_steps(looked: Iterable[Numbers]) -> None:
             low, high = (pick(pick(v) for v in numbers.values) for pick in (min, max))
             raise ProductError(
                 f"{image.path} holds numbers from {low:.3g} to {high:.3g}; taken as reflectance, {_scaling(image)}, up "
-                f"to {max(held)} of them become {max(steps)} on disk: give the scale that makes them "
-                "reflectance, `scale: 1` where they are reflectance already"
+                f"to {max(held)} of them become {max(steps)} on disk{_advice(numbers)}"
             )
+
+
+def _advice(numbers: Numbers) -> str:
+    """Say which scale is wanted of numbers that are lost: a smaller one where they are far above any reflectance."""
+    image = numbers.image
+    if min(numbers.medians) * image.scale + image.offset > _NO_REFLECTANCE:
+        return (
+            ", for they are far above any reflectance: give the scale that makes them reflectance, such as "
+            "`scale: 0.0001`, or gain and esun where they are digital numbers"
+        )
+    return ": give the scale that makes them reflectance, `scale: 1` where they are reflectance already"
 
 
 def read_numbers(

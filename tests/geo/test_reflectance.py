@@ -245,6 +245,19 @@ def test_floats_of_reflectance_are_not_flattened(tmp_path):
     np.testing.assert_allclose(values_of(tmp_path / "out" / "mss.tif")[0], values, atol=6e-5)
 
 
+def test_digital_numbers_are_no_reflectance_without_a_scale(tmp_path):
+    """The opposite fault: the scale that was given is not what is advised."""
+    values = np.random.default_rng(0).integers(180, 3000, (4, 30, 30)).astype("uint16")
+    mss = write_raster(tmp_path / "a.tif", values, **UTM)
+    with pytest.raises(
+        ProductError,
+        match=r"become 1 on disk, for they are far above any reflectance: .* such as `scale: 0.0001`, or gain",
+    ) as caught:
+        run(GenericProduct(mss, scale=1), tmp_path / "out")
+    assert "scale: 1`" not in str(caught.value)
+    run(GenericProduct(mss), tmp_path / "out")
+
+
 @pytest.mark.parametrize("dn", [np.full((4, 30, 30), 0.5), np.arange(3600).reshape(4, 30, 30) % 12 + 800])
 def test_an_image_that_is_flat_by_itself_is_taken_as_it_is(tmp_path, dn):
     run(GenericProduct(write_raster(tmp_path / "a.tif", dn.astype("float32"), **UTM)), tmp_path / "out")
