@@ -77,6 +77,8 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
             clauses.append(f"{where}: unknown key; {hint}")
+        elif item["type"] == "path_type":
+            clauses.append(f"{where}: {_no_path(item['loc'][-1], item['input'])}")
         else:
             message = item["msg"].removeprefix("Value error, ")
             message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
@@ -84,6 +86,16 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
             shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""
             clauses.append(f"{where}: {message}{shown}" if where else message + shown)
     return list(dict.fromkeys(clauses))
+
+
+def _no_path(key: int | str, given: Any) -> str:
+    """Say what is expected where something else than the name of a file was given."""
+    if isinstance(given, dict):
+        found = f"the keys {', '.join(map(str, given))}" if given else "keys"
+    else:
+        found = "a list" if isinstance(given, list) else "nothing" if given is None else repr(given)
+    example = f"`{key}: path/to/file`" if isinstance(key, str) else "`path/to/file`"
+    return f"expected a file name, such as {example}, found {found}"
 
 
 def _place(loc: tuple[int | str, ...]) -> str:

@@ -167,6 +167,29 @@ def test_a_product_that_is_neither_a_path_nor_a_section(product):
         config.parse(changed("scenes", 0, "product", value=product))
 
 
+@pytest.mark.parametrize(
+    ("at", "value", "told"),
+    [
+        (
+            ("scenes", 0, "product"),
+            {"mss": {"path": "x.tif", "bands": ["red"]}, "pan": "p.tif"},
+            "scenes.0.product.mss: expected a file name, such as `mss: path/to/file`, found the keys path, bands",
+        ),
+        (("ortho", "dem"), ["a.tif"], "ortho.dem: expected a file name, such as `dem: path/to/file`, found a list"),
+        (("scenes", 0, "labels"), 7, "scenes.0.labels: expected a file name, such as `labels: path/to/file`, found 7"),
+        (
+            ("scenes", 0, "reviews"),
+            [{}],
+            "scenes.0.reviews.0: expected a file name, such as `path/to/file`, found keys",
+        ),
+    ],
+)
+def test_something_nested_where_a_file_is_named(at, value, told):
+    with pytest.raises(ConfigError) as error:
+        config.parse(changed(*at, value=value))
+    assert str(error.value) == f"configuration: {told}"
+
+
 def test_environment_variables_in_paths(monkeypatch):
     monkeypatch.setenv("IMAGES", "/data/gf1")
     monkeypatch.setenv("HOME", "/home/someone")
