@@ -28,6 +28,7 @@ from geo.sensors.tables import ImageTable, Sensor
 
 __all__ = ["read", "recognises"]
 
+_LEVEL = ("GEOMETRIC_PROCESSING", "ProductLevel")
 #: A time in the metadata is the one in the product's name where they are so close.
 _SAME_TIME = timedelta(minutes=15)
 _FIELDS = sun.Fields("the time of the image", "SUN_AZIMUTH", "SUN_ELEVATION or SolarZenith", "SUN_ELEVATION")
@@ -87,7 +88,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
     cameras = {key: _camera(path, texts[key], warnings) for key, path in paths.items()}
     centre = _centre(main, cameras["mss"], warnings)
     settled = _sun(main, files, centre, warnings)
-    warnings += settled.warnings
+    warnings += [*settled.warnings, *metadata.level_doubts(texts, *_LEVEL)]
     images = {
         key: _image(path, texts[key], known.images[key], cameras[key], warnings, key == "pan")
         for key, path in paths.items()
@@ -116,7 +117,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         images=images,
         warnings=tuple(dict.fromkeys(warnings)),
         sun=settled,
-        level=main.text("GEOMETRIC_PROCESSING", "ProductLevel"),
+        level=main.text(*_LEVEL),
         cloud_percent=main.number("Cloud_Cover", 0, 100),
     )
 

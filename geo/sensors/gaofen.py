@@ -37,6 +37,7 @@ _END = r"\.tiff?|\.xml|\.rpb|_rpc\.txt|\.rpc"
 _KINDS = {".tif": "tiff", ".tiff": "tiff", ".xml": "xml"}
 #: Side-swing reaches about 35 degrees, so a larger view "zenith" is an elevation.
 _LARGEST_VIEW_ZENITH = 55.0
+_LEVEL = ("ProductLevel",)
 #: PAN and MSS are taken within seconds, and a name's day is that of China or of UTC.
 _SAME_PASS, _SAME_DAY = timedelta(minutes=15), timedelta(days=1)
 
@@ -92,7 +93,9 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         clock=known.clock,
     )
     warnings += settled.warnings
-    _compare_times(files, time, {key: texts[table.suffix.upper()] for key, table in known.images.items()}, warnings)
+    of_images = {key: texts[table.suffix.upper()] for key, table in known.images.items()}
+    _compare_times(files, time, of_images, warnings)
+    warnings += metadata.level_doubts(of_images, *_LEVEL)
     bands = {key: table.bands for key, table in known.images.items()}
     dealt = given.deal(bands, source=files.id) if given else {}
     images = {}
@@ -124,7 +127,7 @@ def read(product: Path, *, only: Path | None = None, given: Given | None = None)
         images=images,
         warnings=tuple(dict.fromkeys(warnings)),
         sun=settled,
-        level=main.text("ProductLevel"),
+        level=main.text(*_LEVEL),
         cloud_percent=main.number("CloudPercent", 0, 100),  # 101 stands for: not looked at
     )
 

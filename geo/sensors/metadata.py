@@ -146,6 +146,29 @@ class Metadata:
         return ProductError(f"{self.source} has no usable {name}; expected {what}: {folder.AGAIN}")
 
 
+def level_doubts(texts: Mapping[str, Metadata], *elements: str) -> list[str]:
+    """Tell where PAN and MSS are of two levels of processing, by the first of the elements that both have.
+
+    Parameters
+    ----------
+    texts : mapping
+        Metadata of ``mss`` and, where there is one, of ``pan``.
+    *elements : str
+        Names of the elements that hold the level.
+    """
+    if "pan" not in texts:
+        return []
+    told = ([texts[key].text(element) for key in ("mss", "pan")] for element in elements)
+    mss, pan = next(((mss, pan) for mss, pan in told if mss and pan), ("", ""))
+    if mss.upper() == pan.upper():
+        return []
+    names = [Path(texts[key].source).name for key in ("mss", "pan")]
+    return [
+        f"{names[0]} says that the image is of level {mss}, {names[1]} that it is of {pan}; images of two levels need "
+        "not lie alike: get both of one level, or look at the registration"
+    ]
+
+
 def read(path: Path) -> Metadata:
     """Metadata in an XML file.
 

@@ -319,6 +319,18 @@ def test_a_projected_image_keeps_its_camera_and_loses_its_place(tmp_path):
         assert src.rpcs.lat_off == 31.3
 
 
+def test_pan_and_mss_of_two_levels_are_told(tmp_path):
+    folder = write_vision(tmp_path)
+    assert not any("level" in warning for warning in scene_of(folder).warnings)
+    file = folder / f"VIS1_PAN_{VISION}_Meta.xml"
+    file.write_text(file.read_text().replace("PROJECTED", "ORTHORECTIFIED"))
+    told = [warning for warning in scene_of(folder).warnings if "level" in warning]
+    assert told == [
+        f"VIS1_MS4_{VISION}_Meta.xml says that the image is of level PROJECTED, VIS1_PAN_{VISION}_Meta.xml that it is "
+        "of ORTHORECTIFIED; images of two levels need not lie alike: get both of one level, or look at the registration"
+    ]
+
+
 def test_an_orthorectified_image_keeps_its_place(tmp_path):
     place = {"crs": "EPSG:4326", "transform": Affine(3e-5, 0, 103.4, 0, -3e-5, 31.4)}
     with open_product(write_vision(tmp_path, "ORTHORECTIFIED", **place)) as scene:

@@ -121,6 +121,17 @@ def test_an_image_over_midnight_may_end_on_the_day_it_began(tmp_path):
     assert not any("is no end" in w for w in scene.warnings)
 
 
+@pytest.mark.parametrize(("level", "told"), [("LEVEL2A", True), ("level1a", False), ("", False)])
+def test_pan_and_mss_of_two_levels_are_told(tmp_path, level, told):
+    scene = scene_of(rewrite(write_product(tmp_path / ID), "PAN1", ProductLevel=level))
+    assert scene.level == "LEVEL1A"
+    said = (
+        f"{ID}-MSS1.xml says that the image is of level LEVEL1A, {ID}-PAN1.xml that it is of LEVEL2A; images of two "
+        "levels need not lie alike: get both of one level, or look at the registration"
+    )
+    assert scene.warnings == ((said,) if told else ())
+
+
 # year and sensor, which decide the gains ------------------------------------------------------------------------------
 
 
