@@ -6,6 +6,7 @@ the rest of the package counts on.
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -105,6 +106,39 @@ def _differ(what: str, names: list[str]) -> None:
     twice = [name for i, name in enumerate(names) if name in names[:i]]
     if twice:
         raise ValueError(f"{what}: '{twice[0]}' is given twice")
+
+
+def check_whole(file: Path, advice: str) -> None:
+    """Raise where an archive of torch is not as it was written; torch itself does not look.
+
+    Each part has a checksum (CRC-32), unless the writer turned them off (``torch.serialization.set_crc32_options``):
+    all are 0 then, and nothing is known, as of files that are no archive of torch. Reads the file once, a MiB at a
+    time; nothing in it is run.
+
+    Parameters
+    ----------
+    file : Path
+        An existing one.
+    advice : str
+        Words for the message: what to do.
+
+    Raises
+    ------
+    ModelError
+        The first part whose content has another checksum is named.
+    """
+    if not zipfile.is_zipfile(file):
+        return
+    try:
+        with zipfile.ZipFile(file) as archive:
+            parts = [part for part in archive.infolist() if part.file_size]
+            of_torch = any(part.filename.endswith("/data.pkl") for part in parts)
+            name = archive.testzip() if of_torch and any(part.CRC for part in parts) else None
+            wrong = name and f"by its checksum its part '{name}' is not what was written"
+    except Exception as error:  # wrong bits in its directory make zipfile, zlib, struct and the like raise their own
+        wrong = " ".join(str(error).split())[:120] or type(error).__name__
+    if wrong:
+        raise ModelError(f"{file} is damaged ({wrong}); {advice}")
 
 
 def check(file: Path, content: dict[str, Any], schema: type[LabellerContent | ClassifierContent]) -> None:

@@ -19,7 +19,7 @@ import models
 from geo.atomic import atomic
 from geo.errors import ModelError
 from models import recipe as recipes
-from models.file_content import LabellerContent, check, fill, unfit
+from models.file_content import LabellerContent, check, check_whole, fill, unfit
 from models.labeller import Labeller
 
 FORMAT = "geocrack-model"
@@ -275,7 +275,7 @@ def read_safely(file: Path, form: str, expected: str) -> dict[str, Any]:
     Raises
     ------
     ModelError
-        With what was found instead.
+        With what was found instead, or which part is not what was written.
     """
     if not file.is_file():
         raise ModelError(f"{file} does not exist; expected {expected}")
@@ -283,6 +283,7 @@ def read_safely(file: Path, form: str, expected: str) -> dict[str, Any]:
         raise ModelError(f"{file} is empty (0 bytes); expected {expected}")
     if not zipfile.is_zipfile(file):
         raise ModelError(f"{file} is {_looks_like(file)}; expected {expected}")
+    check_whole(file, f"copy it anew from where it came, or make it again; expected {expected}")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from geo.errors import ModelError, unknown_name
+from models.file_content import check_whole
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +190,7 @@ def _load(
 def _read(path: Path) -> dict[str, torch.Tensor]:
     """Tensors of a ``.pth``/``.pt`` file, read without running code in it, or of a ``.safetensors`` file."""
     content: Any
+    check_whole(path, "copy or download it anew")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file

@@ -550,6 +550,14 @@ def test_a_table_of_images(tmp_path, trained, walls):
         write_table(tmp_path / "none", classifier_file.load(trained[0]), tmp_path / "u.csv")
 
 
+def test_a_damaged_classifier_is_refused(tmp_path, trained):
+    content = bytearray(Path(trained[0]).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "m.pt").write_bytes(bytes(content))
+    with pytest.raises(ModelError, match=r"m\.pt is damaged \(by its checksum its part '\S+' is not what was"):
+        classifier_file.load(tmp_path / "m.pt")
+
+
 def test_files_of_other_kinds_are_refused(tmp_path, trained):
     content = torch.load(trained[0], weights_only=True)
     with pytest.raises(ModelError, match="is a classifier, which says of a whole image what it shows"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
@@ -158,6 +159,51 @@ def test_truncated_model_is_refused(saved):
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(ModelError, match="is a truncated archive"):
         model_file.load(path)
+
+
+def flip(path, part):
+    """Turn one bit of a part of an archive, in the middle of its content."""
+    with zipfile.ZipFile(path) as archive:
+        info = next(i for i in archive.infolist() if i.filename.endswith(part))
+    content = bytearray(path.read_bytes())
+    names = int.from_bytes(content[info.header_offset + 26 : info.header_offset + 28], "little")
+    extra = int.from_bytes(content[info.header_offset + 28 : info.header_offset + 30], "little")
+    content[info.header_offset + 30 + names + extra + info.file_size // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("part", ["data.pkl", "data/0", "byteorder"])
+def test_one_wrong_bit_is_told(saved, part):
+    path, _ = saved
+    flip(path, part)
+    with pytest.raises(ModelError, match=rf"is damaged \(by its checksum its part 'model/{part}' is not what was"):
+        model_file.load(path)
+
+
+def test_a_wrong_bit_in_the_directory_is_told(saved):
+    path, _ = saved
+    content = path.read_bytes()
+    at = content.rindex(b"PK\x01\x02")
+    path.write_bytes(content[:at] + b"PK\x01\x03" + content[at + 4 :])
+    with pytest.raises(ModelError, match=r"is damaged \(Bad magic number"):
+        model_file.load(path)
+
+
+def test_a_file_without_checksums_is_read(saved):
+    path, network = saved
+    with zipfile.ZipFile(path) as archive:
+        assert all(part.CRC for part in archive.infolist())  # torch writes them unless it is told not to
+    content = torch.load(path, weights_only=True)
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(content, path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(path) as archive:
+        assert not any(part.CRC for part in archive.infolist())
+        assert archive.testzip()  # zipfile alone would take it for damaged
+    state = model_file.load(path).module.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
 
 
 @pytest.mark.parametrize(

@@ -126,6 +126,16 @@ def test_a_foreign_checkpoint_is_refused(chips, tmp_path):
         train(tiny(), [chips], tmp_path / "a.pt", resume=True)
 
 
+def test_a_damaged_checkpoint_is_refused(chips, tmp_path):
+    train(tiny(), [chips], tmp_path / "a.pt")
+    last = tmp_path / "a.checkpoints" / "last.pt"
+    content = bytearray(last.read_bytes())
+    content[len(content) // 2] ^= 1
+    last.write_bytes(bytes(content))
+    with pytest.raises(ModelError, match=r"last\.pt is damaged \(by its checksum its part '\S+' is not what was"):
+        train(tiny(), [chips], tmp_path / "a.pt", resume=True, overwrite=True)
+
+
 def test_what_is_written(chips, tmp_path):
     found = train(tiny(bands=["red", "nir"]), [chips], tmp_path / "model.pt", seed=5)
     loaded = model_file.load(tmp_path / "model.pt")

@@ -158,6 +158,17 @@ def test_imagenet_put_by_hand_is_found(state_file, monkeypatch):
     assert torch.equal(network.encoder.conv1.weight, saved["conv1.weight"])
 
 
+def test_damaged_weights_are_refused(state_file, monkeypatch):
+    path, _ = state_file
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.with_name("resnet18.imagenet.pth").write_bytes(bytes(content))
+    monkeypatch.setenv("GEOCRACK_WEIGHTS", str(path.parent))
+    network = models.build("linknet", bands=3, encoder="resnet18")
+    with pytest.raises(ModelError, match=r"resnet18\.imagenet\.pth is damaged \(by its checksum its part "):
+        weights.initialise(network.encoder, "resnet18", ("red", "green", "blue"), "imagenet")
+
+
 def test_imagenet_out_of_reach_is_an_error(monkeypatch, tmp_path):
     def unreachable(*_, **__):
         raise ConnectionError("[Errno -2] Name or service not known")
