@@ -80,7 +80,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> list[str]:
         elif item["type"] == "path_type":
             clauses.append(f"{where}: {_no_path(item['loc'][-1], item['input'])}")
         else:
-            message = item["msg"].removeprefix("Value error, ")
+            message = item["msg"].removeprefix("Value error, ").partition(" or instance of ")[0]  # of a section
             message = message[:1].lower() + message[1:] if message[:2] != message[:2].upper() else message
             given = item.get("input")
             shown = f" (found {given!r})" if isinstance(given, str | int | float | bool) else ""

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from geo.atomic import atomic
-from geo.errors import ModelError
+from models.file_content import ClassifierContent, LabellerContent
 from models.intervals import LEAST_IMAGES
-from models.model_file import FORMAT, read_safely
+from models.model_file import FORMAT, checked, read_safely
 
 #: Packages whose version may change what a model answers.
 PACKAGES = ("geocrack", "torch", "torchvision", "segmentation-models-pytorch", "timm", "numpy", "scikit-learn")
@@ -29,8 +29,6 @@ SCORES = {
 #: Pixels of which a landslide has fewer than this hardly count in scores over all pixels.
 SMALL_PX = 25
 _NOT_KNOWN = "not recorded"
-#: What is printed of a model file; everything that the card shows.
-_KEYS = {"kind": str, "recipe": dict, "bands": list, "metrics": dict, "trained_on": dict}
 
 
 def card_path(model: str | os.PathLike) -> Path:
@@ -58,7 +56,7 @@ def describe_chips(folders: Sequence[str | os.PathLike]) -> list[dict[str, Any]]
 def _folder(folder: Path) -> dict[str, Any]:
     facts = json.loads((folder / "chips.json").read_text(encoding="utf-8"))
     sources = facts.get("sources") or []
-    names = [source.get("name") or Path(str(source.get("image", ""))).name for source in sources]
+    names = [str(source.get("name") or "") or Path(str(source.get("image", ""))).name for source in sources]
     tiling, split = facts.get("tiling"), facts.get("split")
     how = None
     if tiling:
@@ -88,15 +86,13 @@ def facts(path: str | os.PathLike) -> dict[str, Any]:
     Raises
     ------
     ModelError
-        No such file, a damaged one, or one of another kind.
+        No such file, a damaged one, one of another kind, or one whose content loading would refuse.
     """
     file = Path(path)
     content = read_safely(file, FORMAT, "a model written by 'geocrack train' or 'geocrack classify train'")
-    wrong = [key for key, kind in _KEYS.items() if not isinstance(content.get(key), kind)]
-    if wrong:
-        raise ModelError(f"{file} lacks {', '.join(wrong)}; it was not written whole: train the model again")
+    classifier = content.get("kind") == "classifier"
+    checked(file, content, ClassifierContent if classifier else LabellerContent)
     recipe, learnt = content["recipe"], content["trained_on"]
-    classifier = content["kind"] == "classifier"
     network = {k: v for k, v in recipe.get("network", {}).items() if v is not None}
     return {
         "type": "model",

@@ -32,6 +32,16 @@ class _Plain(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
 
 
+class _Folder(_Plain):
+    """What a card tells of one folder of chips or images."""
+
+    name: str
+    sources: list[str] | None = None
+    resolution_m: float | None = None
+    split: str | None = None
+    counts: dict[str, dict[str, float]] | None = None
+
+
 class _TrainedOn(_Plain):
     """What is known of the data; absent where an older file has not noted it."""
 
@@ -44,6 +54,44 @@ class _TrainedOn(_Plain):
     seed: int | None = None
     fingerprint: str | None = None
     seconds: float | None = None
+    data: list[Annotated[_Folder, Field(strict=False)]] | None = None
+    software: dict[str, str] | None = None
+
+
+_Scores = dict[str, float | None]
+_Intervals = dict[str, Annotated[tuple[float, float], Field(strict=False)] | None]
+
+
+class _Pooled(_Plain):
+    pooled: _Intervals | None = None
+
+
+class _Judged(_Plain):
+    """Scores of one split of chips; what a card tells of them."""
+
+    images: int | None = None
+    pooled: _Scores | None = None
+    interval: Annotated[_Pooled, Field(strict=False)] | None = None
+    calibration_error: float | None = None
+
+
+class _Metrics(_Plain):
+    validation: Annotated[_Judged, Field(strict=False)] | None = None
+    test: Annotated[_Judged, Field(strict=False)] | None = None
+
+
+class _JudgedSet(_Plain):
+    """Scores of a classifier on one set of images."""
+
+    images: int
+    groups: int
+    scores: _Scores
+    intervals: _Intervals
+
+
+class _ClassifierMetrics(_Plain):
+    validation: dict[str, Annotated[_JudgedSet, Field(strict=False)]] | None = None
+    test: dict[str, Annotated[_JudgedSet, Field(strict=False)]] | None = None
 
 
 class _Content(_Plain):
@@ -52,7 +100,6 @@ class _Content(_Plain):
     mean: list[float]
     std: list[_Positive]
     state: dict[str, torch.Tensor]
-    metrics: dict[str, Any]
     history: list[dict[str, Any]]
     trained_on: _TrainedOn = Field(strict=False)
 
@@ -72,6 +119,7 @@ class LabellerContent(_Content):
     kind: Literal["segmenter", "pixel"]
     chip_size: _Side
     threshold: Annotated[float, Field(ge=0, le=1)]
+    metrics: _Metrics = Field(strict=False)
 
 
 class _Tags(_Plain):
@@ -93,6 +141,7 @@ class ClassifierContent(_Content):
     tags: Annotated[_Tags, Field(strict=False)] | None = None
     validation: list[_Counts] = Field(min_length=2, max_length=2)
     seen: _Seen = Field(strict=False)
+    metrics: _ClassifierMetrics = Field(strict=False)
 
     @model_validator(mode="after")
     def _known(self) -> ClassifierContent:

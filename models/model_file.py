@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,8 +19,11 @@ import models
 from geo.atomic import atomic
 from geo.errors import ModelError
 from models import recipe as recipes
-from models.file_content import LabellerContent, check, check_whole, fill, unfit
+from models.file_content import ClassifierContent, LabellerContent, check, check_whole, fill, unfit
 from models.labeller import Labeller
+
+if TYPE_CHECKING:
+    from models.classification.recipe import ImageClassifier
 
 FORMAT = "geocrack-model"
 VERSION = 1
@@ -216,20 +219,9 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     """
     file = Path(path)
     content = read_safely(file, FORMAT, "a model written by 'geocrack train'")
-    version = content.get("version")
-    if version != VERSION:
-        raise ModelError(
-            f"{file} is a model of version {version!r}, this geocrack reads version {VERSION}; "
-            "update geocrack, or train the model again"
-        )
     if content.get("kind") == "classifier":
         raise ModelError(f"{file} is a classifier, which says of a whole image what it shows; use `geocrack classify`")
-    check(file, content, LabellerContent)
-    recipe = recipes.labelling(recipes.parse(content["recipe"], source=str(file)), file)
-    if recipe.kind != content["kind"]:
-        raise ModelError(
-            f"{file} says it is of kind '{content['kind']}', its recipe is of kind '{recipe.kind}'; train it again"
-        )
+    recipe = recipes.labelling(checked(file, content, LabellerContent), file)
     state, settings = content["state"], recipe.network.settings
     try:
         settings |= models.architecture(recipe.network.name).settings_of(state)
@@ -259,6 +251,43 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
         module=module,
         path=file,
     )
+
+
+def checked(
+    file: Path, content: dict[str, Any], schema: type[LabellerContent | ClassifierContent]
+) -> recipes.Recipe | ImageClassifier:
+    """Check all of a model file but its weights.
+
+    Parameters
+    ----------
+    file : Path
+    content : dict
+        As ``read_safely`` gives it.
+    schema : type
+        What it must hold.
+
+    Returns
+    -------
+    Recipe or ImageClassifier
+
+    Raises
+    ------
+    ModelError, ConfigError
+        It is of a newer version, holds what no training writes, or its recipe is none or of another kind.
+    """
+    version = content.get("version")
+    if version != VERSION:
+        raise ModelError(
+            f"{file} is a model of version {version!r}, this geocrack reads version {VERSION}; "
+            "update geocrack, or train the model again"
+        )
+    check(file, content, schema)
+    recipe = recipes.parse(content["recipe"], source=str(file))
+    if recipe.kind != content["kind"]:
+        raise ModelError(
+            f"{file} says it is of kind '{content['kind']}', its recipe is of kind '{recipe.kind}'; train it again"
+        )
+    return recipe
 
 
 def read_safely(file: Path, form: str, expected: str) -> dict[str, Any]:

@@ -15,13 +15,12 @@ from torch import nn
 from geo.atomic import atomic
 from geo.errors import ModelError
 from models import classification
-from models import recipe as recipes
 from models.classification.classifier import Classifier
 from models.classification.reading import Scale
 from models.classification.recipe import ImageClassifier
 from models.classification.tags import TagTable
-from models.file_content import ClassifierContent, check, fill, unfit
-from models.model_file import FORMAT, VERSION, read_safely
+from models.file_content import ClassifierContent, fill, unfit
+from models.model_file import FORMAT, VERSION, checked, read_safely
 
 EXPECTED = "a classifier written by 'geocrack classify train'"
 
@@ -139,15 +138,8 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     content = read_safely(file, FORMAT, EXPECTED)
     if content.get("kind") != "classifier":
         raise ModelError(f"{file} is a model of kind {content.get('kind')!r}, which labels pixels; expected {EXPECTED}")
-    if content.get("version") != VERSION:
-        raise ModelError(
-            f"{file} is a model of version {content.get('version')!r}, this geocrack reads version {VERSION}; update "
-            "geocrack, or train it again"
-        )
-    check(file, content, ClassifierContent)
-    recipe = recipes.parse(content["recipe"], source=str(file))
-    if not isinstance(recipe, ImageClassifier):
-        raise ModelError(f"{file} says it is a classifier, its recipe is of kind '{recipe.kind}'; train it again")
+    recipe = checked(file, content, ClassifierContent)
+    assert isinstance(recipe, ImageClassifier)  # which is the kind that both say
     tags = TagTable.from_plain(content["tags"]) if content.get("tags") else None
     try:
         module = classification.build(

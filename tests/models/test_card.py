@@ -14,8 +14,8 @@ from made_chips import write_chips
 from made_pictures import TINY, write_set
 from test_train import tiny
 
-from geo.errors import ModelError, OutputExistsError
-from models import card, recipe
+from geo.errors import GeocrackError, ModelError, OutputExistsError
+from models import card, model_file, recipe
 from models.classification.train import train as train_classifier
 from models.train import train
 
@@ -108,12 +108,34 @@ def test_an_older_file_says_what_is_not_recorded(made, tmp_path):
     assert told["metrics"]["validation"][0]["scores"]["f1"] == f1
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metrics": {"validation": "abc"}}, r"metrics.validation: input should be a valid dictionary \(found"),
+        ({"metrics": {"test": {"pooled": {"f1": "high"}}}}, r"metrics.test.pooled.f1: .* number \(found 'high'\)"),
+        ({"metrics": {"test": {"interval": {"pooled": {"f1": [1]}}}}}, "metrics.test.interval.pooled.f1.1: field"),
+        ({"trained_on": {"data": "x"}}, r"trained_on.data: input should be a valid list \(found 'x'\)"),
+        ({"trained_on": {"data": [{"sources": [1]}]}}, "trained_on.data.0.name: field required"),
+        ({"trained_on": {"software": ["torch"]}}, "trained_on.software: input should be a valid dictionary"),
+        ({"threshold": float("nan")}, "threshold: input should be a finite number"),
+        ({"bands": ["red", "red", "blue", "nir"]}, "bands: 'red' is given twice"),
+        ({"recipe": {"network": "linknet"}}, r"odd\.pt: network: "),
+        ({"version": 9}, "is a model of version 9"),
+    ],
+)
+def test_what_loading_refuses_has_no_card(made, tmp_path, change, message):
+    torch.save(torch.load(made[0], weights_only=True) | change, tmp_path / "odd.pt")
+    for read in (card.facts, model_file.load):
+        with pytest.raises(GeocrackError, match=message):
+            read(tmp_path / "odd.pt")
+
+
 def test_no_card_of_other_files(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"II*\0")
     with pytest.raises(ModelError, match=r"a\.pt is a TIFF; expected a model written by 'geocrack train' or"):
         card.facts(tmp_path / "a.pt")
-    torch.save({"format": "geocrack-model", "kind": "segmenter"}, tmp_path / "b.pt")
-    with pytest.raises(ModelError, match=r"b\.pt lacks recipe, bands, metrics, trained_on; it was not written whole"):
+    torch.save({"format": "geocrack-model", "version": 1, "kind": "segmenter", "mean": []}, tmp_path / "b.pt")
+    with pytest.raises(ModelError, match=r"b\.pt lacks recipe, bands, .*metrics.*; it was not written whole: train"):
         card.facts(tmp_path / "b.pt")
 
 

@@ -66,6 +66,7 @@ def trained(tmp_path_factory, walls):
         ({"tags": {"numbers": {"km": [0.0, 0.0]}, "categories": {}}}, "tags.numbers.km.1: input should be greater"),
         ({"recipe": recipe.load("linknet-lite0").model_dump(mode="json")}, "its recipe is of kind 'segmenter'"),
         ({"recipe": {"kind": ["x"]}}, "unknown kind"),
+        ({"metrics": {"test": {"walls": 0.9}}}, "metrics.test.walls: input should be a valid dictionary"),
         ({"bands": None}, "lacks bands; it was not written whole"),
     ],
 )

@@ -296,7 +296,9 @@ def test_a_terminal_gets_colours_and_its_width(product):
 
 def test_a_model_shows_its_card(tmp_path):
     content = {"format": "geocrack-model", "version": 1, "kind": "segmenter", "bands": ["red", "nir"], "state": {}}
-    content |= {"recipe": {"network": {"name": "linknet"}, "weights": "imagenet"}, "threshold": 0.4, "chip_size": 256}
+    made_by = {"network": {"name": "linknet"}, "weights": "imagenet", "size": 256}
+    content |= {"recipe": {**made_by, "phases": [{"epochs": 1, "learning_rate": 0.1}]}, "mean": [0.1, 0.3]}
+    content |= {"std": [0.1, 0.1], "threshold": 0.4, "chip_size": 256}
     content |= {"metrics": {}, "history": [], "trained_on": {"chips": ["/a/valley"], "counts": {"train": 3, "val": 1}}}
     for name in ("model.pt", "model.other"):  # torch's archives are known by what they hold
         torch.save(content, tmp_path / name)
