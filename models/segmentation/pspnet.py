@@ -8,10 +8,10 @@ so that the map keeps 1/8 of the size as published. Logits are resized to the in
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field, ValidationInfo
 from torch import nn
 
 from models.segmentation.attention import Kind
@@ -19,6 +19,14 @@ from models.segmentation.attention import attention as build_attention
 from models.segmentation.dilated import Dilated
 from models.segmentation.encoders import channels_of, start
 from models.segmentation.encoders import encoder as build_encoder
+
+
+def _reached(output_stride: int, given: ValidationInfo) -> int:
+    """Refuse what the stages do not come to: the network would be built finer than recipe and card say."""
+    depth = given.data.get("depth", 5)  # absent where it is itself wrong
+    if output_stride > 2**depth:
+        raise ValueError(f"{depth} stages come to {2**depth}; give that, or a greater depth")
+    return output_stride
 
 
 class PSPNet(Dilated):
@@ -32,8 +40,8 @@ class PSPNet(Dilated):
         A name of segmentation-models-pytorch, or ``tu-`` and a name of timm.
     depth : int
         Encoder stages to use, 3 to 5.
-    output_stride : int
-        Size of the input over that of the pooled map; 8 as published.
+    output_stride : {8, 16, 32}
+        Size of the input over that of the pooled map, at most ``2**depth``; 8 as published.
     channels : int
         Channels after the pyramid.
     dropout : float
@@ -48,8 +56,8 @@ class PSPNet(Dilated):
         bands: int,
         encoder: str = "resnet50",
         depth: Annotated[int, Field(ge=3, le=5)] = 5,
-        output_stride: int = 8,
-        channels: int = 512,
+        output_stride: Annotated[Literal[8, 16, 32], AfterValidator(_reached)] = 8,
+        channels: Annotated[int, Field(ge=1)] = 512,
         dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2,
         attention: Kind = "none",
     ) -> None:
