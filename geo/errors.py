@@ -6,6 +6,21 @@ what to do. The command line prints it and ends with the class's ``exit_code``; 
 
 from __future__ import annotations
 
+import errno
+
+#: What libraries write in errors of their own kinds: torch on CPUs (Linux; elsewhere), torch on GPUs and GDAL, OpenCV,
+#: ONNX Runtime and C++, CUDA's libraries.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "not enough memory: you tried to allocate",
+    "out of memory",
+    "insufficient memory",
+    "bad_alloc",
+    "bad allocation",
+    "failed to allocate memory",
+    "_alloc_failed",
+)
+
 
 class GeocrackError(Exception):
     """The root of all errors that a user may see."""
@@ -61,6 +76,22 @@ class OutputPlaceError(OutputError):
     """Nothing can be written where an output was asked for, which is known before the work."""
 
     exit_code = 2
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory did not suffice, that of the machine or of a GPU.
+
+    Libraries say so in ``MemoryError``, in the system's ``ENOMEM``, or in words of an error of their own: torch raises
+    a ``RuntimeError``, which may mean anything else too.
+    """
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    if isinstance(error, GeocrackError) or not isinstance(error, Exception):
+        return False
+    said = str(error).lower()
+    return any(words in said for words in _NO_MEMORY)
 
 
 def unknown_name(what: str, name: str, known: list[str] | tuple[str, ...]) -> str:

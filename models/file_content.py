@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import nn
 
-from geo.errors import ModelError
+from geo.errors import ModelError, out_of_memory
 from geo.settings import explain
 from models.guards import not_finite
 from models.metrics import STEPS
@@ -231,6 +231,8 @@ def fill(module: nn.Module, state: dict[str, torch.Tensor], file: Path, name: st
     try:
         module.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
+        if out_of_memory(error):
+            raise
         raise unfit(file, name, error) from None
     spoilt = not_finite(module.state_dict())
     if spoilt:

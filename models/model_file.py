@@ -17,7 +17,7 @@ from torch.nn import functional
 
 import models
 from geo.atomic import atomic
-from geo.errors import ModelError
+from geo.errors import ModelError, out_of_memory
 from models import recipe as recipes
 from models.file_content import ClassifierContent, LabellerContent, check, check_whole, fill, unfit
 from models.labeller import Labeller
@@ -229,6 +229,8 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from None
     except (TypeError, IndexError, RuntimeError) as error:  # tensors of other dimensions, or without end
+        if out_of_memory(error):
+            raise
         raise unfit(file, recipe.network.name, error) from None
     fill(module, state, file, recipe.network.name)
     flaw = module.flaw()
@@ -320,6 +322,8 @@ def read_safely(file: Path, form: str, expected: str) -> dict[str, Any]:
             f"{file} holds Python objects that would be run when read (a pickle), which is refused; expected {expected}"
         ) from None
     except Exception as error:  # whatever a damaged or foreign archive makes torch, zipfile or struct raise
+        if out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
         raise ModelError(
             f"{file} is a damaged archive, or one of another kind ({reason}); expected {expected}"

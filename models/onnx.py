@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from geo.atomic import atomic
-from geo.errors import ModelError
+from geo.errors import ModelError, out_of_memory
 from models.model_file import LoadedModel
 
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ def _write(
                     dynamic_shapes=tuple({0: count} for _ in inputs),
                 )
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            if out_of_memory(error):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
             raise ModelError(f"{source or 'the model'} cannot be expressed in ONNX ({reason})") from error
         content = onnx.load(part)

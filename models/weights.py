@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from geo.errors import ModelError, unknown_name
+from geo.errors import ModelError, out_of_memory, unknown_name
 from models.file_content import check_whole
 
 log = logging.getLogger(__name__)
@@ -199,6 +199,8 @@ def _read(path: Path) -> dict[str, torch.Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zipfile, pickle and safetensors each raise their own
+        if out_of_memory(error):
+            raise
         raise ModelError(
             f"{path} cannot be read as weights ({type(error).__name__}); "
             "expected a state dict of tensors (.pth, .pt) or .safetensors"
@@ -282,6 +284,8 @@ def _imagenet(name: str) -> dict[str, torch.Tensor]:
     try:
         return _from_hub(name)
     except Exception as error:  # the hub's client, requests, timm and SMP each raise their own
+        if out_of_memory(error):
+            raise
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0].rstrip(".")
         raise ModelError(
             f"ImageNet weights of the encoder '{name}' could not be fetched from the hub ({reason}); put its "

@@ -93,7 +93,7 @@ def main() -> None:
         os.environ.setdefault(name, value)
     gc.set_threshold(100_000)  # imports make many objects and no garbage, and arrays are none of its business
     atexit.register(gc.freeze)  # at the end Python would look through all that was imported for cycles: 0.2 s and more
-    from geo.errors import GeocrackError
+    from geo.errors import GeocrackError, out_of_memory
 
     try:
         code = geocrack(standalone_mode=False, prog_name="geocrack")
@@ -109,12 +109,12 @@ def main() -> None:
         _end(error.format_message(), 2)
     except (KeyboardInterrupt, click.Abort):
         _end("stopped by the user; nothing unfinished was left behind", 130)
-    except MemoryError:
-        _end("out of memory; close other programs, or lower --batch or --threads", 1)
     except BrokenPipeError:
         sys.exit(141)
-    except OSError as error:
-        if error.filename is None:
+    except Exception as error:
+        if out_of_memory(error):
+            _end("out of memory; close other programs, or lower --batch or --threads", 1)
+        if not isinstance(error, OSError) or error.filename is None:
             raise
         _end(f"{error.filename}: {(error.strerror or type(error).__name__).lower()}", 2)
     sys.exit(code if isinstance(code, int) else 0)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from geo.atomic import atomic
-from geo.errors import ModelError
+from geo.errors import ModelError, out_of_memory
 from models import classification
 from models.classification.classifier import Classifier
 from models.classification.reading import Scale
@@ -153,6 +153,8 @@ def load(path: str | os.PathLike, *, device: str | torch.device = "cpu") -> Load
     except ModelError as error:
         raise ModelError(f"{file}: {error}") from None
     except RuntimeError as error:  # a network without end
+        if out_of_memory(error):
+            raise
         raise unfit(file, recipe.network.name, error) from None
     fill(module, content["state"], file, recipe.network.name)
     return LoadedClassifier(

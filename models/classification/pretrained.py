@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from geo.errors import ModelError
+from geo.errors import ModelError, out_of_memory
 from models.classification.classifier import Classifier, Maps, check_tags
 
 
@@ -125,6 +125,8 @@ def _network(name: str, *, bands: int, size: int) -> tuple[nn.Module, int]:
     try:
         network: Any = timm.create_model(name, pretrained=False, num_classes=0, in_chans=bands, **sized)
     except (RuntimeError, ValueError, AssertionError, TypeError) as error:
+        if out_of_memory(error):
+            raise
         raise ModelError(f"encoder '{name}' cannot be built for images of {size} pixels ({_line(error)})") from None
     patch = network.patch_embed.patch_size[0] if sized else 1
     if size % patch:

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from geo.atomic import atomic
-from geo.errors import GeocrackError
+from geo.errors import GeocrackError, out_of_memory
 from geo.progress import Progress, silent
 from geo.stream import cpus, stream
 from models import model_file
@@ -246,15 +246,17 @@ def _count_anew(experiment: Experiment, cell: Cell) -> None:
 
 
 def _expected(error: Exception) -> bool:
-    return isinstance(error, GeocrackError | torch.OutOfMemoryError)
+    return isinstance(error, GeocrackError) or out_of_memory(error)
 
 
 def _told(error: Exception) -> str:
     """Reason of a failure in words; a mistake of ours is named as one."""
     if isinstance(error, GeocrackError):
         return str(error)
-    if isinstance(error, torch.OutOfMemoryError):
+    if out_of_memory(error) and "cuda" in str(error).lower():
         return "the GPU's memory is too small; give a smaller batch or size, or more devices"
+    if out_of_memory(error):
+        return "memory is too small; give a smaller batch or size, or close other programs"
     first = (str(error).strip().splitlines() or [""])[0]
     return f"an error of geocrack itself, whose traceback is in the log ({type(error).__name__}: {first})"
 

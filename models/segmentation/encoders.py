@@ -7,7 +7,7 @@ import warnings
 
 from torch import nn
 
-from geo.errors import ModelError
+from geo.errors import ModelError, out_of_memory
 
 
 def encoder(name: str, *, bands: int, depth: int = 5, output_stride: int = 32) -> nn.Module:
@@ -50,6 +50,8 @@ def encoder(name: str, *, bands: int, depth: int = 5, output_stride: int = 32) -
             warnings.simplefilter("ignore", DeprecationWarning)
             return get_encoder(name, in_channels=bands, depth=depth, weights=None, output_stride=output_stride)
     except (LookupError, RuntimeError, ValueError, TypeError, AttributeError, AssertionError) as error:
+        if out_of_memory(error):
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"encoder '{name}' cannot be built with depth {depth} and output stride {output_stride} ({reason})"

@@ -260,6 +260,24 @@ def test_weights_that_are_no_numbers_are_refused(saved, value):
         model_file.load(path)
 
 
+def test_too_little_memory_is_no_other_architecture(saved, monkeypatch):
+    def build(*_, **__):
+        return torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(models, "build", build)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        model_file.load(saved[0])
+
+
+def test_too_little_memory_is_no_damaged_archive(saved, monkeypatch):
+    def load(*_, **__):
+        return torch.empty(2**60, dtype=torch.uint8)
+
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(RuntimeError, match="allocate memory"):
+        model_file.load(saved[0])
+
+
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [

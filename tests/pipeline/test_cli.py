@@ -1,3 +1,4 @@
+import errno
 import json
 import logging
 import os
@@ -153,6 +154,45 @@ def ending(monkeypatch, capsys):
 def test_how_a_command_may_end(ending, error, code, sentence):
     found_code, said = ending(error)
     assert (found_code, said.lstrip("\n")) == (code, sentence)
+
+
+def no_memory_of_torch():
+    import torch
+
+    torch.empty(2**60, dtype=torch.uint8)
+
+
+def no_memory_of_opencv():
+    import cv2
+
+    raise cv2.error("OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 10000000000 bytes")
+
+
+def no_memory_of_a_gpu():
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def no_memory_of_the_system():
+    raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+@pytest.mark.parametrize("fail", [no_memory_of_torch, no_memory_of_opencv, no_memory_of_a_gpu, no_memory_of_the_system])
+def test_every_library_runs_out_of_memory_in_one_sentence(ending, fail):
+    with pytest.raises(Exception, match="memory") as caught:
+        fail()
+    code, said = ending(caught.value)
+    assert (code, said) == (1, "geocrack: out of memory; close other programs, or lower --batch or --threads\n")
+
+
+def test_another_error_of_torch_keeps_its_traceback(ending):
+    import torch
+
+    with pytest.raises(RuntimeError, match="shape") as caught:
+        torch.zeros(2, 3) @ torch.zeros(2, 3)
+    with pytest.raises(RuntimeError, match="shape"):
+        ending(caught.value)
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, cli.RUNTIME["GOMP_SPINCOUNT"]), ("7", "7")])

@@ -292,21 +292,27 @@ def test_a_row_that_cannot_be_trained_says_why_and_others_go_on(experiment, made
     assert "| SVM |  |" in text
 
 
-def test_a_network_too_large_for_the_gpu_is_passed_over(experiment, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "the GPU's memory is too small; give"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory is too small; give a smaller batch"),
+        (MemoryError(), "memory is too small; give a smaller batch or size, or close other programs"),
+    ],
+)
+def test_a_network_too_large_for_memory_is_passed_over(experiment, tmp_path, monkeypatch, error, reason):
     real = cells_module.train
 
     def train(recipe, *rest, **how):
         if recipe.network.name == "linknet":
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            raise error
         return real(recipe, *rest, **how)
 
     monkeypatch.setattr(cells_module, "train", train)
     result = run(experiment(), "-o", tmp_path / "results")
     assert result.exception is None, result.output
-    assert (
-        "small; not run: the GPU's memory is too small; give a smaller batch"
-        in (tmp_path / "results/table.md").read_text()
-    )
+    assert f"small; not run: {reason}" in (tmp_path / "results/table.md").read_text()
+    assert "Traceback" not in result.output
 
 
 def test_a_mistake_of_ours_costs_one_cell_and_shows_its_traceback(experiment, tmp_path, monkeypatch):
