@@ -127,7 +127,8 @@ def train_segmenter(
     Raises
     ------
     ModelError
-        A loss or answer is no number (chips are named), a batch is too small, or the checkpoint is of another training.
+        A loss or answer is no number (chips are named), a batch is too small, a phase freezes more than there is, or
+        the checkpoint is of another training.
     """
     made_of = {"recipe": recipe.model_dump(mode="json"), "seed": seed, "chips": data.fingerprint}
     state = checkpoints.read_last(made_of) if resume else None
@@ -138,6 +139,8 @@ def train_segmenter(
         data = replace(data, train=data.train.expanded(recipe.augmentation.expand))
     module, apart = start(recipe, data.bands, seed), team.size if device.type == "cpu" else 1  # GPUs share statistics
     image = torch.zeros(1, len(data.bands), recipe.size, recipe.size)
+    for phase in recipe.phases:
+        frozen(module, phase)  # what a later phase cannot freeze is told before the first one trains
     guards.check_batches(recipe, module, _set_mode, [image], processes=apart)
     module = team.prepare(module, device).to(device).to(memory_format=torch.channels_last)
     scaler = make_scaler(recipe.precision, device)

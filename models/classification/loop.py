@@ -115,11 +115,13 @@ def fit(
     Raises
     ------
     ModelError
-        The loss or an answer is no number (the images are named), a batch is too small for the network, or the
-        checkpoint is of another training.
+        The loss or an answer is no number (the images are named), a batch is too small for the network, a phase
+        freezes more than there is, or the checkpoint is of another training.
     """
     state = checkpoints.read_last(course.made_of) if resume else None
     module, log_dir = course.module.to(course.device), course.log_dir
+    for phase in recipe.phases:
+        frozen(module, phase)  # what a later phase cannot freeze is told before the first one trains
     if any(phase.batch == 1 for phase in recipe.phases):
         image, _, tags = course.train.batch([0])
         guards.check_batches(recipe, module, _set_mode, _on(course.device, image, tags))

@@ -91,6 +91,34 @@ def test_a_batch_of_one_that_cannot_be_normalised_is_refused_before_the_first_ph
     assert not steps
 
 
+def earlier(tmp_path):
+    """Remains of an earlier training, which a mistake must not cost."""
+    last, events = tmp_path / "model.checkpoints/last.pt", tmp_path / "model.tensorboard/events.out.tfevents.1"
+    for file in (last, events):
+        file.parent.mkdir()
+        file.write_bytes(b"precious")
+    return last, events
+
+
+def test_a_later_phase_that_freezes_too_much_is_told_before_the_first_phase(chips, tmp_path, caplog):
+    kept, phase = earlier(tmp_path), {"epochs": 1, "learning_rate": 0.01, "batch": 3}
+    with pytest.raises(ModelError, match=r"freezes 99 stages of the encoder, which has \d+ \(conv_stem"):
+        train(tiny(phases=[phase, {**phase, "freeze": 99}]), [chips], tmp_path / "model.pt")
+    assert [file.read_bytes() for file in kept] == [b"precious"] * 2
+    assert "is replaced" not in caplog.text
+
+
+@pytest.mark.parametrize("what", ["freeze", "freeze_layers"])
+def test_so_it_is_of_a_classifier(walls, tmp_path, caplog, what):
+    kept, phase = earlier(tmp_path), {"epochs": 1, "learning_rate": 0.01, "batch": 4}
+    network = {"name": "timm", "encoder": "test_efficientnet"}
+    settings = recipe.parse({**TINY, "network": network, "phases": [phase, {**phase, what: 999}]})
+    with pytest.raises(ModelError, match=r"freezes 999 (stages|layers) of the encoder, which has \d+ \("):
+        train_classifier(settings, [walls], tmp_path / "model.pt", threads=1)
+    assert [file.read_bytes() for file in kept] == [b"precious"] * 2
+    assert "is replaced" not in caplog.text
+
+
 def test_a_batch_of_one_that_can_be_normalised_is_learnt_from(chips, tmp_path):
     settings = tiny(size=64, phases=[{"epochs": 1, "learning_rate": 0.01, "batch": 1}])
     assert train(settings, [chips], tmp_path / "a.pt")["history"]
