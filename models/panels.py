@@ -146,7 +146,9 @@ def _errors(axes: Any, row: Row, answer: Answer, heading: str) -> None:
     _show(axes, ground, f"{heading}, F1 {2 * hit / total:.2f}" if total else heading)
     for colour in (FALSE_ALARM, MISS):
         for left, top, width, height in boxes(parts[colour]):
-            axes.add_patch(Rectangle((left - 1, top - 1), width + 1, height + 1, fill=False, ec=colour, lw=1.4))
+            # half a pixel outside of the error; at the chip's edge that is beyond its axes, which would cut it off
+            box = Rectangle((left - 1, top - 1), width + 1, height + 1, fill=False, ec=colour, lw=1.4, clip_on=False)
+            axes.add_patch(box)
 
 
 def _grey(values: np.ndarray) -> np.ndarray:
