@@ -164,7 +164,7 @@ def read_verdicts(path: str | os.PathLike) -> list[ChipError]:
     Raises
     ------
     LabelError
-        No such table, or another answer than yes, no, unsure or none.
+        No such table, an error of no pixels, or another answer than yes, no, unsure or none.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -176,6 +176,11 @@ def read_verdicts(path: str | os.PathLike) -> list[ChipError]:
             "`geocrack evaluate --errors` writes it, with the column label_wrong filled in"
         ) from None
     for line, given in enumerate(errors, 2):
+        if given.pixels < 1:
+            raise LabelError(
+                f"{Path(path)}, line {line}: pixels is {given.pixels}; expected 1 or more, as `geocrack evaluate "
+                "--errors` wrote it"
+            )
         if given.label_wrong not in (*ANSWERS, ""):
             raise LabelError(
                 f"{Path(path)}, line {line}: label_wrong is '{given.label_wrong}'; expected yes, no, unsure, or "

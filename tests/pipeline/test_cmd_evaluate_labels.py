@@ -96,6 +96,9 @@ def test_tables_that_do_not_fit(made, tmp_path):
     cells = line.split(",")
     cells[3], cells[8] = "4000", "yes"
     assert "tells of more wrong pixels on the chip" in given(f"{first}\n{','.join(cells)}\n")
+    for pixels in ("-700", "0"):
+        cells[3] = pixels
+        assert f"line 2: pixels is {pixels}; expected 1 or more" in given(f"{first}\n{','.join(cells)}\n")
     assert "is no table of errors" in given("a,b\n1,2\n")
     assert not (tmp_path / "t.json").exists()
     assert isinstance(run(made, "-o", tmp_path / "t.json", "--verdicts", tmp_path / "no.csv").exception, LabelError)
