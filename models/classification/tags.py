@@ -96,7 +96,8 @@ def read_tags(
     Raises
     ------
     LabelError
-        There is no such file, it is no CSV in UTF-8, it lacks a column, or an image has no row.
+        There is no such file, it is no CSV in UTF-8, it lacks a column, an image has no row, or two that
+        differ in the columns.
     """
     rows: dict[str, dict[str, str]] = {}
     for name, folder in folders.items():
@@ -107,7 +108,15 @@ def read_tags(
         missing = [column for column in ("image", *columns) if column not in given]
         if missing:
             raise LabelError(f"{file} has the columns {', '.join(given or ['none'])}; '{missing[0]}' is missing")
-        rows |= {f"{name}/{Path(row['image']).as_posix()}": row for row in table}
+        for row in table:
+            key = f"{name}/{Path(row['image']).as_posix()}"
+            said, other = ([of[column].strip() for column in columns] for of in (row, rows.get(key, row)))
+            differ = [
+                f"{c} is '{one}' and '{two}'" for c, one, two in zip(columns, other, said, strict=True) if one != two
+            ]
+            if row["image"] and differ:
+                raise LabelError(f"{file} has two rows of {row['image']}: {differ[0]}; keep the one that is right")
+            rows[key] = row
     without = [picture.id for picture in pictures if picture.id not in rows]
     if without:
         raise LabelError(

@@ -279,3 +279,14 @@ def test_tags_that_are_no_csv_in_utf_8_are_told(tmp_path, content):
 def test_a_row_of_tags_that_ends_before_its_image_is_passed_over(tmp_path):
     (tmp_path / "tags.csv").write_text("km,image\n1,a.png\n2\n")
     assert read_tags([], {"walls": tmp_path}, ["km"])["walls/a.png"]["km"] == "1"
+
+
+def test_two_rows_of_one_image_must_say_the_same(tmp_path):
+    file = tmp_path / "tags.csv"
+    file.write_text("image,km,note\na.png,1,old\na.png, 1,new\n,5\n,6\n")
+    assert read_tags([], {"walls": tmp_path}, ["km"])["walls/a.png"]["note"] == "new"
+    with pytest.raises(LabelError, match=r"tags\.csv has two rows of a\.png: note is 'old' and 'new'; keep the one"):
+        read_tags([], {"walls": tmp_path}, ["note"])
+    file.write_text("image,km\na.png,1\n./a.png,2\n")
+    with pytest.raises(LabelError, match=r"has two rows of \./a\.png: km is '1' and '2'"):
+        read_tags([], {"walls": tmp_path}, ["km"])
