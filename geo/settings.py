@@ -42,12 +42,16 @@ def read_yaml(path: str | os.PathLike) -> dict[str, Any]:
         raise ConfigError(f"{path} does not exist; expected a YAML file") from None
     except (IsADirectoryError, PermissionError) as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror}); expected a YAML file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = " ".join(str(error).split())
-        raise ConfigError(f"{path} is not valid YAML ({where})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, no date, a number without end
+        raise ConfigError(f"{path} is not valid YAML ({yaml_reason(error)})") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}; expected keys and values")
     return content
+
+
+def yaml_reason(error: Exception) -> str:
+    """Words for what reading YAML raised, on one line."""
+    return "nested too deeply" if isinstance(error, RecursionError) else " ".join(str(error).split())
 
 
 class _UniqueKeys(yaml.SafeLoader):

@@ -206,7 +206,7 @@ def _open(folder: Path) -> tuple[dict[str, Any], gpd.GeoDataFrame]:
         facts = json.loads((folder / "chips.json").read_text(encoding="utf-8"))
         index = pyogrio.read_dataframe(folder / "index.gpkg", layer="chips")
         whole = facts.get("format") == FORMAT and {"bands", "size", "statistics", "counts"} <= facts.keys()
-    except (OSError, ValueError, AttributeError, DataSourceError, DataLayerError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError, DataSourceError, DataLayerError) as error:
         missing = isinstance(error, FileNotFoundError) and Path(str(error.filename)).name
         reason = f"there is no {missing}" if missing else (str(error) or type(error).__name__).splitlines()[0]
         raise LabelError(

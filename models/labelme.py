@@ -47,7 +47,7 @@ def labelme_mask(path: Path, check: Callable[[tuple[int, int]], None] = lambda s
         if min(shape) < 1:
             raise ValueError(f"an image of {shape[0]} x {shape[1]} pixels")
         outlines = [(str(s["label"]), str(s.get("shape_type") or "polygon"), _points(s)) for s in content["shapes"]]
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         reason = f"no {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
         raise LabelError(
             f"{path} cannot be read as outlines of Labelme ({reason}); expected shapes, imageHeight and imageWidth: "

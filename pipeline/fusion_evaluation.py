@@ -99,7 +99,7 @@ def read(fused: str | os.PathLike) -> dict[str, Any] | None:
             raise ValueError(f"format {found['format']}, version {found['version']}")
         rows = [{**row, "title": title(row["method"]), "used": row["method"] == found["used"]} for row in found["rows"]]
         return {**found, "rows": rows, "columns": columns(rows)}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"{path} is no evaluation of a fusion ({error}); make it again with geocrack fuse --evaluate"
         ) from None

@@ -162,7 +162,7 @@ def _scene_of(image: Path) -> Iterator[dict[str, Any] | None]:
     beside = image.parent / "scene.json"
     try:
         yield json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ProductError(
             f'{beside} does not say the scene\'s centre or pixels ({error!r}); expected "centre": [longitude, '
             'latitude] and "images": {"mss": {"gsd_m": ...}}: make it again with geocrack reflectance'

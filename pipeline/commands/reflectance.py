@@ -154,12 +154,13 @@ def product_of(product: Path | None, generic: str | None) -> Path | dict[str, An
     from pydantic import ValidationError
 
     from geo.errors import ConfigError
+    from geo.settings import yaml_reason
 
     try:
         fields = yaml.safe_load(generic) if is_text(generic) else config.read_yaml(generic)
         return config.Generic.model_validate(fields).model_dump()
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--generic is not valid YAML ({' '.join(str(error).split())})") from None
     except ValidationError as error:
         source = "--generic" if is_text(generic) else generic
         raise ConfigError(f"{source}: " + "; ".join(config.explain(error, config.Generic))) from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"--generic is not valid YAML ({yaml_reason(error)})") from None

@@ -185,6 +185,6 @@ def _json(path: str | os.PathLike) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file} is damaged ({error}); run the step that writes it again") from None
     return content if isinstance(content, dict) else {}

@@ -267,9 +267,10 @@ def test_positional_error_makes_an_edge_band(tmp_path):
     inside, outside = (120 - 10) * (40 - 10), 120 * 40 + 2 * 5 * 160 + math.pi * 25
     assert it.edge_band_m2 == pytest.approx(outside - inside, rel=0.01)
     assert found.footprints["position_error_m"].tolist() == [5.0]
-    (tmp_path / "fused.coregistration.json").write_text("{")
-    with pytest.raises(RasterError, match=r"coregistration\.json cannot be understood .*fuse again, or remove it"):
-        make_inventory([p], sources=sources)
+    for text in ("{", "[" * 200_000):
+        (tmp_path / "fused.coregistration.json").write_text(text)
+        with pytest.raises(RasterError, match=r"coregistration\.json cannot be understood .*fuse again, or remove it"):
+            make_inventory([p], sources=sources)
 
 
 def test_images_of_other_scenes_are_refused(tmp_path):

@@ -205,3 +205,6 @@ def test_damaged_chips_are_told_by_name(tmp_path):
 def test_a_folder_without_chips_is_told_in_words(tmp_path):
     with pytest.raises(LabelError, match=r"is no folder of chips \(there is no chips\.json\); expected"):
         open_chips([tmp_path])
+    (tmp_path / "chips.json").write_text("[" * 200_000)
+    with pytest.raises(LabelError, match=r"is no folder of chips \(maximum recursion depth exceeded"):
+        open_chips([tmp_path])

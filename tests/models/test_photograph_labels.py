@@ -65,7 +65,9 @@ SIZED = '{"imageHeight": 4, "imageWidth": 4, "shapes": [%s]}'
         (SIZED % '{"label": "a", "points": [[1e10, 1], [5, 30], [30, 30]]}', "a point at 1e.10, far outside"),
         ('{"imageHeight": -1, "imageWidth": 4, "shapes": []}', "an image of -1 x 4 pixels"),
         ('{"imageHeight": 1e999, "imageWidth": 4, "shapes": []}', "cannot convert float infinity"),
+        ("[" * 200_000, r"cannot be read as outlines of Labelme \(maximum recursion depth exceeded"),
     ],
+    ids=lambda text: text[:20],
 )
 def test_damaged_outlines_are_told(tmp_path, content, message):
     (tmp_path / "a.json").write_text(content)

@@ -136,7 +136,9 @@ def test_mistakes_are_told_and_leave_nothing(tmp_path):
     assert "fused.evaluation.png is already there; give --overwrite" in str(error)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": "other", "version": 1}', '{"format": 1}'])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"format": "other", "version": 1}', '{"format": 1}', "[" * 200_000], ids=lambda text: text[:20]
+)
 def test_another_file_is_no_evaluation(tmp_path, text):
     (tmp_path / "fused.evaluation.json").write_text(text)
     with pytest.raises(ConfigError, match=r"fused\.evaluation\.json is no evaluation of a fusion"):

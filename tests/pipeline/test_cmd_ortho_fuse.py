@@ -96,10 +96,11 @@ def test_images_of_a_scene_share_their_zone(bundle, tmp_path):
     succeeded("ortho", tmp_path / "pan.tif", "--dem", bundle / "dem.tif", "-o", tmp_path / "b.tif", *also)
     with open_raster(tmp_path / "a.tif") as of_scene, open_raster(tmp_path / "b.tif") as of_other:
         assert (of_scene.crs.to_epsg(), of_other.crs.to_epsg()) == (32647, 32646)
-    (tmp_path / "scene.json").write_text('{"id": "s"}')
-    result = call("ortho", tmp_path / "pan.tif", "--dem", bundle / "dem.tif", "-o", tmp_path / "c.tif")
-    assert isinstance(result.exception, ProductError)
-    assert "does not say the scene's centre" in str(result.exception)
+    for text in ('{"id": "s"}', "[" * 200_000):
+        (tmp_path / "scene.json").write_text(text)
+        result = call("ortho", tmp_path / "pan.tif", "--dem", bundle / "dem.tif", "-o", tmp_path / "c.tif")
+        assert isinstance(result.exception, ProductError)
+        assert "does not say the scene's centre" in str(result.exception)
 
 
 def test_fusing_without_registration_says_so(tmp_path):

@@ -390,6 +390,8 @@ def test_a_generic_image_described_in_the_command_gives_the_same(generic, tmp_pa
         failed("reflectance", "--generic", "{mss: a.tif, band: [red]}", "-o", tmp_path / "wrong")
     with pytest.raises(ConfigError, match="--generic is not valid YAML"):
         failed("info", "--generic", "{mss: [}", "--json")
+    with pytest.raises(ConfigError, match=r"--generic is not valid YAML \(nested too deeply\)"):
+        failed("info", "--generic", "{mss: " + "[" * 5000, "--json")
 
 
 def test_the_configuration_describes_what_the_reader_takes():

@@ -231,7 +231,10 @@ def test_anything_else_is_a_configuration_error(settings):
         ("run: a\nrun: b\n", r"is not valid YAML \(the key 'run' is given twice"),
         ("ortho:\n  dem: a\n  dem: b\n", r"the key 'dem' is given twice .*line 2"),
         ("run: \udcff", "is not valid YAML"),
+        ("run: " + "[" * 5000, r"is not valid YAML \(nested too deeply\)"),
+        ("run: 2023-13-45", r"is not valid YAML \(month must be in 1..12\)"),
     ],
+    ids=lambda text: str(text)[:20],
 )
 def test_files_that_are_no_configuration(tmp_path, text, message):
     path = tmp_path / "run.yaml"

@@ -233,7 +233,7 @@ def _registration_error(path: Path) -> float | None:
         told = json.loads(beside.read_text(encoding="utf-8"))
         value = told.get("held_out_rmse_m", told.get("rmse_m"))
         return None if value is None else float(value)
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise RasterError(
             f"{beside} cannot be understood ({error}); expected what `geocrack fuse` writes: fuse again, or remove it"
         ) from None
