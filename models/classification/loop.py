@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from models.classification.classifier import Classifier
 from models.classification.reading import FittedPictures
 from models.classification.recipe import ImageClassifier, ImagePhase
 from models.loop import Checkpoints, OnEpoch, dealt, followed_together
-from models.optimizer import learning_rate, make_optimizer, make_scaler
+from models.optimizer import fallen, learning_rate, make_optimizer, make_scaler
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def fit(
                     log.info("no better validation for %d epochs: the phase ends", recipe.patience)
                     break
                 own = [row for row in state["history"] if row["phase"] == number]
-                scale = fallen(recipe, epoch, own)
+                scale = fallen(recipe, epoch, [rank(row) for row in own])
                 row = _epoch(recipe, phase, epoch, state["total"], course, optimizer, scaler, ticks, scale)
                 when = guards.after(row["epoch"], row["learning_rate"])
                 logits = torch.from_numpy(answers(module, course.val, course.device, when=when))
@@ -216,20 +216,6 @@ def frozen(module: Classifier, phase: ImagePhase) -> list[nn.Module]:
             "encoder"
         )
     return [part for _, part in parts[: int(count)]]
-
-
-def fallen(recipe: ImageClassifier, epoch: int, history: Sequence[dict[str, Any]]) -> float:
-    """Share of the learning rate that ``step`` and ``plateau`` leave in an epoch, after the phase's finished ones."""
-    if recipe.schedule == "step":
-        return recipe.step_factor ** (epoch // recipe.step_epochs)
-    if recipe.schedule != "plateau":
-        return 1.0
-    best, stale, falls = (-1.0, -math.inf), 0, 0
-    for row in history:
-        best, stale = (rank(row), 0) if rank(row) > best else (best, stale + 1)
-        if stale >= recipe.plateau_epochs:
-            falls, stale = falls + 1, 0
-    return recipe.step_factor**falls
 
 
 def rank(row: dict[str, Any]) -> tuple[float, float]:

