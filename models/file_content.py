@@ -226,8 +226,19 @@ def fill(module: nn.Module, state: dict[str, torch.Tensor], file: Path, name: st
     Raises
     ------
     ModelError
-        They are of another architecture, or a training spoilt them.
+        They are of another architecture, a training spoilt them, or they are what none writes: complex numbers, of
+        which torch takes the real part, or negative variances, whose root is no number.
     """
+    impossible = {
+        "complex numbers": [key for key, value in state.items() if value.is_complex()],
+        "negative variances": [key for key in state if key.endswith("running_var") and _negative(state[key])],
+    }
+    for what, keys in impossible.items():
+        if keys:
+            raise ModelError(
+                f"{file} holds what no training writes ({what} in {len(keys)} of {len(state)} parts, such as "
+                f"{keys[0]}); train the model again"
+            )
     try:
         module.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
@@ -240,6 +251,10 @@ def fill(module: nn.Module, state: dict[str, torch.Tensor], file: Path, name: st
             f"{file} holds weights that are no finite numbers ({len(spoilt)} of {len(state)} parts, such as "
             f"{spoilt[0]}); train the model again, at a lower learning rate"
         )
+
+
+def _negative(value: torch.Tensor) -> bool:
+    return value.layout == torch.strided and not value.is_meta and not value.is_complex() and bool((value < 0).any())
 
 
 def unfit(file: Path, name: str, error: Exception) -> ModelError:

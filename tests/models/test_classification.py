@@ -87,6 +87,14 @@ def test_a_classifier_whose_weights_are_no_numbers_is_refused(trained, tmp_path)
         classifier_file.load(tmp_path / "spoilt.pt")
 
 
+def test_a_classifier_with_complex_weights_is_refused(trained, tmp_path):
+    content = torch.load(trained[0], weights_only=True)
+    content["state"] = {name: value.to(torch.complex64) for name, value in content["state"].items()}
+    torch.save(content, tmp_path / "complex.pt")
+    with pytest.raises(ModelError, match=r"what no training writes \(complex numbers in"):
+        classifier_file.load(tmp_path / "complex.pt")
+
+
 def state(path):
     return torch.load(path, weights_only=True)["state"]
 

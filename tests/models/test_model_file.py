@@ -279,6 +279,34 @@ def test_too_little_memory_is_no_damaged_archive(saved, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("weight", lambda value: value.to(torch.complex64), "complex numbers in 1 of"),
+        ("running_var", lambda value: -value, "negative variances in 1 of"),
+    ],
+)
+def test_numbers_that_no_training_writes_are_refused(saved, part, change, message):
+    path, network = saved
+    state = network.state_dict()
+    name = next(key for key in state if key.endswith(part))
+    spoil(path, state={**state, name: change(state[name])})
+    with pytest.raises(
+        ModelError, match=rf"holds what no training writes \({message} \d+ parts, such as {name}\); train"
+    ):
+        model_file.load(path)
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, lambda value: value.to("meta")])
+def test_other_kinds_of_tensors_are_told(saved, change):
+    path, network = saved
+    state = network.state_dict()
+    name = next(key for key in state if key.endswith("running_var"))
+    spoil(path, state={**state, name: change(state[name])})
+    with pytest.raises(ModelError, match="holds weights of another architecture"):
+        model_file.load(path)
+
+
+@pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("svm", {"vectors": torch.zeros(())}, "weights of another architecture than its recipe's 'svm'"),
