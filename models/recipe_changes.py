@@ -19,7 +19,7 @@ def apply_change(settings: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {change}: expected key=value, for instance phases.0.epochs=5")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # dates and numbers that there are not, brackets without end
         raise ConfigError(f"--set {change}: the value is not valid YAML; quote it") from None
     if key in NAMES and value is not None and not isinstance(value, str):
         value = text.strip()  # a class may be called 1, 007 or yes

@@ -187,6 +187,8 @@ def test_values_can_be_changed_by_key():
         ("size.x=2", "'size' holds a value"),
         ("loss.nam=x", "nam: unknown key; did you mean 'name'"),
         ("bands=[red", "not valid YAML"),
+        ("size=2023-13-45", "not valid YAML"),  # read as a date, which there is not
+        ("size=" + "[" * 5000, "not valid YAML"),
     ],
 )
 def test_a_wrong_change_is_told(change, message):
