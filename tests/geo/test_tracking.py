@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from shapely import affinity, box
 
 from geo.errors import GridError, LabelError, RasterError
-from geo.inventory import track_layers
+from geo.inventory import shape, track_layers, tracking
 from geo.inventory.dated import Dated, read_all, read_dated, sized, split_layer
 from geo.inventory.tracking import Rules, track
 
@@ -177,6 +177,21 @@ def test_merge():
     assert large.observations[1].joined
     assert [o.status for o in small.observations] == ["first", "merged"]
     assert small.merged_into == large.id
+
+
+def test_an_outline_that_meets_many_is_widened_once(monkeypatch):
+    """Widening a large outline takes half a second, and one of a thousand small ones on it asked for it each time."""
+    number = []
+
+    def counted(geometry, by_m, quad_segs=16):
+        number.append(len(geometry))
+        return shape.widened(geometry, by_m, quad_segs)
+
+    monkeypatch.setattr(tracking, "widened", counted)
+    small = [box(10 * n, 0, 10 * n + 6, 6) for n in range(30)]
+    found = track([seen_on(2013, *small), seen_on(2014, box(0, 0, 300, 200))], RULES)
+    assert sorted(t.observations[-1].status for t in found) == ["merged"] * 29 + ["reactivated"]
+    assert number == [30, 1, 2]  # the tracks there were, the polygon, and both to be compared
 
 
 def test_a_large_scar_over_an_old_small_one_is_a_reactivation():
