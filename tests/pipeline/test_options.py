@@ -1,3 +1,4 @@
+import inspect
 import logging
 from pathlib import Path
 
@@ -6,6 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from geo.errors import ConfigError
+from models import scoring
+from models.intervals import Draws
+from models.photographs import import_photographs
 from pipeline import config, options
 from pipeline.cli import geocrack
 from pipeline.gains import Numbers
@@ -187,3 +191,29 @@ def test_outputs_and_limits(arguments, expected, tmp_path, monkeypatch):
     done = CliRunner().invoke(geocrack, arguments)
     assert done.exit_code == 2
     assert expected in " ".join(done.output.replace("\u2502", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("command", "function", "pairs"),
+    [
+        (
+            "evaluate",
+            scoring.score_model,
+            {"tolerance_px": "tolerance_px", "worst": "worst_chips", "alarm_px": "alarm_px"},
+        ),
+        ("evaluate", Draws, {"replicates": "replicates", "seed": "seed"}),
+        (
+            "chips import",
+            import_photographs,
+            {name: name for name in ("val_fraction", "test_fraction", "seed", "black_px")},
+        ),
+    ],
+)
+def test_commands_and_functions_have_the_same_defaults(command, function, pairs):
+    """Help tells defaults without loading what has them, so they stand twice."""
+    found = geocrack
+    for name in command.split():
+        found = found.get_command(click.Context(found), name)
+    told = {parameter.name: parameter.default for parameter in found.params}
+    known = {name: parameter.default for name, parameter in inspect.signature(function).parameters.items()}
+    assert {name: told[name] for name in pairs} == {name: known[other] for name, other in pairs.items()}
