@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rasterio.windows import Window
@@ -23,9 +23,6 @@ from geo.windows import blocks
 
 if TYPE_CHECKING:
     import xarray as xr
-
-Result = TypeVar("Result")
-#: Wraps the stream of windows, given with their number.
 
 
 def write_windows(

@@ -27,7 +27,6 @@ from models.recipe import Loss
 
 Value = TypeVar("Value")
 
-
 #: Others wait that long while one process validates.
 _PATIENCE = timedelta(hours=12)
 

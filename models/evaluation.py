@@ -46,14 +46,13 @@ class EightWays(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Give the logits of the mean probability."""
-        total = torch.zeros(())
-        for flip in (False, True):
-            seen = images.flip(-1) if flip else images
-            for turns in range(4):
-                answer = torch.sigmoid(self.module(torch.rot90(seen, turns, (-2, -1))))
-                upright = torch.rot90(answer, -turns, (-2, -1))
-                total = total.to(answer) + (upright.flip(-1) if flip else upright)
-        return torch.logit(total / 8, eps=1e-7)
+        from models.predict.members import ways  # which loads all that maps scenes
+
+        answers = (
+            back(torch.sigmoid(self.module(torch.from_numpy(turned).to(images.device))).cpu().numpy())
+            for turned, back in ways(images.cpu().numpy())
+        )
+        return torch.logit(torch.from_numpy(sum(answers) / 8), eps=1e-7).to(images.device)
 
 
 @torch.inference_mode()

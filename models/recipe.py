@@ -193,6 +193,9 @@ class Trained(Section):
     step_epochs: int = Field(10, ge=1, description="Of step: epochs after which the learning rate falls.")
     step_factor: float = Field(0.1, gt=0, lt=1, description="Of step and plateau: what it falls to.")
     plateau_epochs: int = Field(5, ge=1, description="Of plateau: epochs without a better validation until it falls.")
+    patience: int | None = Field(
+        None, ge=1, description="Epochs without a better validation after which a phase ends; absent: never."
+    )
     precision: Literal["float32", "mixed"] = Field(
         "float32", description="mixed: half precision where it is safe, on a GPU; a CPU computes in float32."
     )
@@ -234,9 +237,6 @@ class Segmenter(Trained):
     )
     phases: list[Phase] = Field(min_length=1, description="One after the other.")
     augmentation: ChipAugmentation = Field(ChipAugmentation(), description="Random changes of training chips.")
-    patience: int | None = Field(
-        None, ge=1, description="Epochs without a better validation F1 after which a phase ends; absent: never."
-    )
 
     @field_validator("network")
     @classmethod

@@ -33,7 +33,6 @@ from geo.windows import blocks
 
 log = logging.getLogger(__name__)
 
-
 #: Cracks whose lines are shorter in all are left out, unless told otherwise: specks.
 MIN_LENGTH_PX = 10.0
 #: Line vertices that lie this near to a straight line, in pixels, are left out.

@@ -229,10 +229,10 @@ def _continue(footprints: np.ndarray, tolerance: np.ndarray, polygons: np.ndarra
         return _Owners(of, {}, {})
     wider = widened(footprints, tolerance)
     p, t = shapely.STRtree(wider).query(polygons, predicate="intersects")
-    # how much of each lies on the other, when that is widened by what position alone can do
-    # each once: a large outline that meets many is what takes the time
+    # how much of each lies on the other, when that is widened by what position alone can do; a large outline that meets
+    # many takes half a second, so each is widened once
     different, again = np.unique(np.column_stack((p, tolerance[t])), axis=0, return_inverse=True)
-    wide = widened(polygons[different[:, 0].astype(int)], different[:, 1])[again]
+    wide = widened(polygons[different[:, 0].astype(int)], different[:, 1])[again.ravel()]
     mine = shapely.area(shapely.intersection(footprints[t], wide)) / np.maximum(shapely.area(footprints[t]), 1e-9)
     theirs = shapely.area(shapely.intersection(polygons[p], wider[t])) / np.maximum(shapely.area(polygons[p]), 1e-9)
     linked = np.maximum(mine, theirs) >= overlap

@@ -41,7 +41,6 @@ from models.predict.strips import Tile
 
 log = logging.getLogger(__name__)
 
-
 #: Windows overlap by three quarters at most: cells are then a quarter of a window, and their number stays small.
 FINEST = 4
 #: Smallest side of a window in pixels.

@@ -34,7 +34,6 @@ from models.photo_files import SUFFIXES
 
 log = logging.getLogger(__name__)
 
-
 #: Between the name of a photograph and that of a part cut from it.
 PART = "__"
 CHIP_CLASSES = ("background", "landslide")

@@ -72,9 +72,6 @@ class ImageClassifier(Trained):
     )
     phases: list[ImagePhase] = Field(min_length=1, description="One after the other.")
     augmentation: ImageAugmentation = Field(ImageAugmentation(), description="Random changes of training images.")
-    patience: int | None = Field(
-        None, ge=1, description="Epochs without a better validation after which a phase ends; absent: never."
-    )
 
     @field_validator("network")
     @classmethod

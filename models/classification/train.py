@@ -33,7 +33,6 @@ from models.threads import limited_threads
 
 log = logging.getLogger(__name__)
 
-
 #: Classes that are sought, by their usual names.
 SOUGHT = ("landslide", "crack", "positive")
 

@@ -128,11 +128,11 @@ class Ensemble:
                 answer = model.probability(images)
                 yield from [answer] * self._looks  # beside a model that looks eight times it has the same say
                 continue
-            for turned, back in _ways(images):
+            for turned, back in ways(images):
                 yield back(model.probability(turned))
 
 
-def _ways(images: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
+def ways(images: np.ndarray) -> Iterator[tuple[np.ndarray, Any]]:
     """Lay a square in each of its eight ways, with the way back."""
     for flip in (False, True):
         seen = images[..., ::-1] if flip else images

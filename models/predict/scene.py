@@ -44,7 +44,6 @@ from models.units import warn_of_other_values
 
 log = logging.getLogger(__name__)
 
-
 #: Tag of a probability of which a screening left nothing to be searched.
 SCREENED_OUT = "GEOCRACK_SCREENED_OUT"
 
